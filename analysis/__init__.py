@@ -1,0 +1,1 @@
+"""From radius tables to numbers and figures."""

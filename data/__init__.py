@@ -1,0 +1,1 @@
+"""Examples enter here, as uint8 images with labels."""
