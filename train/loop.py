@@ -1,0 +1,175 @@
+"""The training loop that every objective shares.
+
+Everything random is a function of (seed, epoch, step), and the state of a run is written whole after each epoch, so a
+run that was stopped and resumed ends with the same bits as one that was not, on the same machine.
+"""
+
+# Shapes: N images in the split, B in a step; C channels, H height, W width.
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from train import optimizer as optimizers
+from train.config import TrainConfig
+from train.objectives import Objective
+from train.perturbations import Compose, GaussianNoise, Perturbation, RandomCrop, RandomFlip
+from train.seeds import derive_seed, generator
+
+ORDER, AUGMENT, OBJECTIVE, PROBE = range(4)  # what a seed is for
+CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One line of ``train.csv``.
+
+    Attributes:
+        epoch: Counted from 1.
+        lr: Learning rate of its first step.
+        loss: Mean of the objective.
+        mean_loss: Mean over all copies.
+        gap: Mean over the images of (worst copy - mean copy); 0 with one copy.
+        noisy_accuracy: Fraction right at one noisy copy of each probe image, in evaluation mode, after the epoch.
+        images_per_second: Of training, without the probe.
+        seconds: Of training.
+    """
+
+    epoch: int
+    lr: float
+    loss: float
+    mean_loss: float
+    gap: float
+    noisy_accuracy: float
+    images_per_second: float
+    seconds: float
+
+
+class Trainer:
+    """A model in training: ``epoch`` runs one, ``state`` and ``restore`` carry it over a stop.
+
+    Args:
+        model: On its device.
+        objective: The loss of a batch.
+        images: uint8, (N, C, H, W), the whole split; kept on the model's device.
+        labels: int64, (N,).
+        config: See ``TrainConfig``.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, images: Tensor, labels: Tensor, config: TrainConfig
+    ) -> None:
+        self.model, self.objective, self.config = model, objective, config
+        self.device = next(model.parameters()).device
+        self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        model.to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stubs forget this form
+        size = len(images) - config.holdout
+        if size < 1:
+            raise ValueError(f"holdout = {config.holdout} leaves none of the {len(images)} images to train on.")
+        self.images, self.labels = images[:size].to(self.device), labels[:size].to(self.device)
+        probe = slice(size, None) if config.holdout else slice(0, config.probe)
+        self.probe_images, self.probe_labels = images[probe].to(self.device), labels[probe].to(self.device)
+        self.steps = -(-size // config.batch_size)
+        self.augment = augmentation(config)
+        self.optimizer, self.schedule = optimizers.build(model, config, self.steps)
+        self.finished = 0
+
+    def epoch(self, advance: Callable[[int], None] = lambda images: None) -> Epoch:
+        """Train for one epoch.
+
+        Args:
+            advance: Called with the number of images of each step.
+
+        Raises:
+            ValueError: If the loss is no longer a finite number.
+        """
+        lr, start = optimizers.learning_rate(self.optimizer), time.perf_counter()
+        totals = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self.model.train()
+        for step, (x, y) in enumerate(self._batches()):
+            with self._autocast():
+                result = self.objective(self.model, x, y, derive_seed(self.config.seed, OBJECTIVE, self.finished, step))
+            self.optimizer.zero_grad(set_to_none=True)
+            result.loss.backward()
+            self.optimizer.step()
+            self.schedule.step()
+            totals += len(x) * torch.stack([result.loss.detach(), result.mean, result.gap]).double()
+            if step % CHECK_EVERY == CHECK_EVERY - 1 or step == self.steps - 1:
+                self._require_finite(totals)
+            advance(len(x))
+        loss, mean_loss, gap = (totals / len(self.images)).tolist()
+        seconds = time.perf_counter() - start
+        self.finished += 1
+        return Epoch(
+            epoch=self.finished,
+            lr=lr,
+            loss=loss,
+            mean_loss=mean_loss,
+            gap=gap,
+            noisy_accuracy=self.noisy_accuracy(),
+            images_per_second=len(self.images) / seconds,
+            seconds=seconds,
+        )
+
+    @torch.no_grad()
+    def noisy_accuracy(self) -> float:
+        """Fraction of the probe images whose class is right at one noisy copy (the same copy at every call)."""
+        self.model.eval()
+        noise, right = GaussianNoise(self.config.sigma), 0
+        batches = zip(self.probe_images.split(256), self.probe_labels.split(256), strict=True)
+        for number, (images, y) in enumerate(batches):
+            x, _ = noise(self._to_input(images), y, generator(self.device, self.config.seed, PROBE, number))
+            with self._autocast():
+                right += int((self.model(x).argmax(1) == y).sum())
+        return right / max(1, len(self.probe_labels))
+
+    def state(self) -> dict[str, Any]:
+        """All that ``restore`` needs."""
+        return {
+            "finished": self.finished,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state`` of a run with the same configuration and images."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.finished = state["finished"]
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        seed, epoch = self.config.seed, self.finished
+        order = torch.randperm(
+            len(self.images), generator=generator(self.device, seed, ORDER, epoch), device=self.device
+        )
+        for step, index_B in enumerate(order.split(self.config.batch_size)):
+            x, y = self._to_input(self.images[index_B]), self.labels[index_B]
+            yield self.augment(x, y, generator(self.device, seed, AUGMENT, epoch, step))
+
+    def _to_input(self, images: Tensor) -> Tensor:
+        return images.to(torch.float32, memory_format=self.layout) / 255
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.config.dtype == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _require_finite(self, totals: Tensor) -> None:
+        if not bool(totals.isfinite().all()):
+            raise ValueError(
+                f"the loss is not a finite number in epoch {self.finished + 1}; lower lr (now {self.config.lr}) "
+                "and start again, or go on from the last checkpoint with another configuration."
+            )
+
+
+def augmentation(config: TrainConfig) -> Perturbation:
+    """What happens to an image before the noise."""
+    parts: dict[str, Perturbation] = {"crop": RandomCrop(), "flip": RandomFlip()}
+    return Compose([parts[name] for name in config.augment])

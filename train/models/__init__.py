@@ -1,0 +1,57 @@
+"""Architectures by name, each with normalisation as its first layer."""
+
+import difflib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import nn
+
+from train.models.lenet import LeNet
+from train.models.normalize import Normalize
+from train.models.resnet_cifar import resnet
+
+Backbone = Callable[..., nn.Module]
+
+ARCHITECTURES: Mapping[str, Backbone] = {
+    "lenet": LeNet,
+    "resnet20": resnet(20),
+    "resnet56": resnet(56),
+    "resnet110": resnet(110),
+}
+
+
+def build(
+    arch: str,
+    image_shape: Sequence[int],
+    num_classes: int,
+    *,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    **options: object,
+) -> nn.Module:
+    """A freshly initialised classifier from images in [0, 1] to logits.
+
+    Args:
+        arch: A name in ``ARCHITECTURES``.
+        image_shape: (C, H, W) of one image.
+        num_classes: Number of logits K.
+        mean: Per channel, subtracted first; one number serves every channel.
+        std: Per channel, divided by afterwards.
+        options: Passed to the architecture, such as ``shortcut`` of the residual networks.
+
+    Returns:
+        A module from (B, C, H, W) float to (B, K) logits, whose layers are ``normalize`` and ``backbone``.
+
+    Raises:
+        ValueError: If ``arch`` is unknown or does not take such images.
+    """
+    if arch not in ARCHITECTURES:
+        near = difflib.get_close_matches(arch, ARCHITECTURES, n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise ValueError(f"unknown architecture {arch!r}{hint} There are: {', '.join(ARCHITECTURES)}.")
+    channels = image_shape[0]
+    try:
+        backbone = ARCHITECTURES[arch](tuple(image_shape), num_classes, **options)
+    except TypeError as error:
+        raise ValueError(f"{arch} does not take the options {sorted(options)}: {error}") from error
+    return nn.Sequential(OrderedDict(normalize=Normalize(mean, std, channels), backbone=backbone))

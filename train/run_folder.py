@@ -1,0 +1,99 @@
+"""The folder of a run: everything to use its result, to repeat it and to resume it.
+
+config.toml             the configuration as resolved
+environment.json        command, versions, device
+train.csv               a line an epoch
+checkpoint.safetensors  the model after the last finished epoch
+state.pt                optimizer, schedule and weights at that moment, for --resume
+"""
+
+import csv
+import dataclasses
+import io
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.files import write_atomically
+from train import config as configs
+from train.config import TrainConfig
+from train.loop import Epoch
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: The folder; made when first written to.
+    """
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The trained model."""
+        return self.path / "checkpoint.safetensors"
+
+    def prepare(self, config: TrainConfig, *, resume: bool) -> dict[str, Any] | None:
+        """Make the folder ready for a run with ``config``.
+
+        Returns:
+            The state to resume from, or None if the run begins.
+
+        Raises:
+            ValueError: If there is a run and ``resume`` is false, or the run has another configuration.
+        """
+        recorded = self.path / "config.toml"
+        if not recorded.exists():
+            if self.checkpoint.exists():
+                raise ValueError(f"{self.path} holds a checkpoint without config.toml; give another --out.")
+            write_atomically(recorded, config.to_toml().encode())
+            return None
+        if not resume:
+            raise ValueError(f"{self.path} already holds a run; pass --resume to go on with it, or another --out.")
+        old = configs.load(str(recorded))
+        for field in dataclasses.fields(TrainConfig):
+            before, now = getattr(old, field.name), getattr(config, field.name)
+            if before != now:
+                raise ValueError(f"{recorded} has {field.name} = {before!r}, this run {now!r}; give another --out.")
+        state = self.path / "state.pt"
+        return _load_state(state) if state.exists() else None
+
+    def begin(self, environment: bytes, finished: int) -> None:
+        """Record where the run happens, and cut ``train.csv`` back to the epochs that the state knows."""
+        write_atomically(self.path / "environment.json", environment)
+        table = self.path / "train.csv"
+        rows = table.read_text().splitlines(keepends=True)[1 : finished + 1] if table.exists() else []
+        write_atomically(table, "".join([_csv_line(_FIELDS), *rows]).encode())
+
+    def record(self, epoch: Epoch, state: dict[str, Any]) -> None:
+        """Append a line to ``train.csv`` and replace ``state.pt``, in this order: ``begin`` mends the other one."""
+        with (self.path / "train.csv").open("a") as table:
+            table.write(_csv_line([f"{value:.6g}" for value in dataclasses.astuple(epoch)]))
+            table.flush()
+            os.fsync(table.fileno())
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.path / "state.pt", buffer.getvalue())
+
+
+_FIELDS = [field.name for field in dataclasses.fields(Epoch)]
+
+
+def _csv_line(values: list[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()
+
+
+def _load_state(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is damaged and cannot be resumed from; delete it to train from the start.") from error
+    return state
