@@ -1,0 +1,91 @@
+"""Named evaluation protocols."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.subset import Protocol, protocol
+
+
+def test_cohen_et_al_certify_500_images_of_either_test_set() -> None:
+    cifar10 = protocol("cohen-cifar10").indices(10_000)
+    assert (len(cifar10), cifar10[0], cifar10[1], cifar10[-1]) == (500, 0, 20, 9_980)
+    imagenet = protocol("cohen-imagenet").indices(50_000)
+    assert (len(imagenet), imagenet[0], imagenet[1], imagenet[-1]) == (500, 0, 100, 49_900)
+
+
+def test_aliases_are_the_protocols_they_stand_for() -> None:
+    assert protocol("cohen-cifar10") == protocol("skip20") == Protocol(name="skip20", step=20)
+    assert protocol("cohen-imagenet") == protocol("skip100")
+
+
+def test_macer_certifies_images_500_to_999() -> None:
+    np.testing.assert_array_equal(protocol("macer-500-999").indices(10_000), np.arange(500, 1000))
+
+
+@given(st.integers(1, 2000))
+def test_full_is_every_image(num_images: int) -> None:
+    np.testing.assert_array_equal(protocol("full").indices(num_images), np.arange(num_images))
+
+
+@given(st.integers(1, 300), st.integers(1, 2000))
+def test_skip_n_is_every_index_divisible_by_n(number: int, num_images: int) -> None:
+    expected = [index for index in range(num_images) if index % number == 0]
+    np.testing.assert_array_equal(protocol(f"skip{number}").indices(num_images), expected)
+
+
+@given(st.integers(1, 300), st.integers(300, 2000))
+def test_first_n_is_the_first_n(number: int, num_images: int) -> None:
+    np.testing.assert_array_equal(protocol(f"first{number}").indices(num_images), np.arange(number))
+
+
+@given(st.sampled_from(["full", "skip1", "skip7", "skip2000", "first10", "macer-500-999"]), st.integers(1000, 1500))
+def test_the_recorded_slice_selects_the_same_images(name: str, num_images: int) -> None:
+    chosen = protocol(name)
+    indices = chosen.indices(num_images)
+    start, stop, step = map(int, chosen.slice(num_images).split(":"))
+    assert indices.dtype == np.int64
+    np.testing.assert_array_equal(indices, np.arange(num_images)[start:stop:step])
+    assert chosen.name == name
+
+
+def test_the_slice_spells_out_its_end() -> None:
+    assert protocol("skip20").slice(10_000) == "0:10000:20"
+    assert protocol("macer-500-999").slice(10_000) == "500:1000:1"
+
+
+@pytest.mark.parametrize(
+    ("name", "num_images", "match"),
+    [
+        ("first500", 200, "first500 needs 500 images, the split has 200"),
+        ("macer-500-999", 600, "macer-500-999 needs 1000 images, the split has 600"),
+        ("full", 0, "full selects nothing: it starts at 0, the split has 0 images"),
+        ("skip20", 0, "skip20 selects nothing"),
+    ],
+)
+def test_a_protocol_that_does_not_fit_the_split_is_refused(name: str, num_images: int, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        protocol(name).indices(num_images)
+    with pytest.raises(ValueError, match=match):
+        protocol(name).slice(num_images)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("ful", r"unknown protocol 'ful'; did you mean full\? Valid: full, skipN"),
+        ("skip", r"did you mean skip"),
+        ("skip-20", r"did you mean skip20\?"),
+        ("skip0", "N a whole number from 1"),
+        ("skip020", "no leading zeros"),
+        ("skip２０", "unknown protocol"),  # full-width digits, which int() would take
+        ("first-5", "unknown protocol"),
+        ("macer", r"did you mean macer-500-999\?"),
+        ("10-20", r"unknown protocol '10-20'; .*Valid: full"),
+        ("", "unknown protocol ''"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_and_all_forms(name: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        protocol(name)
