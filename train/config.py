@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 import types
 import typing
@@ -81,10 +82,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check what one field alone can say; names are checked where they are looked up."""
         for name in ("epochs", "batch_size", "lr", "gamma", "step_epochs"):
-            _require(getattr(self, name) > 0, f"{name} must be positive, got {getattr(self, name)}.")
-        for name in ("momentum", "weight_decay", "holdout", "probe", "seed"):
+            value = getattr(self, name)
+            _require(0 < value < math.inf, f"{name} must be positive and finite, got {value}.")
+        for name in ("sigma", "momentum", "weight_decay", "holdout", "probe", "seed"):
             _require(getattr(self, name) >= 0, f"{name} must be at least 0, got {getattr(self, name)}.")
-        _require(self.sigma >= 0, f"sigma must be at least 0, got {self.sigma}.")
         _require(
             self.sigma < 4, f"sigma is in [0, 1] pixel units, got {self.sigma}; did you mean {self.sigma / 255:.3g}?"
         )

@@ -118,8 +118,10 @@ def maxup_loss(
     if reduction in ("mean", "logsumexp") or m == 1:
         loss_BM = torch.stack([loss_of(draw(copy)) for copy in range(m)], dim=1)
         if reduction == "logsumexp":
-            # The mean of exponentials is taken relative to the maximum, so nothing overflows.
-            loss_B = temperature * ((loss_BM / temperature).logsumexp(1) - torch.tensor(float(m)).log())
+            # Relative to the maximum nothing overflows, and expm1 and log1p keep the digits at high temperatures.
+            largest_B1 = loss_BM.detach().amax(1, keepdim=True)
+            excess_B = ((loss_BM - largest_B1) / temperature).expm1().mean(1).log1p()
+            loss_B = largest_B1.squeeze(1) + temperature * excess_B
         else:
             loss_B = loss_BM.mean(1)
         return MaxUpLoss(loss_B.mean(), loss_BM.detach())

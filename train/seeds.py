@@ -12,9 +12,12 @@ def derive_seed(*words: int) -> int:
     drawn again.
 
     Args:
-        words: Non-negative integers.
+        words: Integers in [0, 2^64).
     """
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    # SeedSequence takes (1,), (1, 0) and (1, 0, 0) for the same, and a large word for two; so the number of words goes
+    # in front, and each word is two halves.
+    halves = [half for word in words for half in (word & 0xFFFFFFFF, word >> 32)]
+    return int(np.random.SeedSequence([len(words), *halves]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def generator(device: torch.device, *words: int) -> torch.Generator:

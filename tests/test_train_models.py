@@ -1,0 +1,71 @@
+"""Architectures: sizes, the first layer, and what they refuse."""
+
+import pytest
+import torch
+from torch import nn
+
+from train import models
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("arch", "shape", "count"),
+    [
+        ("lenet", (1, 28, 28), 431_080),  # the tables of the field
+        # He et al. (2016), table 6, give 0.27M and 1.7M (without the shortcuts' convolutions).
+        ("resnet20", (3, 32, 32), 272_474),
+        ("resnet110", (3, 32, 32), 1_730_714),
+    ],
+)
+def test_architectures_have_the_published_number_of_parameters(
+    arch: str, shape: tuple[int, int, int], count: int
+) -> None:
+    assert parameters(models.build(arch, shape, 10)) == count
+
+
+def test_padded_shortcuts_have_no_parameters() -> None:
+    conv, pad = (parameters(models.build("resnet20", (3, 32, 32), 10, shortcut=s)) for s in ("conv", "pad"))
+    # Two 1x1 convolutions, 16 to 32 and 32 to 64 channels, each with a batch norm of two parameters a channel.
+    assert conv - pad == 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
+
+
+def test_relu_after_pooling_is_lenet() -> None:
+    x = torch.randn(3, 1, 28, 28)
+    relu, pool = nn.functional.relu, nn.functional.max_pool2d
+    assert torch.equal(relu(pool(x, 2)), pool(relu(x), 2))
+
+
+@pytest.mark.parametrize("arch", ["lenet", "resnet20"])
+def test_the_first_layer_normalises_in_pixel_units(arch: str) -> None:
+    """Shifting and scaling the image as the layer undoes it gives the same logits as a model without."""
+    torch.manual_seed(0)
+    plain = models.build(arch, (3, 32, 32), 10).eval()
+    torch.manual_seed(0)
+    normalised = models.build(arch, (3, 32, 32), 10, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0)).eval()
+    x = torch.rand(2, 3, 32, 32)
+    mean, std = torch.tensor([0.1, 0.2, 0.3])[:, None, None], torch.tensor([0.5, 0.25, 2.0])[:, None, None]
+    torch.testing.assert_close(normalised(x * std + mean), plain(x), rtol=1e-4, atol=1e-5)
+    assert "normalize.mean" in normalised.state_dict(), "the numbers travel with the weights"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resnet21", (3, 32, 32), 10), "unknown architecture 'resnet21'; did you mean 'resnet20'"),
+        (("resnet20", (1, 28, 28), 10), "resnet20 takes 32x32 images, got 28x28"),
+        (("lenet", (1, 8, 8), 10), "at least 16x16, got 8x8"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments: tuple[str, tuple[int, int, int], int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        models.build(*arguments)
+
+
+def test_normalisation_of_the_wrong_channels_is_refused() -> None:
+    with pytest.raises(ValueError, match="mean has 3 numbers for 1 channels"):
+        models.build("lenet", (1, 28, 28), 10, mean=(0.1, 0.2, 0.3))
+    with pytest.raises(ValueError, match="std must be positive"):
+        models.build("lenet", (1, 28, 28), 10, std=(0.0,))
