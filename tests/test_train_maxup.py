@@ -114,7 +114,7 @@ def test_permuting_copies_or_examples_changes_nothing(order: list[int], examples
 
 
 def test_only_the_worst_copy_of_each_example_gets_gradient() -> None:
-    """The gradient of the regenerated input of an example is that of its worst copy, and nothing else is passed back."""
+    """A regenerated copy has gradient in the rows where it is the worst, and only there; selection has none at all."""
     model, (x, y) = network(), batch()
     seen: list[Tensor] = []
 

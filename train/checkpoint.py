@@ -17,6 +17,7 @@ from data.files import write_atomically
 from train import models
 
 SCHEMA = 1
+METADATA = "maxup-smoothing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,9 @@ def save(path: Path, model: nn.Module, architecture: Architecture, metadata: Map
         **metadata,
     }
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    text = {key: json.dumps(value) for key, value in described.items()}
-    write_atomically(path, safetensors.torch.save(tensors, metadata=text))
+    # One entry: safetensors keeps several in an order that changes from process to process, and with it the bytes.
+    text = json.dumps(described)
+    write_atomically(path, safetensors.torch.save(tensors, metadata={METADATA: text}))
 
 
 def load(path: Path) -> Checkpoint:
@@ -85,7 +87,7 @@ def load(path: Path) -> Checkpoint:
             f"{path} is not a readable safetensors file ({error}); it may be damaged or cut off."
         ) from error
     try:
-        metadata = {key: json.loads(value) for key, value in text.items()}
+        metadata = json.loads(text[METADATA])
         schema = metadata.pop("schema")
         architecture = Architecture(
             arch=metadata.pop("arch"),
