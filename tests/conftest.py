@@ -1,6 +1,11 @@
 """Options and fixtures of all tests."""
 
+import os
 from collections.abc import Iterator
+
+# The models are tiny, and threads that wait for a busy core cost more than they give. Before torch, so that the
+# processes that tests start do the same.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch

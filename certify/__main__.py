@@ -1,0 +1,5 @@
+"""``python -m certify`` is the command ``certify``."""
+
+from certify.cli import main
+
+main()

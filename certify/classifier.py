@@ -1,0 +1,169 @@
+"""The base classifier f exactly as it is certified: these weights, this arithmetic, this batch size."""
+
+# Shapes: B rows of a batch, K classes; C channels, H height, W width.
+
+import copy
+import hashlib
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Precision = Literal["float32", "bfloat16"]
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class BaseClassifier:
+    """A frozen network from image batches to classes.
+
+    Batches always have ``batch_size`` rows (the engine pads the last), because a kernel may round differently at
+    another size, and then f would be another function.
+
+    Args:
+        model: From (B, C, H, W) images in [0, 1] plus noise to (B, K) logits, in evaluation mode. It is copied; later
+            changes to it do not reach the copy.
+        num_classes: Number of logits K.
+        device: Where f runs.
+        dtype: Arithmetic of the whole network, "float32" or "bfloat16".
+        batch_size: Rows of every forward pass.
+        channels_last: Memory layout of images and weights.
+
+    Raises:
+        ValueError: If a module is in training mode, or ``dtype`` or ``batch_size`` is out of range.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_classes: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: str = "float32",
+        batch_size: int = 256,
+        channels_last: bool = True,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        require_evaluation_mode(model)
+        self.sha256 = weights_hash(model)
+        self.num_classes, self.device, self.batch_size = num_classes, torch.device(device), batch_size
+        self.dtype, self.dtype_name = DTYPES[dtype], dtype
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        frozen = copy.deepcopy(model).to(self.device, self.dtype).requires_grad_(False)
+        self._model: nn.Module = frozen.to(memory_format=self.layout)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def classify(self, x_BCHW: Tensor) -> Tensor:
+        """The class of each row.
+
+        Args:
+            x_BCHW: float32, (B, C, H, W), on the classifier's device.
+
+        Returns:
+            int64, (B,): the first largest logit, or K where a logit is NaN or infinite. Such a row is counted, and is
+            a vote for no class.
+        """
+        logits_BK = self._model(x_BCHW.to(self.dtype, memory_format=self.layout))
+        valid_B = logits_BK.isfinite().all(dim=1)
+        return torch.where(valid_B, logits_BK.argmax(dim=1), self.num_classes)
+
+    def empty_batch(self, image_shape: Sequence[int]) -> Tensor:
+        """An input batch to be filled, float32, (batch_size, C, H, W)."""
+        shape = (self.batch_size, *image_shape)
+        return torch.empty(shape, device=self.device, memory_format=self.layout)
+
+    def describe(self) -> dict[str, Any]:
+        """Definition of f for the manifest: what must be equal for two runs to certify the same function."""
+        cuda = self.device.type == "cuda"
+        return {
+            "weights_sha256": self.sha256,
+            "num_classes": self.num_classes,
+            "dtype": self.dtype_name,
+            "batch_size": self.batch_size,
+            "layout": "channels_last" if self.layout is torch.channels_last else "contiguous",
+            "device": torch.cuda.get_device_name(self.device) if cuda else f"cpu ({cpu_capability()})",
+            "torch": torch.__version__,
+            "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32 if cuda else False,
+        }
+
+
+def require_evaluation_mode(model: nn.Module) -> None:
+    """Refuse a model in training mode.
+
+    Raises:
+        ValueError: If any module of it is. Batch norm would then couple the samples of a batch and dropout would
+            randomise f; neither is what gets deployed.
+    """
+    for name, module in model.named_modules():
+        if module.training:
+            raise ValueError(
+                f"the model is in training mode ({name or 'the whole model'}): batch norm would mix the samples of a "
+                "batch and the certificate would be void; call model.eval() first."
+            )
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 of the names, types, shapes and values of all parameters and buffers, in order."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def cpu_capability() -> str:
+    """The instruction set that torch's kernels use, on which their rounding depends."""
+    return str(torch.backends.cpu.get_cpu_capability())
+
+
+def probe(model: nn.Module, image_shape: Sequence[int]) -> int:
+    """The number of classes of a model, found by showing it one grey image.
+
+    Raises:
+        ValueError: If it does not take such images, or does not return one row of logits.
+    """
+    first = next((tensor for tensor in model.parameters()), torch.zeros(()))
+    x = torch.full((2, *image_shape), 0.5, device=first.device, dtype=first.dtype)
+    shape = "x".join(map(str, image_shape))
+    try:
+        with torch.inference_mode():
+            logits = model(x)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"the model does not take {shape} (CxHxW) images: {reason}") from error
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 2:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the model must return logits of shape (batch, classes), got {found} for 2 {shape} images.")
+    return logits.shape[1]
+
+
+def fastest_batch_size(
+    model: nn.Module, num_classes: int, image_shape: Sequence[int], device: torch.device, dtype: str
+) -> int:
+    """The batch size with the most images per second among powers of two, by a measurement of about two seconds."""
+    sizes = [512, 1024, 2048, 4096] if device.type == "cuda" else [32, 64, 128, 256, 512]
+    rates: dict[int, float] = {}
+    for size in sizes:
+        classifier = BaseClassifier(model, num_classes, device=device, dtype=dtype, batch_size=size)
+        x = classifier.empty_batch(image_shape).normal_(0.5)
+        try:
+            classifier.classify(x)  # the first call prepares the kernels
+            seconds = min(_timed(classifier, x) for _ in range(3))
+        except torch.OutOfMemoryError:
+            break
+        rates[size] = size / seconds
+        if seconds > 0.5:
+            break
+    if not rates:
+        raise ValueError(f"the device runs out of memory at a batch of {sizes[0]}; pass a smaller --batch-size.")
+    return max(rates, key=lambda size: rates[size])
+
+
+def _timed(classifier: BaseClassifier, x: Tensor) -> float:
+    start = time.perf_counter()
+    classifier.classify(x).sum().item()  # waits for the device
+    return time.perf_counter() - start

@@ -1,0 +1,155 @@
+"""The command ``certify``: radius tables of smoothed classifiers.
+
+    certify run runs/maxup --data mnist --protocol skip20 --sigma 0.5   # a radius table, beside the checkpoint
+    certify show runs/maxup/radii.tsv                                   # certified accuracy at the radii asked for
+    certify predict runs/maxup --data mnist --sigma 0.5 --n 1000        # the smoothed classifier's classes
+
+MODEL is a checkpoint of `python -m train` (.safetensors, or its run folder), `package.module:factory` (importable from
+the working directory, returning an nn.Module in evaluation mode), or another project's .pth or .pth.tar with --arch.
+The same command again goes on with a table that was interrupted.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from certify import summary
+from certify.session import Request, certify_request, predict_request
+from certify.table import read
+from data import console
+
+app = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None
+)
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint, package.module:factory, or weights.")]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Data set name, FILE.npz, or folder of class folders.", show_default="the checkpoint's own"),
+]
+Split = Annotated[str, typer.Option(help="train or test.")]
+ProtocolName = Annotated[str, typer.Option("--protocol", help="Which images: full, skipN, firstN, macer-500-999.")]
+Max = Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many images of the protocol.")]
+Sigma = Annotated[
+    float | None,
+    typer.Option(help="Noise in [0, 1] pixel units.", show_default="what the checkpoint was trained with"),
+]
+Alpha = Annotated[float, typer.Option(help="Failure probability of each certificate.")]
+Precision = Annotated[str, typer.Option(help="Arithmetic of the network: float32 or bfloat16.")]
+BatchSize = Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Seed = Annotated[int | None, typer.Option(help="Of the noise.", show_default="from the operating system")]
+Arch = Annotated[str | None, typer.Option(help="Of another project's weights: lenet, resnet20, resnet56, resnet110.")]
+Normalize = Annotated[
+    str | None,
+    typer.Option(
+        help="Of another project's weights: none, cifar10, imagenet, or MEAN/STD as 0.5,0.5,0.5/0.2,0.2,0.2.",
+        show_default="cifar10 for CIFAR, else none",
+    ),
+]
+DataRoot = Annotated[
+    Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file instead of going on with it.")]
+Radii = Annotated[str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5.")]
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    model: Model,
+    data: Data = None,
+    split: Split = "test",
+    protocol: ProtocolName = "full",
+    maximum: Max = None,
+    sigma: Sigma = None,
+    n0: Annotated[int, typer.Option(help="Samples for each image that select the class.")] = 100,
+    n: Annotated[int, typer.Option(help="Samples for each image that estimate its probability.")] = 100_000,
+    alpha: Alpha = 0.001,
+    dtype: Precision = "float32",
+    batch_size: BatchSize = "auto",
+    device: Device = "auto",
+    seed: Seed = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The radius table.", show_default="radii.tsv beside the checkpoint")
+    ] = None,
+    overwrite: Overwrite = False,
+    radii: Radii = None,
+    arch: Arch = None,
+    normalize: Normalize = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Certify images by randomized smoothing (CERTIFY of Cohen et al. 2019) and print the radius table."""
+    wanted = _radii(radii)
+    table = certify_request(_request(context), n0, n)
+    print(summary.render(read(table), wanted))
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A radius table.")],
+    radii: Radii = None,
+) -> None:
+    """Print certified accuracy at several radii, each with its 95 % interval and the count behind it."""
+    print(summary.render(read(file), _radii(radii)))
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    model: Model,
+    data: Data = None,
+    split: Split = "test",
+    protocol: ProtocolName = "full",
+    maximum: Max = None,
+    sigma: Sigma = None,
+    n: Annotated[int, typer.Option(help="Samples for each image.")] = 1000,
+    alpha: Annotated[float, typer.Option(help="Chance, at most, of a class that is not the smoothed one's.")] = 0.001,
+    dtype: Precision = "float32",
+    batch_size: BatchSize = "auto",
+    device: Device = "auto",
+    seed: Seed = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the classes go.", show_default="predictions.tsv beside the checkpoint")
+    ] = None,
+    overwrite: Overwrite = False,
+    arch: Arch = None,
+    normalize: Normalize = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Classify images with the smoothed classifier, or abstain (PREDICT of Cohen et al. 2019)."""
+    print(predict_request(_request(context), n))
+
+
+def _request(context: typer.Context) -> Request:
+    """The arguments that both commands share."""
+    given = dict(context.params)
+    given["batch_size"] = _batch_size(given["batch_size"])
+    return Request(**{field.name: given[field.name] for field in dataclasses.fields(Request)})
+
+
+def _radii(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        radii = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--radii must be numbers separated by commas, such as 0,0.25,0.5; got {text!r}.") from None
+    if not all(0 <= radius < float("inf") for radius in radii):
+        raise ValueError(f"--radii must be at least 0 and finite, got {text!r}.")
+    return radii
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"--batch-size must be auto or a positive integer, got {text!r}.")
+    return int(text)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    console.run(app)

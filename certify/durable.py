@@ -1,0 +1,196 @@
+"""Tables that a crash cannot hurt: a row is on disk, whole, before the next begins, and one process writes at a time.
+
+The radius table and the table of predictions are two of them; beside each lies the manifest that its rows share.
+"""
+
+import contextlib
+import errno
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+from certify import manifest as manifests
+
+
+class Numbered(Protocol):
+    """A row says which input it belongs to."""
+
+    @property
+    def idx(self) -> int:
+        """Index of the input in its data set."""
+
+
+R = TypeVar("R", bound=Numbered)
+
+
+class DurableTable(ABC, Generic[R]):
+    """A table open for writing: a row is on disk before `append` returns, and only one process can write.
+
+    A kind of table names its ``columns`` and itself (``kind``, for messages), and turns rows into lines and back.
+
+    Attributes:
+        path: The table.
+        manifest: What the table's rows have in common; the stored one where a table is continued.
+        done: The rows on disk by ``idx``.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
+    kind: ClassVar[str]
+
+    @staticmethod
+    @abstractmethod
+    def format(row: R) -> str:
+        """The row's line, without its end."""
+
+    @staticmethod
+    @abstractmethod
+    def parse(line: str) -> R:
+        """The inverse of `format`; ``ValueError`` if a field is malformed or contradicts another one."""
+
+    def __init__(self, path: Path, descriptor: int, manifest: dict[str, Any], done: dict[int, R]) -> None:
+        """Use `open`."""
+        self.path = path
+        self.manifest = manifest
+        self.done = done
+        self._descriptor: int | None = descriptor
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], manifest: Mapping[str, Any], *, overwrite: bool = False) -> Self:
+        """Begin a table, or continue one whose manifest agrees; nothing on disk changes before all checks pass.
+
+        A last line that a crash has torn is dropped, to be done again.
+
+        Args:
+            path: The table; missing folders are made, and the manifest is written beside it.
+            manifest: What is certified and how, see `certify.manifest`.
+            overwrite: Replace whatever file is there.
+
+        Raises:
+            ValueError: If the file is no such table, is damaged, was made with another manifest, or another process
+                is writing it.
+            OSError: If it cannot be written.
+        """
+        path = Path(path)
+        manifests.encode(manifest)  # refuse what cannot be written before anything is touched
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            _lock(descriptor, path)
+            old = None if overwrite else cls._load(path, manifest)
+            if old is None:
+                # Emptied first: after a crash anywhere here the file has no rows that the manifest beside it could
+                # misdescribe, and the next run begins again.
+                os.ftruncate(descriptor, 0)
+                manifests.write(manifests.manifest_path(path), manifest)
+                _write(descriptor, path, cls._header())
+                stored, done = manifests.read(manifests.manifest_path(path)), dict[int, R]()
+            else:
+                stored, done, size = old
+                os.ftruncate(descriptor, size)
+            return cls(path, descriptor, stored, done)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def append(self, row: R) -> None:
+        """Add a row; it is on disk, whole, when this returns.
+
+        Raises:
+            ValueError: If the row contradicts itself or its ``idx`` is there already; nothing is written.
+            OSError: If the disk refuses it; the rows before it are untouched.
+        """
+        assert self._descriptor is not None, "the table is closed"
+        line = self.format(row)
+        try:
+            stored = self.parse(line)  # what `read` would refuse is not written
+        except ValueError as error:
+            raise ValueError(f"{self.path}: row for idx {row.idx} is refused: {error}") from None
+        if stored.idx in self.done:
+            raise ValueError(f"{self.path} has a row for idx {row.idx} already.")
+        _write(self._descriptor, self.path, line + "\n")
+        self.done[stored.idx] = stored
+
+    def close(self) -> None:
+        """Give up the file and its lock; harmless when done twice."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Self:
+        """Enter a ``with`` block that closes the table."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the table."""
+        self.close()
+
+    @classmethod
+    def _header(cls) -> str:
+        return "\t".join(cls.columns) + "\n"
+
+    @classmethod
+    def _load(cls, path: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], dict[int, R], int] | None:
+        """The stored manifest, the rows and the bytes that they fill; None for a file that holds no row yet."""
+        content = path.read_bytes()
+        if not content:
+            return None
+        beside = manifests.manifest_path(path)
+        advice = "write to another file or pass --overwrite."
+        if not beside.exists():
+            raise ValueError(f"{path} exists without {beside.name}, so what it holds is unknown; {advice}")
+        stored = manifests.read(beside)
+        head, *lines = content.decode("utf-8", errors="replace").split("\n")
+        if not lines and cls._header().startswith(head):
+            return None  # torn in its header
+        if head + "\n" != cls._header():
+            raise ValueError(f"{path} is not a {cls.kind} of this version: its first line differs; {advice}")
+        size = content.rfind(b"\n") + 1  # what follows the last line end is torn
+        lines.pop()
+        if lines and lines[-1].count("\t") + 1 != len(cls.columns):
+            size = content.rfind(b"\n", 0, size - 1) + 1
+            lines.pop()
+        done: dict[int, R] = {}
+        for number, line in enumerate(lines, start=2):
+            try:
+                row = cls.parse(line)
+                if row.idx in done:
+                    raise ValueError(f"idx {row.idx} is there twice.")
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error} The table is damaged; {advice}") from None
+            done[row.idx] = row
+        if not done:
+            return None
+        if (differing := manifests.difference(stored, manifest)) is not None:
+            raise ValueError(f"{path} was certified with {differing}; {advice}")
+        return stored, done, size
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    import fcntl  # only writing needs it: tables are read on Windows too
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"{path} is being written by another process; wait for it or write to another file.") from None
+    except OSError as error:
+        raise OSError(error.errno, f"cannot lock: {error.strerror}", str(path)) from error
+
+
+def _write(descriptor: int, path: Path, text: str) -> None:
+    """Append all of the text and force it to disk, or restore the file's size and raise."""
+    data = text.encode()
+    size = os.fstat(descriptor).st_size
+    try:
+        written = os.write(descriptor, data)  # one call: readers see the line or not
+        if written < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, size)
+        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error

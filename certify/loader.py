@@ -1,0 +1,218 @@
+"""Where a model comes from: a checkpoint of ours, a factory in Python, or another project's weights.
+
+The only module of ``certify`` that knows ``train``.
+"""
+
+import importlib
+import importlib.util
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from certify.classifier import probe, require_evaluation_mode
+from train import checkpoint
+from train.checkpoint import Architecture
+
+#: Normalisations of other projects' models, mean and standard deviation a channel, by the name `--normalize` takes.
+NORMALIZATIONS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "none": ((0.0,), (1.0,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+CHECKPOINT = "checkpoint.safetensors"  # in a run folder
+_WEIGHT_FILES = (".pth", ".tar", ".pt", ".th", ".bin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model and what is known of it.
+
+    Attributes:
+        model: In evaluation mode, on the CPU or where its factory put it.
+        num_classes: Number of logits.
+        sigma: The noise it was trained with; None if unknown.
+        source: For the manifest.
+    """
+
+    model: nn.Module
+    num_classes: int
+    sigma: float | None
+    source: dict[str, Any]
+
+
+def load(
+    name: str, image_shape: Sequence[int], num_classes: int, *, arch: str | None = None, normalize: str | None = None
+) -> LoadedModel:
+    """Load a model and show it one image of the data set.
+
+    Args:
+        name: A checkpoint of ours (``.safetensors``, or its run folder), ``package.module:factory`` (a callable without
+            arguments that returns an ``nn.Module``), or weights of another project (``.pth``, ``.pth.tar``, ``.pt``).
+        image_shape: (C, H, W) of the data set's images.
+        num_classes: Of the data set; the model must have as many.
+        arch: For weights of another project: a name in ``train.models``.
+        normalize: For the same: a name in ``NORMALIZATIONS``, or ``MEAN/STD`` with numbers separated by commas.
+
+    Raises:
+        ValueError: If it cannot be loaded, does not take such images, or has other classes; with the fix.
+        FileNotFoundError: If the file does not exist.
+    """
+    path = Path(name)
+    if path.is_dir():
+        path = path / CHECKPOINT
+    foreign = path.suffix in _WEIGHT_FILES
+    if not foreign and (arch or normalize):
+        raise ValueError(f"--arch and --normalize are for {', '.join(_WEIGHT_FILES)} files; {name} says itself.")
+    if foreign:
+        loaded = _from_weights(path, image_shape, num_classes, arch, normalize or "none")
+    elif path.suffix == ".safetensors":
+        loaded = _from_checkpoint(path, image_shape)
+    elif ":" in name:
+        loaded = _from_factory(name, image_shape)
+    else:
+        raise ValueError(
+            f"{name!r} is no model: give a .safetensors checkpoint or its run folder, package.module:factory, or a "
+            f"{' or '.join(_WEIGHT_FILES[:2])} file with --arch."
+        )
+    if loaded.num_classes != num_classes:
+        raise ValueError(
+            f"{name} has {loaded.num_classes} classes, the data set {num_classes}; use the data set it was trained on."
+        )
+    return loaded
+
+
+def trained_on(name: str) -> str:
+    """The data set that a checkpoint of ours was trained on.
+
+    Raises:
+        ValueError: If ``name`` is another kind of model.
+    """
+    path = Path(name)
+    path = path / CHECKPOINT if path.is_dir() else path
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{name} does not say what data it was trained on; pass --data.")
+    return str(checkpoint.load(path).metadata["config"]["dataset"])
+
+
+def _from_checkpoint(path: Path, image_shape: Sequence[int]) -> LoadedModel:
+    loaded = checkpoint.load(path)
+    expected = loaded.architecture.image_shape
+    if tuple(image_shape) != expected:
+        raise ValueError(
+            f"{path} takes {_shape(expected)} images, the data set has {_shape(image_shape)}; "
+            f"it was trained on {loaded.metadata.get('config', {}).get('dataset', 'another data set')}."
+        )
+    config = loaded.metadata.get("config", {})
+    source = {"kind": "checkpoint", "arch": loaded.architecture.arch, "epoch": loaded.metadata.get("epoch")}
+    return LoadedModel(
+        model=loaded.model,
+        num_classes=probe(loaded.model, image_shape),
+        sigma=config.get("sigma"),
+        source=source,
+    )
+
+
+def _from_factory(name: str, image_shape: Sequence[int]) -> LoadedModel:
+    module_name, _, attribute = name.partition(":")
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(str(Path.cwd()))  # at the end: a user's train.py or data/ must not shadow ours
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"cannot import {module_name!r} ({error}); run from the folder that holds it.") from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise ValueError(f"{module_name} has no callable {attribute!r}; give package.module:factory.")
+    model = factory()
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{name}() must return an nn.Module, got {type(model).__name__}.")
+    require_evaluation_mode(model)
+    return LoadedModel(
+        model=model,
+        num_classes=probe(model, image_shape),
+        sigma=None,
+        source={"kind": "factory", "factory": name},
+    )
+
+
+def _from_weights(
+    path: Path, image_shape: Sequence[int], num_classes: int, arch: str | None, normalize: str
+) -> LoadedModel:
+    if arch is None:
+        raise ValueError(f"{path} holds weights only; say of what with --arch, such as --arch resnet110.")
+    mean, std = _normalization(normalize)
+    state = _clean(_read_state(path))
+    options = {}
+    if arch.startswith("resnet"):  # shortcuts without parameters leave no name behind
+        options["shortcut"] = "conv" if any(".downsample." in key for key in state) else "pad"
+    shape = (image_shape[0], image_shape[1], image_shape[2])
+    architecture = Architecture(arch=arch, image_shape=shape, num_classes=num_classes, options=options)
+    model = architecture.build(mean, std)
+    backbone = model.get_submodule("backbone")
+    try:
+        backbone.load_state_dict(state)
+    except RuntimeError as error:
+        summary = " ".join(str(error).split())[:400]
+        raise ValueError(
+            f"the weights in {path} are not those of {arch} with {num_classes} classes: {summary}"
+        ) from error
+    model.eval()
+    source = {"kind": "weights", "arch": arch, "normalize": [list(mean), list(std)]}
+    return LoadedModel(model=model, num_classes=probe(model, image_shape), sigma=None, source=source)
+
+
+def _read_state(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}.")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is damaged, or a pickle that holds more than weights, which could run code and is refused; "
+            "save model.state_dict() alone."
+        ) from error
+    except (RuntimeError, EOFError, KeyError, ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged or not a PyTorch file ({' '.join(str(error).split())[:120]}).") from error
+    for key in ("state_dict", "net", "model"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    tensors = {str(key): value for key, value in found.items()} if isinstance(found, Mapping) else {}
+    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError(f"{path} holds no state_dict (names with tensors); save model.state_dict() alone.")
+    return tensors
+
+
+def _clean(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names as ours: no prefixes of DataParallel or of a normalisation put in front, ``fc`` for ``linear``."""
+    cleaned = {}
+    for name, tensor in state.items():
+        parts = [part for part in name.split(".") if part != "module"]
+        if len(parts) > 2 and parts[0] == "1":  # Sequential(normalisation, network) of Cohen et al.
+            parts = parts[1:]
+        if parts[0] == "linear":
+            parts[0] = "fc"
+        if parts[0] != "0":  # the normalisation's own buffers, where there are any; ours come from --normalize
+            cleaned[".".join(parts)] = tensor
+    return cleaned
+
+
+def _normalization(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if text in NORMALIZATIONS:
+        return NORMALIZATIONS[text]
+    try:
+        mean, std = (tuple(float(number) for number in part.split(",")) for part in text.split("/"))
+    except ValueError:
+        raise ValueError(
+            f"--normalize must be one of {', '.join(NORMALIZATIONS)} or MEAN/STD such as 0.5/0.25, got {text!r}."
+        ) from None
+    return mean, std
+
+
+def _shape(image_shape: Sequence[int]) -> str:
+    return "x".join(map(str, image_shape))

@@ -1,0 +1,30 @@
+"""Sources of noisy copies.
+
+A source writes samples ``start`` to ``start + B`` of one input and stage into rows of the network's input batch. What
+it writes is a function of (seed, input, stage, sample number), whatever the batch size and whichever inputs are done.
+"""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+#: Stages draw from different streams: selecting and estimating on the same samples would void the bound.
+SELECTION, ESTIMATION, PREDICTION = range(3)
+
+
+class NoiseSource(Protocol):
+    """What the engine needs of a source."""
+
+    def fill(self, out_BCHW: Tensor, image_CHW: Tensor, *, input_id: int, stage: int, start: int) -> None:
+        """Write noisy copies of an image.
+
+        Args:
+            out_BCHW: Rows to fill, float32, (B, C, H, W).
+            image_CHW: The input, (C, H, W), uint8 or float32 in [0, 1], on the same device.
+            input_id: Index of the input in its data set.
+            stage: ``SELECTION``, ``ESTIMATION`` or ``PREDICTION``.
+            start: Number of the first sample; a stage's samples are asked for in order, from 0.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """Its name and all that fixes the stream, for the manifest."""

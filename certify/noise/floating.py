@@ -1,0 +1,78 @@
+"""Gaussian noise in floating point, as every published table was made.
+
+In theory it is not sound: rounding x + noise can leave traces of x that a classifier made for it can read (Voráček and
+Hein 2023). docs/pitfalls.md says what that means for honest networks.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BLOCK = 64  # samples drawn at a time, always whole: what torch draws depends on the size of the tensor
+OPEN = 8  # streams kept open; the engine finishes one input of a stage before the next
+
+
+@dataclass
+class _Stream:
+    """The samples of one input and stage, in blocks."""
+
+    generator: torch.Generator
+    block: Tensor  # (BLOCK, C, H, W)
+    next_sample: int = 0
+
+
+@dataclass
+class FloatNoise:
+    """float32 N(0, sigma^2) noise from torch's generator of the device.
+
+    The stream of an input and stage is seeded by (seed, input, stage), so it does not depend on batch size, order or
+    other inputs. It does depend on the kind of device.
+
+    Args:
+        sigma: Standard deviation in [0, 1] pixel units, positive.
+        seed: In [0, 2^64).
+    """
+
+    sigma: float
+    seed: int
+    _streams: dict[tuple[int, int], _Stream] = field(default_factory=dict, repr=False)
+
+    def fill(self, out_BCHW: Tensor, image_CHW: Tensor, *, input_id: int, stage: int, start: int) -> None:
+        """Write ``image / 255 + sigma * noise``; see ``NoiseSource``.
+
+        Samples asked for in order cost one draw each; going back or jumping ahead draws all those before, too.
+        """
+        stream = self._streams.pop((input_id, stage), None)
+        if stream is None or stream.next_sample != start:
+            stream = self._at(out_BCHW, input_id, stage, start)
+        done = 0
+        while done < len(out_BCHW):
+            used = stream.next_sample % BLOCK
+            if used == 0:
+                stream.block.normal_(generator=stream.generator)
+            take = min(BLOCK - used, len(out_BCHW) - done)
+            torch.mul(stream.block[used : used + take], self.sigma, out=out_BCHW[done : done + take])
+            stream.next_sample += take
+            done += take
+        out_BCHW += image_CHW.to(torch.float32) / 255 if image_CHW.dtype == torch.uint8 else image_CHW
+        self._streams[input_id, stage] = stream
+        while len(self._streams) > OPEN:
+            self._streams.pop(next(iter(self._streams)))
+
+    def describe(self) -> dict[str, Any]:
+        """Name, seed and generator."""
+        return {"source": "float", "seed": self.seed, "block": BLOCK}
+
+    def _at(self, like_BCHW: Tensor, input_id: int, stage: int, start: int) -> _Stream:
+        words = np.random.SeedSequence([self.seed & 0xFFFFFFFF, self.seed >> 32, input_id, stage]).generate_state(
+            1, np.uint64
+        )
+        generator = torch.Generator(like_BCHW.device).manual_seed(int(words[0] >> np.uint64(1)))
+        stream = _Stream(generator, torch.empty((BLOCK, *like_BCHW.shape[1:]), device=like_BCHW.device), start)
+        # Whole blocks before the start, and the one that the start lies inside of, if it does.
+        for _ in range(-(-start // BLOCK)):
+            stream.block.normal_(generator=generator)
+        return stream

@@ -1,0 +1,218 @@
+"""One line of a radius table: its fields, how they are written, and what they must fulfil to be believed."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from certify.binomial import lower_confidence_bound
+from certify.radius import ABSTAIN, ceiling_radius, certified_radius
+
+#: Votes that are none, because a logit was not finite; ``invalid`` in the file.
+INVALID = -2
+CERTIFIED, ABSTAINED = "certified", "abstain"
+FIELD_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")  # what this research field's scripts read
+COLUMNS = (*FIELD_COLUMNS, "n0", "n", "n_a", "p_a_lower", "sigma", "alpha", "status", "counts")
+
+# Another version of scipy may differ in the last digits; a claim made in error differs in the first five.
+_SLACK = 1 + 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The certificate of one example, or its abstention; units and ranges are those of the columns.
+
+    ``counts`` are the estimation stage's votes by class, `INVALID` for non-finite logits; ``n_a`` are those for the
+    class that the selection stage chose, also where the result is an abstention and ``predict`` is `ABSTAIN`.
+    """
+
+    idx: int
+    label: int
+    predict: int
+    radius: float
+    correct: bool
+    seconds: float
+    n0: int
+    n: int
+    n_a: int
+    p_a_lower: float
+    sigma: float
+    alpha: float
+    status: str
+    counts: Mapping[int, int]
+
+
+def format_row(row: Row) -> str:
+    """The row's line, without its end; floats in their shortest exact form, so that what was certified is stored."""
+    fields: dict[str, object] = {
+        "time": format_seconds(row.seconds),
+        "status": row.status,
+        "counts": format_counts(row.counts),
+    }
+    fields |= {name: repr(float(getattr(row, name))) for name in ("radius", "p_a_lower", "sigma", "alpha")}
+    return "\t".join(str(fields[name] if name in fields else int(getattr(row, name))) for name in COLUMNS)
+
+
+def parse_row(line: str) -> Row:
+    """The inverse of `format_row`.
+
+    Raises:
+        ValueError: If a field is malformed or contradicts another one.
+    """
+    fields = parse_fields(line, COLUMNS)
+    seconds, correct = fields.pop("time"), fields.pop("correct")
+    return Row(seconds=seconds, correct=bool(correct), **fields)
+
+
+def parse_fields(line: str, header: Sequence[str]) -> dict[str, Any]:
+    """The values of a line by column; columns that are not ours stay text.
+
+    Raises:
+        ValueError: If a field is malformed or contradicts another one.
+    """
+    texts = line.split("\t")
+    if len(texts) != len(header):
+        raise ValueError(f"expected {len(header)} tab-separated fields, got {len(texts)}.")
+    fields: dict[str, Any] = {}
+    for name, text in zip(header, texts, strict=True):
+        try:
+            fields[name] = PARSERS.get(name, str)(text)
+        except ValueError as error:
+            raise ValueError(f"{name} must be {error}, got {text!r}.") from None
+    _check_claim(fields)
+    _check_votes(fields)
+    return fields
+
+
+def format_counts(counts: Mapping[int, int]) -> str:
+    """``class:count`` pairs sorted by class, those that are 0 left out."""
+    votes = sorted((int(label), int(count)) for label, count in counts.items() if count != 0)
+    return ",".join(f"{'invalid' if label == INVALID else label}:{count}" for label, count in votes)
+
+
+def format_seconds(seconds: float) -> str:
+    """``h:mm:ss.ffffff``, always with six decimals and without days."""
+    minutes, microseconds = divmod(round(seconds * 1_000_000), 60_000_000)
+    return f"{minutes // 60}:{minutes % 60:02}:{microseconds // 1_000_000:02}.{microseconds % 1_000_000:06}"
+
+
+def _check_claim(row: Mapping[str, Any]) -> None:
+    predict, radius = row["predict"], row["radius"]
+    if row["correct"] != (predict == row["label"]):
+        raise ValueError(f"correct is {row['correct']}, but predict is {predict} and label {row['label']}.")
+    if predict == ABSTAIN and radius != 0:
+        raise ValueError(f"an abstention must have radius 0, got {radius}.")
+    if "status" in row and row["status"] != (ABSTAINED if predict == ABSTAIN else CERTIFIED):
+        raise ValueError(f"status is {row['status']}, but predict is {predict}.")
+    if {"n", "alpha", "sigma"} <= row.keys() and radius > _ceiling(row["n"], row["alpha"], row["sigma"]) * _SLACK:
+        ceiling = _ceiling(row["n"], row["alpha"], row["sigma"])
+        raise ValueError(
+            f"radius {radius} is above {ceiling}, the most that n={row['n']} votes can certify at "
+            f"alpha={row['alpha']} and sigma={row['sigma']}."
+        )
+
+
+def _check_votes(row: Mapping[str, Any]) -> None:
+    if {"n", "n_a"} <= row.keys() and row["n_a"] > row["n"]:
+        raise ValueError(f"n_a is {row['n_a']}, more than n={row['n']}.")
+    if {"n", "n_a", "counts"} <= row.keys():
+        counts = row["counts"]
+        if sum(counts.values()) != row["n"]:
+            raise ValueError(f"counts sum to {sum(counts.values())}, but n is {row['n']}.")
+        if row["predict"] != ABSTAIN and counts.get(row["predict"], 0) != row["n_a"]:
+            raise ValueError(f"counts of class {row['predict']} are not n_a={row['n_a']}.")
+        if row["n_a"] not in (0, *counts.values()):
+            raise ValueError(f"no class has n_a={row['n_a']} counts.")
+    if {"n", "n_a", "alpha", "p_a_lower"} <= row.keys():
+        bound = _bound(row["n_a"], row["n"], row["alpha"])
+        if row["p_a_lower"] > bound * _SLACK:
+            raise ValueError(f"p_a_lower is {row['p_a_lower']}, but n_a={row['n_a']} of n={row['n']} give {bound}.")
+    if {"p_a_lower", "sigma"} <= row.keys() and row["radius"] > 0:
+        proved = float(certified_radius(row["p_a_lower"], row["sigma"]))
+        if row["radius"] > proved * _SLACK:
+            raise ValueError(f"radius is {row['radius']}, but p_a_lower={row['p_a_lower']} gives {proved}.")
+
+
+# Rows repeat n, alpha and sigma, and many repeat n_a; a scalar call costs as much as an array of a hundred.
+@lru_cache(maxsize=4096)
+def _bound(n_a: int, n: int, alpha: float) -> float:
+    return float(lower_confidence_bound(n_a, n, alpha))
+
+
+@lru_cache(maxsize=4096)
+def _ceiling(n: int, alpha: float, sigma: float) -> float:
+    return ceiling_radius(n, alpha, sigma)
+
+
+# Each parser raises ValueError with what it wants, which `parse_fields` completes to a sentence.
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_DURATION = re.compile(r"(?:([0-9]{1,6}) days?, )?([0-9]{1,9}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]+)?)")
+
+
+def _integer(low: int, high: int | None = None) -> Callable[[str], int]:
+    wanted = f"an integer >= {low}" if high is None else f"an integer in [{low}, {high}]"
+
+    def parse(text: str) -> int:
+        if not _INTEGER.fullmatch(text) or not low <= int(text) <= (int(text) if high is None else high):
+            raise ValueError(wanted)
+        return int(text)
+
+    return parse
+
+
+def _number(wanted: str, accept: Callable[[float], bool]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)) or not accept(float(text)):
+            raise ValueError(wanted)
+        return float(text)
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    if _NUMBER.fullmatch(text) and 0 <= float(text) < math.inf:
+        return float(text)
+    if not (match := _DURATION.fullmatch(text)):
+        raise ValueError("a time, h:mm:ss.ffffff or seconds")
+    days, hours, minutes, seconds = match.groups()
+    return ((int(days or 0) * 24 + int(hours)) * 60 + int(minutes)) * 60 + float(seconds)
+
+
+def _status(text: str) -> str:
+    if text not in (CERTIFIED, ABSTAINED):
+        raise ValueError(f"{CERTIFIED} or {ABSTAINED}")
+    return text
+
+
+def _counts(text: str) -> dict[int, int]:
+    counts: dict[int, int] = {}
+    for part in text.split(","):
+        label, separator, count = part.partition(":")
+        known = label == "invalid" or (_INTEGER.fullmatch(label) and int(label) >= 0)
+        if not (known and separator and _INTEGER.fullmatch(count) and int(count) > 0):
+            raise ValueError("class:count pairs such as 3:99817,5:183 with counts above 0")
+        counts[INVALID if label == "invalid" else int(label)] = int(count)
+    if len(counts) != text.count(",") + 1:
+        raise ValueError("class:count pairs with each class once")
+    return counts
+
+
+PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "idx": _integer(0),
+    "label": _integer(0),
+    "predict": _integer(ABSTAIN),
+    "radius": _number("a number >= 0", lambda value: value >= 0),
+    "correct": _integer(0, 1),
+    "time": _seconds,
+    "n0": _integer(0),
+    "n": _integer(1),
+    "n_a": _integer(0),
+    "p_a_lower": _number("a number in [0, 1)", lambda value: 0 <= value < 1),
+    "sigma": _number("a number > 0", lambda value: value > 0),
+    "alpha": _number("a number in (0, 1)", lambda value: 0 < value < 1),
+    "status": _status,
+    "counts": _counts,
+}

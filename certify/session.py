@@ -1,0 +1,216 @@
+"""From the arguments of a command to its table: load, check, open the output, sample."""
+
+import platform
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from certify import loader
+from certify import manifest as manifests
+from certify.classifier import BaseClassifier, fastest_batch_size
+from certify.noise.floating import FloatNoise
+from certify.predictions import PredictionTable, render_predictions
+from certify.procedures import require_certifiable, require_predictable
+from certify.run import PredictionSampling, Sampling, certify_dataset, predict_dataset
+from certify.table import INVALID, RadiusTable
+from data import console, registry, subset
+from data.dataset import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The arguments that ``certify run`` and ``certify predict`` share; see ``certify.cli`` for their meaning."""
+
+    model: str
+    data: str | None
+    split: str
+    protocol: str
+    maximum: int | None
+    sigma: float | None
+    alpha: float
+    dtype: str
+    batch_size: int | None
+    device: str
+    seed: int | None
+    out: Path | None
+    overwrite: bool
+    arch: str | None
+    normalize: str | None
+    data_root: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """Everything loaded and checked; nothing written yet."""
+
+    classifier: BaseClassifier
+    noise: FloatNoise
+    dataset: Dataset
+    indices: Sequence[int]
+    sigma: float
+    out: Path
+    manifest: dict[str, Any]
+
+
+def certify_request(request: Request, n0: int, n: int) -> Path:
+    """Certify what ``request`` says, going on where an earlier run stopped.
+
+    Returns:
+        The radius table.
+
+    Raises:
+        ValueError: For anything in the request that does not fit; with the fix.
+        OSError: If files cannot be read or written.
+    """
+    session = _open(request, "radii.tsv", lambda sigma: require_certifiable(sigma, n0, n, request.alpha))
+    sampling = Sampling(sigma=session.sigma, n0=n0, n=n, alpha=request.alpha)
+    with RadiusTable.open(session.out, _manifest(session, sampling), overwrite=request.overwrite) as table:
+        with _meter("certifying", session, table, n0 + n) as meter:
+            certify_dataset(
+                session.classifier, session.noise, session.dataset, session.indices, sampling, table, meter.advance
+            )
+        _warn_of_invalid(table)
+    return session.out
+
+
+def predict_request(request: Request, n: int) -> str:
+    """PREDICT for what ``request`` says, going on where an earlier run stopped.
+
+    Returns:
+        A line that sums up the table of predictions.
+
+    Raises:
+        ValueError: For anything in the request that does not fit; with the fix.
+        OSError: If files cannot be read or written.
+    """
+    session = _open(request, "predictions.tsv", lambda sigma: require_predictable(sigma, n, request.alpha))
+    sampling = PredictionSampling(sigma=session.sigma, n=n, alpha=request.alpha)
+    with PredictionTable.open(session.out, _manifest(session, sampling), overwrite=request.overwrite) as table:
+        with _meter("predicting", session, table, n) as meter:
+            predict_dataset(
+                session.classifier, session.noise, session.dataset, session.indices, sampling, table, meter.advance
+            )
+        _warn_of_invalid(table)
+        return render_predictions(table.done)
+
+
+def _manifest(session: Session, sampling: Sampling | PredictionSampling) -> dict[str, Any]:
+    return {**session.manifest, "sampling": sampling.describe()}
+
+
+def _meter(what: str, session: Session, table: RadiusTable | PredictionTable, samples: int) -> console.Meter:
+    """Say what will be done, and measure it."""
+    todo = sum(index not in table.done for index in session.indices)
+    f, data = session.classifier, session.dataset
+    print(
+        f"{what} {todo} of {len(session.indices)} images: {data.name} {data.split}, sigma {session.sigma:g}, "
+        f"{f.dtype_name}, batches of {f.batch_size} on {f.device}, seed {session.noise.seed}, into {session.out}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return console.Meter(what, "images", todo, todo * samples, "samples")
+
+
+def _warn_of_invalid(table: RadiusTable | PredictionTable) -> None:
+    invalid = sum(row.counts.get(INVALID, 0) for row in table.done.values())
+    if invalid:
+        print(
+            f"warning: {invalid} samples had logits that were not finite; they voted for no class. Check the model, "
+            "or its range in this dtype.",
+            file=sys.stderr,
+        )
+
+
+def _open(request: Request, default_out: str, check: Callable[[float], None]) -> Session:
+    device = _device(request.device)
+    name = request.data or loader.trained_on(request.model)
+    dataset = registry.load(name, request.split, request.data_root)
+    normalize = request.normalize or ("cifar10" if request.arch and name.startswith("cifar") else None)
+    loaded = loader.load(
+        request.model, dataset.images.shape[1:], dataset.num_classes, arch=request.arch, normalize=normalize
+    )
+    sigma = request.sigma if request.sigma is not None else loaded.sigma
+    if sigma is None:
+        raise ValueError(f"{request.model} does not say what noise it was trained with; pass --sigma.")
+    check(sigma)
+    out = request.out or _beside(request.model, default_out)
+    stored = _stored_manifest(out, request.overwrite)
+    seed = request.seed if request.seed is not None else stored.get("noise", {}).get("seed", secrets.randbits(64))
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"--seed must lie in [0, 2^64), got {seed}.")
+    batch_size = (
+        request.batch_size
+        or stored.get("classifier", {}).get("batch_size")
+        or fastest_batch_size(loaded.model, loaded.num_classes, dataset.images.shape[1:], device, request.dtype)
+    )
+    classifier = BaseClassifier(
+        loaded.model, loaded.num_classes, device=device, dtype=request.dtype, batch_size=batch_size
+    )
+    noise = FloatNoise(sigma, seed)
+    protocol = subset.protocol(request.protocol)
+    indices = [int(index) for index in protocol.indices(len(dataset.images))][: request.maximum]
+    manifest = {
+        "model": loaded.source,
+        "classifier": classifier.describe(),
+        "data": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
+        "protocol": {"name": protocol.name, "indices": protocol.slice(len(dataset.images))},
+        "noise": noise.describe(),
+        "notes": _notes(request),
+    }
+    return Session(
+        classifier=classifier,
+        noise=noise,
+        dataset=dataset,
+        indices=indices,
+        sigma=sigma,
+        out=out,
+        manifest=manifest,
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device is {name}, but torch sees {torch.cuda.device_count()} CUDA devices; use cpu.")
+    return device
+
+
+def _beside(model: str, name: str) -> Path:
+    path = Path(model)
+    if path.is_dir():
+        return path / name
+    if path.suffix == ".safetensors":
+        return path.parent / name
+    raise ValueError("say where the table goes with --out FILE.tsv.")
+
+
+def _stored_manifest(out: Path, overwrite: bool) -> dict[str, Any]:
+    path = manifests.manifest_path(out)
+    return manifests.read(path) if out.exists() and path.exists() and not overwrite else {}
+
+
+def _notes(request: Request) -> dict[str, Any]:
+    return {
+        "command": shlex.join(["certify", *sys.argv[1:]]),
+        "model": request.model,
+        "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "versions": {name: metadata.version(name) for name in ("maxup-smoothing", "numpy", "scipy")},
+    }

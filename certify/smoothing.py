@@ -1,0 +1,156 @@
+"""The smoothed classifier g: the class that f returns most often under Gaussian noise, for library users.
+
+``certify.run`` does the same for whole data sets, with a durable table.
+"""
+
+# Shapes: N inputs, K classes, V = K + 1 kinds of vote; C channels, H height, W width.
+
+import secrets
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from certify.classifier import BaseClassifier
+from certify.engine import Item, count_votes
+from certify.noise import ESTIMATION, PREDICTION, SELECTION, NoiseSource
+from certify.noise.floating import FloatNoise
+from certify.procedures import (
+    Certificate,
+    certificate,
+    prediction,
+    require_certifiable,
+    require_predictable,
+    require_sigma,
+)
+
+
+class SmoothedClassifier:
+    """g: the class that ``model`` returns most often under N(0, sigma^2 I) noise on its input.
+
+    Args:
+        model: An ``nn.Module`` in evaluation mode, from (B, C, H, W) images in [0, 1] to (B, K) logits, with its
+            normalisation inside. It is copied.
+        num_classes: K.
+        sigma: Standard deviation of the noise in [0, 1] pixel units, positive.
+        device: Where to compute; the model's own device by default.
+        dtype: "float32" or "bfloat16".
+        batch_size: Rows of a forward pass.
+        seed: In [0, 2^64); from the operating system if None. See the attribute ``seed``. Choose it before looking at
+            results: the best of several seeds is not a certificate.
+
+    Raises:
+        ValueError: If the model is in training mode or an argument is out of range.
+
+    Example:
+        >>> smoothed = SmoothedClassifier(model.eval(), num_classes=10, sigma=0.5)
+        >>> [one] = smoothed.certify(images[:1], n=10_000)
+        >>> one.predict, one.radius
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_classes: int,
+        sigma: float,
+        *,
+        device: torch.device | str | None = None,
+        dtype: str = "float32",
+        batch_size: int = 256,
+        seed: int | None = None,
+    ) -> None:
+        require_sigma(sigma)
+        first = next((tensor for tensor in model.parameters()), None)
+        place = device if device is not None else (first.device if first is not None else "cpu")
+        self.base = BaseClassifier(model, num_classes, device=place, dtype=dtype, batch_size=batch_size)
+        self.sigma = sigma
+        self.seed = secrets.randbits(64) if seed is None else seed
+        self.noise: NoiseSource = FloatNoise(sigma, self.seed)
+
+    def certify(
+        self,
+        images: Tensor | ArrayLike,
+        *,
+        n0: int = 100,
+        n: int = 100_000,
+        alpha: float = 0.001,
+        input_ids: Sequence[int] | None = None,
+    ) -> list[Certificate]:
+        """CERTIFY for each image.
+
+        Args:
+            images: (N, C, H, W), or one of (C, H, W): uint8, or floats in [0, 1].
+            n0: Selection samples for each image.
+            n: Estimation samples for each image.
+            alpha: Failure probability of each certificate, in (0, 1).
+            input_ids: Number of each image, on which its noise depends; 0, 1, … by default.
+
+        Returns:
+            N certificates; each is true or an abstention with probability at least 1 - alpha.
+
+        Raises:
+            ValueError: If no image could be certified with such n and alpha, or the images are not as described.
+        """
+        require_certifiable(self.sigma, n0, n, alpha)
+        x_NCHW, ids = _checked(images, input_ids)
+        selection_NV = self._votes(x_NCHW, ids, SELECTION, n0)
+        estimation_NV = self._votes(x_NCHW, ids, ESTIMATION, n)
+        return [
+            certificate(selection_V, estimation_V, alpha, self.sigma)
+            for selection_V, estimation_V in zip(selection_NV, estimation_NV, strict=True)
+        ]
+
+    def predict(
+        self,
+        images: Tensor | ArrayLike,
+        *,
+        n: int = 1000,
+        alpha: float = 0.001,
+        input_ids: Sequence[int] | None = None,
+    ) -> NDArray[np.int64]:
+        """PREDICT for each image.
+
+        Args:
+            images: (N, C, H, W), or one of (C, H, W): uint8, or floats in [0, 1].
+            n: Samples for each image.
+            alpha: Probability, at most, of returning a class that is not g's, in (0, 1).
+            input_ids: Number of each image, on which its noise depends; 0, 1, … by default.
+
+        Returns:
+            int64, (N,): classes, ``ABSTAIN`` (-1) where the votes do not decide.
+
+        Raises:
+            ValueError: If every answer would be an abstention, or the images are not as described.
+        """
+        require_predictable(self.sigma, n, alpha)
+        x_NCHW, ids = _checked(images, input_ids)
+        votes_NV = self._votes(x_NCHW, ids, PREDICTION, n)
+        return np.array([prediction(votes_V, alpha) for votes_V in votes_NV], dtype=np.int64)
+
+    def _votes(self, x_NCHW: Tensor, ids: Sequence[int], stage: int, n: int) -> NDArray[np.int64]:
+        items = [Item(x_CHW, input_id, stage, 0, n) for x_CHW, input_id in zip(x_NCHW, ids, strict=True)]
+        return count_votes(self.base, self.noise, items)
+
+
+def _checked(images: Tensor | ArrayLike, input_ids: Sequence[int] | None) -> tuple[Tensor, Sequence[int]]:
+    x_NCHW = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
+    if x_NCHW.dim() == 3:
+        x_NCHW = x_NCHW[None]
+    if x_NCHW.dim() != 4 or not (x_NCHW.dtype == torch.uint8 or x_NCHW.is_floating_point()):
+        raise ValueError(
+            f"images must be uint8, or floats in [0, 1], of shape (N, C, H, W); got {x_NCHW.dtype} of shape "
+            f"{tuple(x_NCHW.shape)}."
+        )
+    if x_NCHW.is_floating_point():
+        x_NCHW = x_NCHW.to(torch.float32)
+        if not bool(((x_NCHW >= 0) & (x_NCHW <= 1)).all()):  # written so that nan fails
+            raise ValueError(
+                f"float images must lie in [0, 1], got {float(x_NCHW.min()):.4g} to {float(x_NCHW.max()):.4g}; divide "
+                "0-255 values by 255, and move a normalisation into the model: sigma and radius are in pixel units."
+            )
+    ids = range(len(x_NCHW)) if input_ids is None else input_ids
+    if len(ids) != len(x_NCHW) or len(set(ids)) != len(ids):
+        raise ValueError(f"input_ids must be {len(x_NCHW)} different numbers, got {len(ids)}.")
+    return x_NCHW, ids

@@ -1,0 +1,195 @@
+"""What a radius table says as a whole: certified accuracy by radius, ACR, abstentions, and the ceiling of the method.
+
+Printed accuracies, radii and lower limits are rounded down and upper limits up: no printed number claims more than the
+table does.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from certify.binomial import proportion_interval
+from certify.radius import ABSTAIN, ceiling_radius
+from certify.row import format_seconds
+
+_STEP = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A radius table in numbers; None for what the file does not say, or not once for all its rows.
+
+    ``acr`` is the mean over all images of the radius, abstentions and wrong predictions counting 0. It grows with
+    ``n`` and ``alpha``, so it means nothing without them. ``ceiling`` is the radius of a unanimous vote.
+    """
+
+    images: int
+    correct: int
+    wrong: int
+    abstained: int
+    acr: float
+    largest_radius: float
+    median_seconds: float
+    sigma: float | None
+    n0: int | None
+    n: int | None
+    alpha: float | None
+    ceiling: float | None
+
+
+def summarize(table: pd.DataFrame) -> Summary:
+    """The numbers of a table as `certify.table.read` returns it.
+
+    Raises:
+        ValueError: If the table has no rows.
+    """
+    _require_rows(table)
+    correct, abstained = table["correct"] == 1, table["predict"] == ABSTAIN
+    sigma, n0, n, alpha = (_common(table, column) for column in ("sigma", "n0", "n", "alpha"))
+    unknown = sigma is None or n is None or alpha is None
+    return Summary(
+        images=len(table),
+        correct=int(correct.sum()),
+        wrong=int((~correct & ~abstained).sum()),
+        abstained=int(abstained.sum()),
+        acr=average_certified_radius(table),
+        largest_radius=float(table["radius"].max()),
+        median_seconds=float(table["time"].median()),
+        sigma=sigma,
+        n0=n0,
+        n=n,
+        alpha=alpha,
+        ceiling=None if unknown else ceiling_radius(n, alpha, sigma),
+    )
+
+
+def average_certified_radius(table: pd.DataFrame) -> float:
+    """Mean over all images of the certified radius, 0 for an abstention or a wrong prediction.
+
+    Raises:
+        ValueError: If the table has no rows.
+    """
+    _require_rows(table)
+    return math.fsum(table["radius"][table["correct"] == 1]) / len(table)
+
+
+def certified_accuracy(table: pd.DataFrame, radii: Sequence[float], confidence: float = 0.95) -> pd.DataFrame:
+    """Share of all images that are predicted rightly and certified at each radius or a larger one.
+
+    Args:
+        table: Rows as `certify.table.read` returns them.
+        radii: Numbers >= 0 in the table's units.
+        confidence: Of the two-sided Clopper-Pearson interval for another image of the same kind, in (0, 1); each
+            radius by itself, not the whole curve at once.
+
+    Returns:
+        A line a radius: ``radius``, ``certified`` (count), ``images``, ``accuracy``, ``low``, ``high``.
+
+    Raises:
+        ValueError: If the table has no rows or a radius is negative or not finite.
+    """
+    _require_rows(table)
+    at = np.asarray(list(radii), dtype=np.float64)
+    if not np.all(np.isfinite(at) & (at >= 0)):
+        raise ValueError(f"radii must be finite numbers >= 0, got {list(radii)}.")
+    proved = np.sort(table["radius"].to_numpy(np.float64)[table["correct"].to_numpy() == 1])
+    certified = len(proved) - np.searchsorted(proved, at, side="left")  # inclusive: radius >= r
+    low, high = proportion_interval(certified, len(table), confidence)
+    return pd.DataFrame(
+        {
+            "radius": at,
+            "certified": certified,
+            "images": len(table),
+            "accuracy": certified / len(table),
+            "low": low,
+            "high": high,
+        }
+    )
+
+
+def default_radii(ceiling: float) -> list[float]:
+    """0, 0.25, 0.5 … below ``ceiling``, each an exact multiple; 0 alone where nothing can be certified."""
+    return [index * _STEP for index in range(max(1, math.ceil(ceiling / _STEP)))]
+
+
+def radii_of(table: pd.DataFrame) -> list[float]:
+    """The default radii of a table: up to its ceiling, or to its largest radius where the file tells no ceiling."""
+    summary = summarize(table)
+    end = summary.ceiling if summary.ceiling is not None else math.nextafter(summary.largest_radius, math.inf)
+    return default_radii(end)
+
+
+def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
+    """A table's summary as text of at most 80 columns, without a line end at its end.
+
+    Args:
+        table: Rows as `certify.table.read` returns them.
+        radii: Where to state the certified accuracy; `radii_of` the table if None.
+
+    Raises:
+        ValueError: If the table has no rows or a radius is negative or not finite.
+    """
+    summary = summarize(table)
+    curve = certified_accuracy(table, radii_of(table) if radii is None else radii).to_dict("records")
+    width = max(8, *(len(radius_text(row["radius"])) for row in curve))
+    lines = [f"{'radius':>{width}}  {'certified':>13}  {'accuracy':>8}  95 % interval"]
+    for row in curve:
+        count = f"{row['certified']}/{row['images']}"
+        lines.append(
+            f"{radius_text(row['radius']):>{width}}  {count:>13}  "
+            f"{fraction_text(row['certified'], row['images'], 4):>8}  "
+            f"[{floor_text(row['low'], 4)}, {ceil_text(row['high'], 4)}]"
+        )
+    told = (("sigma", summary.sigma), ("n0", summary.n0), ("n", summary.n), ("alpha", summary.alpha))
+    settings = ", ".join(f"{name}={value}" for name, value in told if value is not None)
+    ceiling = "unknown: it takes one sigma, n and alpha for all rows"
+    if summary.ceiling is not None:
+        ceiling = f"{floor_text(summary.ceiling, 4)}, the radius of a unanimous vote"
+    facts = {
+        "ACR": f"{floor_text(summary.acr, 4)} at {settings or 'unknown n and alpha'}",
+        "ceiling": ceiling,
+        "largest radius": floor_text(summary.largest_radius, 4),
+        "abstained": f"{summary.abstained}/{summary.images}",
+        "wrong": f"{summary.wrong}/{summary.images}, predicted and certified as another class",
+        "time": f"{format_seconds(summary.median_seconds)} an image (median)",
+    }
+    return "\n".join([*lines, "", *(f"{name:<16}{text}" for name, text in facts.items())])
+
+
+def radius_text(radius: float) -> str:
+    """A radius asked for, exactly, with two decimals or as many as it needs."""
+    short = f"{radius:.2f}"
+    return short if float(short) == radius else repr(float(radius))
+
+
+def fraction_text(part: int, whole: int, digits: int) -> str:
+    """``part / whole`` in decimals, rounded down by integer arithmetic."""
+    scaled = int(part) * 10**digits // int(whole)
+    return f"{Decimal(scaled).scaleb(-digits):f}"
+
+
+def floor_text(value: float, digits: int) -> str:
+    """A number >= 0 in decimals, rounded down from its shortest exact form."""
+    return f"{Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_FLOOR):f}"
+
+
+def ceil_text(value: float, digits: int) -> str:
+    """A number >= 0 in decimals, rounded up from its shortest exact form."""
+    return f"{Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_CEILING):f}"
+
+
+def _common(table: pd.DataFrame, column: str) -> Any:
+    """The value that a column has in all rows, None if there is no such value."""
+    if column not in table or table[column].nunique() != 1:
+        return None
+    return table[column].iloc[0].item()
+
+
+def _require_rows(table: pd.DataFrame) -> None:
+    if len(table) == 0:
+        raise ValueError("the table has no rows: nothing has been certified yet.")

@@ -1,0 +1,90 @@
+"""The radius table: one line per certified example, tab-separated, with everything needed to check its radius.
+
+``docs/radius_table.md`` describes the format. `RadiusTable` is its only writer, and `read` checks every
+field on the way in.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from certify.durable import DurableTable
+from certify.row import (
+    ABSTAINED,
+    CERTIFIED,
+    COLUMNS,
+    FIELD_COLUMNS,
+    INVALID,
+    Row,
+    format_row,
+    format_seconds,
+    parse_fields,
+    parse_row,
+)
+
+__all__ = [
+    "ABSTAINED",
+    "CERTIFIED",
+    "COLUMNS",
+    "FIELD_COLUMNS",
+    "INVALID",
+    "RadiusTable",
+    "Row",
+    "format_row",
+    "format_seconds",
+    "parse_row",
+    "read",
+]
+
+_INTEGERS = ("idx", "label", "predict", "correct", "n0", "n", "n_a")
+_NUMBERS = ("radius", "time", "p_a_lower", "sigma", "alpha")
+
+
+class RadiusTable(DurableTable[Row]):
+    """A radius table open for writing; see `certify.durable`."""
+
+    columns = COLUMNS
+    kind = "radius table"
+    format = staticmethod(format_row)
+    parse = staticmethod(parse_row)
+
+
+def read(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a radius table, or a log with at least this field's six columns, and check every field.
+
+    Args:
+        path: A tab-separated file; no suffix is expected.
+
+    Returns:
+        One line a row, in the file's order: integers as int64, ``time`` as seconds, ``counts`` as dicts, columns that
+        are not ours as text. Zero rows are allowed.
+
+    Raises:
+        ValueError: If the header is foreign or a field is malformed or contradicts another, with file and line.
+        OSError: If the file cannot be read.
+    """
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    header = lines[0].rstrip("\r").split("\t") if lines else []
+    missing = [name for name in FIELD_COLUMNS if name not in header]
+    if missing or len(set(header)) < len(header):
+        raise ValueError(
+            f"{path} is not a radius table: its first line must name the columns {' '.join(FIELD_COLUMNS)}, "
+            f"tab-separated, each once; {'missing: ' + ' '.join(missing) if missing else 'one is there twice'}."
+        )
+    rows: dict[int, dict[str, Any]] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            fields = parse_fields(line.rstrip("\r"), header)
+            if fields["idx"] in rows:
+                raise ValueError(f"idx {fields['idx']} is there twice.")
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+        rows[fields["idx"]] = fields
+    dtypes = {**dict.fromkeys(_INTEGERS, "int64"), **dict.fromkeys(_NUMBERS, "float64"), "counts": "object"}
+    return pd.DataFrame(
+        {name: pd.Series([row[name] for row in rows.values()], dtype=dtypes.get(name, "str")) for name in header}
+    )
