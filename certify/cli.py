@@ -1,27 +1,34 @@
-"""The command ``certify``: radius tables of smoothed classifiers.
+"""Radius tables of smoothed classifiers.
 
-    certify run runs/maxup --data mnist --protocol skip20 --sigma 0.5   # a radius table, beside the checkpoint
-    certify show runs/maxup/radii.tsv                                   # certified accuracy at the radii asked for
-    certify predict runs/maxup --data mnist --sigma 0.5 --n 1000        # the smoothed classifier's classes
+    certify run runs/maxup --protocol skip20   a radius table, beside the checkpoint
+    certify show runs/maxup/radii.tsv          certified accuracy at the radii asked for
+    certify predict runs/maxup --n 1000        the smoothed classifier's classes
 
 MODEL is a checkpoint of `python -m train` (.safetensors, or its run folder), `package.module:factory` (importable from
 the working directory, returning an nn.Module in evaluation mode), or another project's .pth or .pth.tar with --arch.
+
 The same command again goes on with a table that was interrupted.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from certify import summary
-from certify.session import Request, certify_request, predict_request
 from certify.table import read
 from data import console
 
+if TYPE_CHECKING:  # `session` brings torch, whose import takes seconds that --help and `show` can do without
+    from certify.session import Request
+
 app = typer.Typer(
-    add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help=console.manual(__doc__),
+    rich_markup_mode=None,
 )
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint, package.module:factory, or weights.")]
@@ -81,7 +88,12 @@ def run(
     normalize: Normalize = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Certify images by randomized smoothing (CERTIFY of Cohen et al. 2019) and print the radius table."""
+    """Certify images and print the radius table.
+
+    This is CERTIFY of Cohen et al. (2019): n0 samples select a class, n fresh ones bound its probability.
+    """
+    from certify.session import certify_request
+
     wanted = _radii(radii)
     table = certify_request(_request(context), n0, n)
     print(summary.render(read(table), wanted))
@@ -92,7 +104,10 @@ def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A radius table.")],
     radii: Radii = None,
 ) -> None:
-    """Print certified accuracy at several radii, each with its 95 % interval and the count behind it."""
+    """Print certified accuracy at several radii.
+
+    Each with its 95 % interval and the count behind it.
+    """
     print(summary.render(read(file), _radii(radii)))
 
 
@@ -119,12 +134,19 @@ def predict(
     normalize: Normalize = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Classify images with the smoothed classifier, or abstain (PREDICT of Cohen et al. 2019)."""
+    """Classify images with the smoothed classifier.
+
+    This is PREDICT of Cohen et al. (2019): it abstains where n samples do not decide.
+    """
+    from certify.session import predict_request
+
     print(predict_request(_request(context), n))
 
 
-def _request(context: typer.Context) -> Request:
+def _request(context: typer.Context) -> "Request":
     """The arguments that both commands share."""
+    from certify.session import Request
+
     given = dict(context.params)
     given["batch_size"] = _batch_size(given["batch_size"])
     return Request(**{field.name: given[field.name] for field in dataclasses.fields(Request)})

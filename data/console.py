@@ -2,7 +2,9 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
@@ -30,6 +32,12 @@ def run(command: Callable[[], object]) -> None:
         sys.exit(INTERRUPTED)
 
 
+def manual(docstring: str | None) -> str:
+    """A module's docstring as the help of its command: indented paragraphs keep their lines."""
+    paragraphs = (docstring or "").strip().split("\n\n")
+    return "\n\n".join(f"\b\n{text}" if text.startswith(" ") else text for text in paragraphs)
+
+
 def progress(*columns: ProgressColumn) -> Progress:
     """A progress bar on stderr: description, bar, done/total, ``columns``, time left.
 
@@ -45,3 +53,50 @@ def progress(*columns: ProgressColumn) -> Progress:
         console=Console(stderr=True),
         transient=True,
     )
+
+
+class Meter:
+    """Progress of long work: a bar on a terminal, elsewhere a line on stderr every half minute.
+
+    Args:
+        what: Such as "certifying".
+        unit: Such as "images".
+        total: How many of them.
+        steps: Smaller pieces of work in all, by which rate and time left are measured.
+        step_unit: Such as "samples".
+    """
+
+    def __init__(self, what: str, unit: str, total: int, steps: int, step_unit: str) -> None:
+        self._what, self._unit, self._total, self._steps, self._step_unit = what, unit, total, steps, step_unit
+        self._finished, self._stepped = 0, 0
+        self._start = self._told = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[text]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task(what, total=max(1, steps), text="")
+
+    def __enter__(self) -> "Meter":
+        """Start drawing."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop drawing."""
+        self._bar.stop()
+
+    def advance(self, steps: int = 0, finished: int = 0) -> None:
+        """Count ``steps`` and ``finished`` units."""
+        self._stepped += steps
+        self._finished += finished
+        now = time.monotonic()
+        rate = self._stepped / max(now - self._start, 1e-9)
+        left = timedelta(seconds=round((self._steps - self._stepped) / rate)) if rate else "?"
+        text = f"{self._finished}/{self._total} {self._unit}, {rate:,.0f} {self._step_unit}/s, {left} left"
+        self._bar.update(self._task, completed=self._stepped, text=text)
+        if not self._bar.console.is_terminal and now - self._told > 30:
+            self._told = now
+            print(f"{self._what}: {text}", file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
 """Train a classifier and leave a run folder.
 
-    python -m train mnist_maxup --out runs/mnist          # a file in configs/
-    python -m train my.toml --set sigma=0.25 --set m=8    # or a file of yours, with changes
-    python -m train mnist_maxup --out runs/mnist --resume # go on after an interruption, bit for bit
+    python -m train mnist_maxup --out runs/mnist            a file in configs/
+    python -m train my.toml --set sigma=0.25 --set m=8      a file of yours, with changes
+    python -m train mnist_maxup --out runs/mnist --resume   go on after an interruption, bit for bit
 
 The folder then holds config.toml (what was run), environment.json (where), train.csv (a line an epoch),
 checkpoint.safetensors (for `certify run`) and state.pt (for --resume).
@@ -28,10 +28,10 @@ from train.config import TrainConfig
 from train.loop import Epoch, Trainer
 from train.run_folder import RunFolder
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-@app.command()
+@app.command(help=console.manual(__doc__))
 def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or the name of one in configs/.")],
     changes: Annotated[
@@ -82,7 +82,7 @@ def train(
             # The state comes last: what it says is finished is on disk already.
             _save(folder, trainer, architecture, dataset, settings)
             folder.record(line, trainer.state())
-            bar.console.print(_report(line, settings.epochs), highlight=False)
+            print(_report(line, settings.epochs), flush=True)
     print(f"checkpoint: {folder.checkpoint}")
 
 

@@ -1,0 +1,106 @@
+"""Figures and tables from radius tables.
+
+Draw certified accuracy over the radius, one curve a run, each with its
+pointwise 95 % confidence band and with its ceiling, the radius above which
+its n votes can certify nothing:
+
+    python -m analysis curve runs/*/radii.tsv --out curve.png
+
+Print certified accuracies at chosen radii, a line a run, as CSV, Markdown or
+LaTeX:
+
+    python -m analysis table runs/*/radii.tsv --radii 0,0.25,0.5
+
+FILE is a table that `certify` wrote, or another project's log with at least
+the columns idx, label, predict, radius, correct and time. A run is called NAME
+where its file is NAME/radii.tsv, and as the file otherwise.
+
+Certified accuracy at r is the share, among all images, of those predicted
+rightly and certified at a radius of r or more. Accuracies and radii are
+rounded down, never up.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis import figures, runs, tables
+from certify.manifest import replace_file
+from certify.summary import radii_of
+from data import console
+
+app = typer.Typer(
+    help=console.manual(__doc__),
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False, help="Radius tables.")]
+Labels = Annotated[str | None, typer.Option(help="Names of the runs, separated by commas, in the order of the files.")]
+
+
+@app.command()
+def curve(
+    files: Files,
+    out: Annotated[Path, typer.Option(show_default=False, help="The figure: .png, .svg or .pdf.")],
+    radii_max: Annotated[float | None, typer.Option(help="Last radius shown; by default all of the curves.")] = None,
+    labels: Labels = None,
+    title: Annotated[str | None, typer.Option(help="Shown above the axes.")] = None,
+) -> None:
+    """Draw certified accuracy over the radius into a figure."""
+    figures.require_format(out.suffix)
+    loaded = _load(files, labels)
+    replace_file(out, figures.encode(figures.draw(loaded, end=radii_max, title=title), out.suffix))
+    print(f"wrote {out}")
+
+
+@app.command()
+def table(
+    files: Files,
+    radii: Annotated[str | None, typer.Option(help="Such as 0,0.25,0.5; by default to the largest ceiling.")] = None,
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(tables.FORMATS)}.")] = "csv",
+    out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
+    labels: Labels = None,
+) -> None:
+    """Print or write certified accuracies at chosen radii, a line a run."""
+    if format not in tables.FORMATS:
+        raise ValueError(f"--format must be one of {', '.join(tables.FORMATS)}, got {format!r}.")
+    chosen = None if radii is None else _numbers(radii)
+    loaded = _load(files, labels)
+    text = tables.FORMATS[format](loaded, chosen or max((radii_of(run.table) for run in loaded), key=len))
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        replace_file(out, text.encode())
+        print(f"wrote {out}")
+
+
+def main() -> None:
+    """Run the command line: one line on stderr and status 2 for what a user can mend."""
+    console.run(app)
+
+
+def _load(files: Sequence[Path], labels: str | None) -> list[runs.Run]:
+    loaded = runs.load(files, None if labels is None else [label.strip() for label in labels.split(",")])
+    if (warning := runs.different_images(loaded)) is not None:
+        print(f"warning: {warning}", file=sys.stderr)
+    return loaded
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--radii must be numbers separated by commas, such as 0,0.25,0.5, got {text!r}.") from None
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"--radii must name each radius once, got {text!r}.")
+    return numbers
+
+
+if __name__ == "__main__":
+    main()

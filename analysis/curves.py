@@ -1,0 +1,43 @@
+"""Certified accuracy as a function of the radius: an exact step function with a confidence band."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from certify.summary import certified_accuracy
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A step function: ``accuracy[i]`` holds from just above ``radius[i-1]`` up to and including ``radius[i]``.
+
+    ``low`` and ``high`` bound it at each radius by itself with the confidence asked for; over all radii at once the
+    coverage is smaller.
+    """
+
+    radius: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def step_curve(table: pd.DataFrame, end: float, confidence: float = 0.95) -> Curve:
+    """The certified accuracy over all radii in [0, end], without a grid: a step at every certified radius.
+
+    Args:
+        table: Rows as `certify.table.read` returns them.
+        end: Last radius of the curve, positive.
+        confidence: Of the pointwise Clopper-Pearson band, in (0, 1).
+
+    Raises:
+        ValueError: If the table has no rows, or ``end`` is not positive and finite.
+    """
+    if not 0 < end < np.inf:
+        raise ValueError(f"the largest radius of a figure must be positive and finite, got {end}.")
+    proved = table["radius"].to_numpy(np.float64)[table["correct"].to_numpy() == 1]
+    radius = np.unique([0.0, *proved[proved < end], end])
+    at = certified_accuracy(table, radius.tolist(), confidence)
+    accuracy, low, high = (at[name].to_numpy(np.float64) for name in ("accuracy", "low", "high"))
+    return Curve(radius, accuracy, low, high)

@@ -1,0 +1,90 @@
+"""Radius tables as named runs: short names that tell them apart, and a check that they cover the same images."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from certify import table as tables
+from certify.summary import Summary, summarize
+
+
+@dataclass(frozen=True)
+class Run:
+    """One radius table with the name that figures and tables show."""
+
+    name: str
+    table: pd.DataFrame
+    summary: Summary
+
+
+def load(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None = None) -> list[Run]:
+    """Read radius tables and name them.
+
+    Args:
+        paths: Tables, or logs with this field's six columns.
+        labels: Names to show, one a file; by default `names` of the paths.
+
+    Raises:
+        ValueError: If a file is malformed or has no rows, is named twice, or the labels do not fit the files.
+        OSError: If a file cannot be read.
+    """
+    if labels is not None and (len(labels) != len(paths) or len(set(labels)) < len(labels)):
+        raise ValueError(f"labels must be {len(paths)} different names, one a file, got {len(labels)}: {list(labels)}.")
+    shown = names(paths) if labels is None else labels
+    runs = []
+    for name, path in zip(shown, paths, strict=True):
+        table = tables.read(path)
+        try:
+            runs.append(Run(name, table, summarize(table)))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    return runs
+
+
+def names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Short names: ``NAME`` of ``…/NAME/radii.tsv``, else the file's stem, with as many parents as they need to differ.
+
+    Raises:
+        ValueError: If a file is there twice.
+    """
+    full = [Path(path).resolve() for path in paths]
+    for path, times in Counter(full).items():
+        if times > 1:
+            raise ValueError(f"{path} is given {times} times; each run is shown once.")
+    parts = [[*path.parts[1:-1], *([] if path.name == "radii.tsv" else [_stem(path)])] or [path.name] for path in full]
+    depths = [1] * len(full)
+    while True:
+        found = ["/".join(part[-depth:]) for part, depth in zip(parts, depths, strict=True)]
+        clashing = [index for index, name in enumerate(found) if found.count(name) > 1]
+        if not clashing:
+            return found
+        if all(depths[index] >= len(parts[index]) for index in clashing):
+            return [str(path) for path in full]  # a.tsv and a.txt of one folder
+        for index in clashing:
+            depths[index] += 1
+
+
+def different_images(runs: Sequence[Run]) -> str | None:
+    """A warning if not all runs cover the same images; None if they do.
+
+    Certified accuracies over different images differ for that reason alone.
+    """
+    first, *others = runs
+    for other in others:
+        only_first = len(set(first.table["idx"]) - set(other.table["idx"]))
+        only_other = len(set(other.table["idx"]) - set(first.table["idx"]))
+        if only_first or only_other:
+            return (
+                f"not comparable: {first.name} has {only_first} images that {other.name} has not, "
+                f"and {only_other} are missing the other way round."
+            )
+    return None
+
+
+def _stem(path: Path) -> str:
+    """The name without its suffix; the end of ``noise_0.25`` is none."""
+    return path.stem if path.suffix[1:2].isalpha() else path.name

@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from analysis.figures import draw, encode
+from analysis.runs import Run, load
+from certify.binomial import lower_confidence_bound
+from certify.radius import ceiling_radius, certified_radius
+from certify.table import RadiusTable, Row
+
+
+def write_run(path: Path, votes: list[int], n: int = 1000, sigma: float = 0.5) -> Path:
+    with RadiusTable.open(path, {}) as table:
+        for idx, n_a in enumerate(votes):
+            bound = float(lower_confidence_bound(n_a, n, 0.001))
+            predict = 3 if bound > 0.5 else -1
+            table.append(
+                Row(
+                    idx=idx,
+                    label=3,
+                    predict=predict,
+                    radius=float(certified_radius(bound, sigma)),
+                    correct=predict == 3,
+                    seconds=0.1,
+                    n0=100,
+                    n=n,
+                    n_a=n_a,
+                    p_a_lower=bound,
+                    sigma=sigma,
+                    alpha=0.001,
+                    status="certified" if predict == 3 else "abstain",
+                    counts={3: n_a, 4: n - n_a},
+                )
+            )
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Run]:
+    return load(
+        [
+            write_run(tmp_path / "gaussian" / "radii.tsv", [300, 700, 900]),
+            write_run(tmp_path / "max_up$" / "radii.tsv", [600, 990, 1000], sigma=0.25),
+        ]
+    )
+
+
+def texts(figure: Figure) -> list[str]:
+    axes = figure.axes[0]
+    legends = [legend for legend in (axes.get_legend(), *figure.legends) if legend is not None]
+    return [text.get_text() for text in [*axes.texts, *(text for legend in legends for text in legend.get_texts())]]
+
+
+def test_a_figure_shows_each_run_once_with_its_steps_and_ceiling(runs: list[Run]) -> None:
+    figure = draw(runs, title="σ of $5_x")
+    axes = figure.axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("ℓ2 radius (pixel units, [0,1])", "certified accuracy")
+    assert axes.get_ylim() == (0, 1)
+    ceilings = [ceiling_radius(1000, 0.001, sigma) for sigma in (0.25, 0.5)]
+    assert texts(figure) == ["ceiling 0.615", "ceiling 1.231", "gaussian", r"max_up\$"]
+    curves, lines = axes.lines[:2], axes.lines[2:]
+    assert [np.asarray(line.get_xdata()).tolist() for line in lines] == [[ceiling] * 2 for ceiling in ceilings]
+    for line, run, ceiling in zip(curves, runs, reversed(ceilings), strict=True):
+        assert line.get_drawstyle() == "steps-pre"
+        radii = run.table["radius"][run.table["correct"] == 1].tolist()
+        assert np.asarray(line.get_xdata()).tolist() == [*sorted({0.0, *radii, ceiling}), ceiling]
+    assert curves[0].get_ydata() == pytest.approx([2 / 3, 2 / 3, 1 / 3, 0, 0])
+    # The unanimous image is certified at the very ceiling; from there the line falls.
+    assert curves[1].get_ydata() == pytest.approx([1, 1, 2 / 3, 1 / 3, 0])
+
+
+def test_a_legend_lies_where_no_curve_is(tmp_path: Path) -> None:
+    falling = load([write_run(tmp_path / "a" / "radii.tsv", list(range(500, 1000, 5)))])
+    assert draw(falling).axes[0].get_legend() is not None
+    high = load([write_run(tmp_path / "b" / "radii.tsv", [1000] * 270 + [300] * 30)])
+    box = draw(high).axes[0].get_legend()
+    assert box is not None
+    assert box.get_window_extent().y1 < 300  # the lower left corner of 675 pixels
+    both = draw(load([tmp_path / "a" / "radii.tsv", tmp_path / "b" / "radii.tsv"], ["x" * 60, "y"]))
+    assert both.axes[0].get_legend() is None
+    assert len(both.legends) == 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".PNG", b"\x89PNG")]
+)
+def test_a_figure_is_written_as_the_same_bytes_each_time(runs: list[Run], suffix: str, start: bytes) -> None:
+    data = encode(draw(runs), suffix)
+    assert data.startswith(start)
+    assert encode(draw(runs), suffix) == data
+
+
+def test_other_formats_are_refused(runs: list[Run]) -> None:
+    with pytest.raises(ValueError, match=r"written as \.png, \.svg, \.pdf; got the suffix '\.jpg'"):
+        encode(draw(runs), ".jpg")
+
+
+def test_a_log_without_settings_has_a_curve_and_no_ceiling(tmp_path: Path) -> None:
+    path = tmp_path / "cohen"
+    path.write_text("idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t1\t1\t0.5\t1\t3\n1\t1\t-1\t0.0\t0\t3\n")
+    axes = draw(load([path])).axes[0]
+    assert len(axes.lines) == 1
+    assert axes.get_xlim()[1] == pytest.approx(0.52)
+
+
+def test_a_run_that_certifies_nothing_is_drawn_at_zero(tmp_path: Path) -> None:
+    path = tmp_path / "cohen"
+    path.write_text("idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t1\t-1\t0.0\t0\t3\n")
+    line = draw(load([path])).axes[0].lines[0]
+    assert np.asarray(line.get_ydata()).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_narrower_figure_keeps_to_its_last_radius(runs: list[Run]) -> None:
+    axes = draw(runs, end=0.3).axes[0]
+    assert axes.get_xlim() == (0, 0.3)
+    assert len(axes.lines) == 2  # both ceilings lie beyond
+    with pytest.raises(ValueError, match="must be positive and finite, got -1"):
+        draw(runs, end=-1)

@@ -1,0 +1,59 @@
+import csv
+from pathlib import Path
+
+import pytest
+
+from analysis.runs import Run, load
+from analysis.tables import csv_text, latex_text, markdown_text
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Run]:
+    ours = tmp_path / "ours"
+    ours.write_text(
+        "idx\tlabel\tpredict\tradius\tcorrect\ttime\tn\talpha\n"
+        "0\t1\t1\t0.5\t1\t3\t1000\t0.001\n"
+        "1\t1\t1\t0.25\t1\t3\t1000\t0.001\n"
+        "2\t1\t-1\t0.0\t0\t3\t1000\t0.001\n"
+    )
+    theirs = tmp_path / "theirs"
+    theirs.write_text("idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t1\t2\t0.5\t0\t3\n")
+    return load([ours, theirs], ["a_1, |50 %|", "[b]"])
+
+
+def test_csv_has_a_line_a_run_and_a_column_a_radius(runs: list[Run]) -> None:
+    text = csv_text(runs, [0, 0.25, 0.3])
+    assert list(csv.reader(text.splitlines())) == [
+        ["run", "images", "acr", "abstained", "0.00", "0.25", "0.30"],
+        ["a_1, |50 %|", "3", "0.250000", "1", "0.666666", "0.666666", "0.333333"],
+        ["[b]", "1", "0.000000", "0", "0.000000", "0.000000", "0.000000"],
+    ]
+    assert text.endswith("\n")
+
+
+def test_markdown_shows_intervals_and_escapes_names(runs: list[Run]) -> None:
+    assert markdown_text(runs, [0.5]).splitlines() == [
+        "| run | images | n | alpha | ACR | abstained | 0.50 |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        r"| a_1, \|50 %\| | 3 | 1000 | 0.001 | 0.250 | 1 | 0.333 [0.008, 0.906] |",
+        "| [b] | 1 | – | – | 0.000 | 0 | 0.000 [0.000, 0.976] |",
+    ]
+
+
+def test_latex_shows_intervals_and_escapes_names(runs: list[Run]) -> None:
+    assert latex_text(runs, [0.5]).splitlines() == [
+        r"\begin{tabular}{lrrrrrr}",
+        r"\toprule",
+        r"run & images & n & alpha & ACR & abstained & 0.50 \\",
+        r"\midrule",
+        r"a\_1, |50 \%| & 3 & 1000 & 0.001 & 0.250 & 1 & 0.333 [0.008, 0.906] \\",
+        r"{}[b] & 1 & -- & -- & 0.000 & 0 & 0.000 [0.000, 0.976] \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_latex_has_no_special_character_left(runs: list[Run]) -> None:
+    run = Run("\\~^&%$#_{}", runs[0].table, runs[0].summary)
+    name = latex_text([run], [0.0]).splitlines()[4].split(" & ")[0]
+    assert name == r"\textbackslash{}\textasciitilde{}\textasciicircum{}\&\%\$\#\_\{\}"

@@ -1,0 +1,71 @@
+"""The tree is the dataflow: who imports whom, how long files are, and whose packages are imported."""
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("data", "train", "certify", "analysis")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+MAY_IMPORT = {
+    "data": set[str](),
+    "train": {"data"},
+    "certify": {"data"},
+    "analysis": {"data", "certify"},
+}
+WITHOUT_TORCH = ("binomial", "radius", "procedures", "manifest", "durable", "row", "table", "predictions", "summary")
+
+
+def imports(path: Path) -> Iterator[ast.alias | ast.ImportFrom]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.Import):
+            yield from node.names
+
+
+def imported(path: Path) -> set[str]:
+    return {node.module or "" if isinstance(node, ast.ImportFrom) else node.name for node in imports(path)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_dataflow(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    siblings = {module.split(".")[0] for module in imported(path)} & (set(PACKAGES) - {package})
+    allowed = MAY_IMPORT[package] | ({"train"} if path == ROOT / "certify" / "loader.py" else set())
+    assert siblings <= allowed
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_short_and_their_imports_absolute_and_named(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
+    for node in imports(path):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            assert [alias.name for alias in node.names] != ["*"]
+    functions = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+    # `python -m train` runs __main__.py, which no one imports by the name of its function.
+    assert path.stem not in functions, "the module's name would become the function's"
+
+
+def test_statistics_tables_and_analysis_do_without_torch() -> None:
+    files = [ROOT / "certify" / f"{name}.py" for name in WITHOUT_TORCH] + list((ROOT / "analysis").rglob("*.py"))
+    reached, queue = set[Path](), list(files)
+    while queue:
+        path = queue.pop()
+        if path in reached:
+            continue
+        reached.add(path)
+        for module in imported(path):
+            assert module.split(".")[0] != "torch", f"{path} imports torch"
+            for candidate in (ROOT / Path(*module.split(".")).with_suffix(".py"), ROOT / Path(*module.split("."))):
+                if candidate.suffix == ".py" and candidate.exists():
+                    queue.append(candidate)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_package_is_this_checkouts(package: str) -> None:
+    assert Path(importlib.import_module(package).__file__ or "").parent == ROOT / package

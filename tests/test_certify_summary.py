@@ -1,0 +1,177 @@
+import json
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certify.binomial import proportion_interval
+from certify.radius import ceiling_radius
+from certify.summary import (
+    ceil_text,
+    certified_accuracy,
+    default_radii,
+    floor_text,
+    fraction_text,
+    radii_of,
+    radius_text,
+    render,
+    summarize,
+)
+from certify.table import read
+
+LOGS = Path(__file__).parents[2] / "shared" / "reference-logs"
+needs_logs = pytest.mark.skipif(not LOGS.is_dir(), reason="the reference logs are not on this machine")
+
+# Four images: right at 0.5 and at 0.25, wrong but certified at 0.75, abstained.
+FIELD = pd.DataFrame(
+    {
+        "idx": [0, 1, 2, 3],
+        "label": [3, 3, 3, 3],
+        "predict": [3, 3, 4, -1],
+        "radius": [0.5, 0.25, 0.75, 0.0],
+        "correct": [1, 1, 0, 0],
+        "time": [1.0, 2.0, 4.0, 9.0],
+    }
+)
+OURS = FIELD.assign(n0=100, n=1000, alpha=0.001, sigma=0.5)
+
+
+def test_certified_accuracy_counts_right_predictions_with_radius_at_least_r_among_all_images() -> None:
+    table = certified_accuracy(FIELD, [0.0, 0.25, math.nextafter(0.25, 1), 0.5, 0.75])
+    assert table["certified"].tolist() == [2, 2, 1, 1, 0]
+    assert table["accuracy"].tolist() == [0.5, 0.5, 0.25, 0.25, 0.0]
+    assert table["images"].tolist() == [4] * 5
+    low, high = proportion_interval([2, 2, 1, 1, 0], 4)
+    assert table["low"].tolist() == low.tolist()
+    assert table["high"].tolist() == high.tolist()
+
+
+def test_a_summary_counts_abstentions_and_wrong_images_as_zero() -> None:
+    summary = summarize(OURS)
+    assert summary.acr == (0.5 + 0.25) / 4
+    assert (summary.images, summary.correct, summary.wrong, summary.abstained) == (4, 2, 1, 1)
+    assert summary.largest_radius == 0.75
+    assert summary.median_seconds == 3.0
+    assert (summary.sigma, summary.n0, summary.n, summary.alpha) == (0.5, 100, 1000, 0.001)
+    assert summary.ceiling == ceiling_radius(1000, 0.001, 0.5)
+
+
+def test_what_a_file_does_not_say_once_for_all_rows_is_none() -> None:
+    assert summarize(FIELD).sigma is None
+    assert summarize(FIELD).ceiling is None
+    varied = OURS.assign(sigma=[0.5, 0.5, 0.5, 0.25])
+    assert summarize(varied).sigma is None
+    assert summarize(varied).ceiling is None
+    assert summarize(varied).n == 1000
+
+
+def test_a_table_without_rows_says_so() -> None:
+    for call in (summarize, render, radii_of):
+        with pytest.raises(ValueError, match="no rows: nothing has been certified yet"):
+            call(FIELD.iloc[:0])
+    with pytest.raises(ValueError, match="no rows"):
+        certified_accuracy(FIELD.iloc[:0], [0.0])
+
+
+@pytest.mark.parametrize("radius", [-0.1, math.inf, math.nan])
+def test_radii_must_be_finite_and_not_negative(radius: float) -> None:
+    with pytest.raises(ValueError, match="radii must be finite numbers >= 0"):
+        certified_accuracy(FIELD, [0.0, radius])
+
+
+def test_default_radii_are_exact_multiples_below_the_ceiling() -> None:
+    assert default_radii(1.9057) == [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
+    assert default_radii(0.5) == [0.0, 0.25]
+    assert default_radii(0.1) == [0.0]
+    assert default_radii(0.0) == [0.0]
+    assert all(radius * 4 == index for index, radius in enumerate(default_radii(25)))
+
+
+def test_radii_reach_the_ceiling_or_the_largest_radius() -> None:
+    assert radii_of(OURS) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert radii_of(FIELD) == [0.0, 0.25, 0.5, 0.75]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**6), st.integers(1, 6))
+def test_printed_fractions_are_never_above_the_true_ones(part: int, whole: int, digits: int) -> None:
+    printed = Fraction(fraction_text(part, whole, digits))
+    assert printed <= Fraction(part, whole) < printed + Fraction(1, 10**digits)
+
+
+@given(st.floats(0, 1e6), st.integers(1, 6))
+def test_floors_are_below_and_ceilings_above(value: float, digits: int) -> None:
+    exact = Fraction(repr(value))
+    assert Fraction(floor_text(value, digits)) <= exact <= Fraction(ceil_text(value, digits))
+    assert Fraction(ceil_text(value, digits)) - Fraction(floor_text(value, digits)) <= Fraction(1, 10**digits)
+
+
+def test_numbers_are_printed_plainly() -> None:
+    assert fraction_text(2, 3, 4) == "0.6666"
+    assert fraction_text(0, 7, 6) == "0.000000"
+    assert fraction_text(7, 7, 3) == "1.000"
+    assert floor_text(1.0959, 2) == "1.09"
+    assert floor_text(0.3, 1) == "0.3"
+    assert floor_text(1e-9, 4) == "0.0000"
+    assert ceil_text(1e-9, 4) == "0.0001"
+    assert [radius_text(radius) for radius in (0, 0.5, 0.25, 0.125, 1 / 3)] == [
+        "0.00",
+        "0.50",
+        "0.25",
+        "0.125",
+        "0.3333333333333333",
+    ]
+
+
+def test_the_rendering_is_this_text() -> None:
+    assert render(OURS) == (
+        "  radius      certified  accuracy  95 % interval\n"
+        "    0.00            2/4    0.5000  [0.0675, 0.9325]\n"
+        "    0.25            2/4    0.5000  [0.0675, 0.9325]\n"
+        "    0.50            1/4    0.2500  [0.0063, 0.8059]\n"
+        "    0.75            0/4    0.0000  [0.0000, 0.6024]\n"
+        "    1.00            0/4    0.0000  [0.0000, 0.6024]\n"
+        "\n"
+        "ACR             0.1875 at sigma=0.5, n0=100, n=1000, alpha=0.001\n"
+        "ceiling         1.2316, the radius of a unanimous vote\n"
+        "largest radius  0.7500\n"
+        "abstained       1/4\n"
+        "wrong           1/4, predicted and certified as another class\n"
+        "time            0:00:03.000000 an image (median)"
+    )
+    assert "unknown n and alpha" in render(FIELD)
+    assert all(len(line) <= 80 for line in render(FIELD, [0, 1 / 3]).splitlines())
+
+
+@needs_logs
+def test_published_logs_give_the_known_answers() -> None:
+    answers = json.loads((LOGS / "answers.json").read_text())
+    assert len(answers) == 7
+    for answer in answers:
+        table = read(LOGS / answer["file"])
+        summary = summarize(table)
+        assert summary.images == answer["rows"]
+        assert summary.acr == pytest.approx(answer["ACR"], abs=5.1e-7)
+        assert summary.abstained / summary.images == pytest.approx(answer["abstain"], abs=5.1e-7)
+        assert summary.largest_radius == answer["max_radius"]
+        assert summary.median_seconds == pytest.approx(answer["median_seconds"], abs=5.1e-5)
+        radii = [float(radius) for radius in answer["certified_accuracy"]]
+        assert certified_accuracy(table, radii)["accuracy"].tolist() == pytest.approx(
+            list(answer["certified_accuracy"].values()), abs=5.1e-7
+        )
+
+
+@needs_logs
+def test_a_published_curve_is_reproduced_at_every_radius() -> None:
+    table = read(LOGS / "logs" / "salman-consistency-mnist-0.50")
+    curve = pd.read_csv(LOGS / "logs" / "salman-consistency-mnist-0.50_acc", sep="\t", names=["radius", "accuracy"])
+    # Its authors evaluated at floating-point multiples of 0.005: 70 * 0.005 > 0.35, so radii of exactly 0.35 fell out.
+    theirs = certified_accuracy(table, (np.arange(801) * 0.005).tolist())["accuracy"]
+    assert theirs.tolist() == pytest.approx(curve["accuracy"].tolist(), abs=1e-9)
+    exact = certified_accuracy(table, curve["radius"].tolist())["accuracy"]
+    assert (exact >= theirs).all()
+    assert (exact > theirs).sum() == 23
