@@ -28,9 +28,9 @@ from typing import Annotated
 import typer
 
 from analysis import figures, runs, tables
-from certify.manifest import replace_file
 from certify.summary import radii_of
 from data import console
+from data.files import write_atomically
 
 app = typer.Typer(
     help=console.manual(__doc__),
@@ -55,7 +55,7 @@ def curve(
     """Draw certified accuracy over the radius into a figure."""
     figures.require_format(out.suffix)
     loaded = _load(files, labels)
-    replace_file(out, figures.encode(figures.draw(loaded, end=radii_max, title=title), out.suffix))
+    write_atomically(out, figures.encode(figures.draw(loaded, end=radii_max, title=title), out.suffix))
     print(f"wrote {out}")
 
 
@@ -76,7 +76,7 @@ def table(
     if out is None:
         sys.stdout.write(text)
     else:
-        replace_file(out, text.encode())
+        write_atomically(out, text.encode())
         print(f"wrote {out}")
 
 

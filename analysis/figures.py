@@ -44,7 +44,7 @@ def draw(runs: Sequence[Run], *, end: float | None = None, title: str | None = N
         raise ValueError(f"the last radius of a figure must be positive and finite, got {end}.")
     figure = Figure(figsize=(7.2, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    axes.set(xlim=(0, end), ylim=(0, 1), xlabel="ℓ2 radius (pixel units, [0,1])", ylabel="certified accuracy")
+    axes.set(xlim=(0, end), ylim=(0, 1), xlabel="ℓ₂ radius (pixel units, [0,1])", ylabel="certified accuracy")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -4,12 +4,13 @@ A manifest is a plain dict of JSON values. Everything in it must agree before a 
 section ``notes``, which is for what may differ between a run and its continuation: host, command, time.
 """
 
-import contextlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from data.files import write_atomically
 
 SCHEMA = 1
 _NOT_COMPARED = ("notes", "schema")  # `read` has refused every schema but ours
@@ -42,7 +43,7 @@ def write(path: str | os.PathLike[str], manifest: Mapping[str, Any]) -> None:
         ValueError: If the manifest holds nan or an infinity.
         OSError: If it cannot be written; the message names the file.
     """
-    replace_file(path, encode(manifest))
+    write_atomically(path, encode(manifest))
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -76,41 +77,6 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
         for manifest in (old, new)
     )
     return _difference("", kept_old, kept_new)
-
-
-def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replace a file's content at once: after a crash, the old or the new bytes are there, complete.
-
-    Raises:
-        OSError: If the folder is missing or the disk is full; the old file, if any, is as it was.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name a file.")
-    # A plain open and not tempfile, whose files only the owner may read.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut: a file's own fsync does not reach its folder."""
-    if os.name == "nt":  # Windows opens no folders
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _difference(prefix: str, old: Any, new: Any) -> str | None:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 class Pixel(nn.Module):
     """Class 1 if the first pixel exceeds ``threshold``, else class 0: a half-space with unit normal.
 
-    No arithmetic mixes coordinates, so its answer is the same at every batch size, to the bit. Under N(0, sigma^2) noise
-    P(class 1) = Phi((x - threshold) / sigma), and the exact radius is |x - threshold|: the distance to the plane.
+    No arithmetic mixes coordinates, so its answer is the same at every batch size, to the bit. Under N(0, sigma^2)
+    P(class 1) = Phi((x - threshold) / sigma), and the exact radius is |x - threshold|, the distance to the plane.
     """
 
     def __init__(self, threshold: float = 0.5, classes: int = 2) -> None:

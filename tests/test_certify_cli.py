@@ -154,7 +154,9 @@ def test_predict_writes_classes_and_says_how_many_abstained() -> None:
 def test_weights_of_other_projects_load_whatever_wraps_them(prefix: str, wrap: str | None, shortcut: str) -> None:
     mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
     model = models.build("resnet20", (3, 32, 32), 10, mean=mean, std=std, shortcut=shortcut).eval()
-    state: dict[str, Any] = {prefix + name: value for name, value in model.backbone.state_dict().items()}
+    state: dict[str, Any] = {
+        prefix + name: value for name, value in model.get_submodule("backbone").state_dict().items()
+    }
     torch.save({wrap: state, "epoch": 3} if wrap else state, "weights.pth.tar")
     loaded = loader.load("weights.pth.tar", (3, 32, 32), 10, arch="resnet20", normalize="cifar10")
     x = torch.rand(2, 3, 32, 32)
@@ -163,7 +165,11 @@ def test_weights_of_other_projects_load_whatever_wraps_them(prefix: str, wrap: s
 
 def test_weights_of_other_projects_are_certified_with_arch() -> None:
     torch.save(
-        {f"module.{k}": v for k, v in models.build("lenet", (1, 28, 28), 10).backbone.state_dict().items()}, "w.pth"
+        {
+            f"module.{k}": v
+            for k, v in models.build("lenet", (1, 28, 28), 10).get_submodule("backbone").state_dict().items()
+        },
+        "w.pth",
     )
     arguments = ["run", "w.pth", "--arch", "lenet", "--data", "images.npz", "--sigma", "0.5", "--out", "a.tsv"]
     certify(*arguments, "--n", "20", "--max", "1", "--batch-size", "16")

@@ -50,7 +50,7 @@ def test_a_failed_write_leaves_the_old_manifest(tmp_path: Path, monkeypatch: pyt
 
 def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="is a folder"):
-        manifest.replace_file(tmp_path, b"")
+        manifest.write(tmp_path, {})
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_only_the_worst_copy_of_each_example_gets_gradient() -> None:
         return noisy, y
 
     result = maxup_loss(model, cross_entropy, perturb, x, y, m=M, seed=3)
-    result.loss.backward()  # type: ignore[no-untyped-call]
+    result.loss.backward()
     selection, regenerated = seen[:M], seen[M:]
     assert all(noisy.grad is None for noisy in selection)
     got_BM = torch.stack([(noisy.grad.abs().sum(1) > 0) for noisy in regenerated if noisy.grad is not None], dim=1)
@@ -235,7 +235,7 @@ def test_weights_keep_their_gradient_under_autocast() -> None:
     model, (x, y) = network().float(), batch()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = run(model, x, y)
-    result.loss.backward()  # type: ignore[no-untyped-call]
+    result.loss.backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
 
 
