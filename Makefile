@@ -21,7 +21,7 @@ demo: .venv/.made
 	$(BIN)/certify run runs/demo/gaussian --max 200 --n 2000 --seed 0
 	$(BIN)/certify run runs/demo/maxup --max 200 --n 2000 --seed 0
 	$(BIN)/python -m analysis curve runs/demo/gaussian/radii.tsv runs/demo/maxup/radii.tsv --out runs/demo/curve.png
-	$(BIN)/python -m analysis table runs/demo/gaussian/radii.tsv runs/demo/maxup/radii.tsv --format markdown
+	$(BIN)/python -m analysis table runs/demo/gaussian/radii.tsv runs/demo/maxup/radii.tsv --radii 0,0.5,1 --format markdown
 	@echo
 	@echo "runs/demo/curve.png               both curves"
 	@echo "runs/demo/{gaussian,maxup}/       config.toml, train.csv, checkpoint.safetensors, radii.tsv, radii.manifest.json"

@@ -56,7 +56,7 @@ def texts(figure: Figure) -> list[str]:
 def test_a_figure_shows_each_run_once_with_its_steps_and_ceiling(runs: list[Run]) -> None:
     figure = draw(runs, title="σ of $5_x")
     axes = figure.axes[0]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("ℓ2 radius (pixel units, [0,1])", "certified accuracy")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("ℓ₂ radius (pixel units, [0,1])", "certified accuracy")
     assert axes.get_ylim() == (0, 1)
     ceilings = [ceiling_radius(1000, 0.001, sigma) for sigma in (0.25, 0.5)]
     assert texts(figure) == ["ceiling 0.615", "ceiling 1.231", "gaussian", r"max_up\$"]
