@@ -6,13 +6,14 @@ import copy
 import hashlib
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Precision = Literal["float32", "bfloat16"]
-DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from certify.folding import fold_batch_norm
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class BaseClassifier:
@@ -26,9 +27,10 @@ class BaseClassifier:
             changes to it do not reach the copy.
         num_classes: Number of logits K.
         device: Where f runs.
-        dtype: Arithmetic of the whole network, "float32" or "bfloat16".
+        dtype: Arithmetic of the whole network, "float32", "bfloat16" or "float16".
         batch_size: Rows of every forward pass.
         channels_last: Memory layout of images and weights.
+        image_shape: (C, H, W). If given, batch norms are folded into convolutions; see ``certify.folding``.
 
     Raises:
         ValueError: If a module is in training mode, or ``dtype`` or ``batch_size`` is out of range.
@@ -43,6 +45,7 @@ class BaseClassifier:
         dtype: str = "float32",
         batch_size: int = 256,
         channels_last: bool = True,
+        image_shape: Sequence[int] | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
@@ -53,7 +56,11 @@ class BaseClassifier:
         self.num_classes, self.device, self.batch_size = num_classes, torch.device(device), batch_size
         self.dtype, self.dtype_name = DTYPES[dtype], dtype
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        frozen = copy.deepcopy(model).to(self.device, self.dtype).requires_grad_(False)
+        if image_shape is None:
+            frozen, self.folding = copy.deepcopy(model), "not folded: not asked for"
+        else:
+            frozen, self.folding = fold_batch_norm(model, image_shape)
+        frozen = frozen.to(self.device, self.dtype).requires_grad_(False)
         self._model: nn.Module = frozen.to(memory_format=self.layout)  # type: ignore[call-overload]
 
     @torch.inference_mode()
@@ -83,6 +90,7 @@ class BaseClassifier:
             "weights_sha256": self.sha256,
             "num_classes": self.num_classes,
             "dtype": self.dtype_name,
+            "folding": self.folding,
             "batch_size": self.batch_size,
             "layout": "channels_last" if self.layout is torch.channels_last else "contiguous",
             "device": torch.cuda.get_device_name(self.device) if cuda else f"cpu ({cpu_capability()})",
@@ -148,7 +156,9 @@ def fastest_batch_size(
     sizes = [512, 1024, 2048, 4096] if device.type == "cuda" else [32, 64, 128, 256, 512]
     rates: dict[int, float] = {}
     for size in sizes:
-        classifier = BaseClassifier(model, num_classes, device=device, dtype=dtype, batch_size=size)
+        classifier = BaseClassifier(
+            model, num_classes, device=device, dtype=dtype, batch_size=size, image_shape=image_shape
+        )
         x = classifier.empty_batch(image_shape).normal_(0.5)
         try:
             classifier.classify(x)  # the first call prepares the kernels

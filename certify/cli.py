@@ -44,7 +44,7 @@ Sigma = Annotated[
     typer.Option(help="Noise in [0, 1] pixel units.", show_default="what the checkpoint was trained with"),
 ]
 Alpha = Annotated[float, typer.Option(help="Failure probability of each certificate.")]
-Precision = Annotated[str, typer.Option(help="Arithmetic of the network: float32 or bfloat16.")]
+Precision = Annotated[str, typer.Option(help="Arithmetic of the network: float32, bfloat16 or float16.")]
 BatchSize = Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Seed = Annotated[int | None, typer.Option(help="Of the noise.", show_default="from the operating system")]

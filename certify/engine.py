@@ -53,6 +53,7 @@ def count_votes(
     """
     votes = classifier.num_classes + 1
     counts_SV = torch.zeros((len(items), votes), dtype=torch.int64, device=classifier.device)
+    one_B = torch.ones(classifier.batch_size, dtype=torch.int64, device=classifier.device)
     images = [item.image_CHW.to(classifier.device, non_blocking=True) for item in items]
     # Rows beyond the queue's end keep old contents; they are classified, since f has one batch size, and not counted.
     batch_BCHW = classifier.empty_batch(images[0].shape).zero_() if items else torch.empty(0)
@@ -64,9 +65,9 @@ def count_votes(
             filled += rows
         vote_B = classifier.classify(batch_BCHW)[:filled]
         number_G, rows_G = torch.tensor([(number, rows) for number, _, rows in segments]).T
-        slot_B = torch.repeat_interleave(torch.arange(len(segments)) * votes, rows_G).to(classifier.device)
-        votes_GV = torch.bincount(slot_B + vote_B, minlength=len(segments) * votes).reshape(-1, votes)
-        counts_SV.index_add_(0, number_G.to(classifier.device), votes_GV)
+        slot_B = torch.repeat_interleave(number_G * votes, rows_G).to(classifier.device, non_blocking=True)
+        # Not bincount: on CUDA that waits for the device in every batch.
+        counts_SV.view(-1).index_add_(0, slot_B + vote_B, one_B[:filled])
         advance(filled)
     return counts_SV.cpu().numpy()
 

@@ -152,7 +152,12 @@ def _open(request: Request, default_out: str, check: Callable[[float], None]) ->
         or fastest_batch_size(loaded.model, loaded.num_classes, dataset.images.shape[1:], device, request.dtype)
     )
     classifier = BaseClassifier(
-        loaded.model, loaded.num_classes, device=device, dtype=request.dtype, batch_size=batch_size
+        loaded.model,
+        loaded.num_classes,
+        device=device,
+        dtype=request.dtype,
+        batch_size=batch_size,
+        image_shape=dataset.images.shape[1:],
     )
     noise = FloatNoise(sigma, seed)
     protocol = subset.protocol(request.protocol)

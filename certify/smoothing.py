@@ -36,7 +36,7 @@ class SmoothedClassifier:
         num_classes: K.
         sigma: Standard deviation of the noise in [0, 1] pixel units, positive.
         device: Where to compute; the model's own device by default.
-        dtype: "float32" or "bfloat16".
+        dtype: "float32", "bfloat16" or "float16".
         batch_size: Rows of a forward pass.
         seed: In [0, 2^64); from the operating system if None. See the attribute ``seed``. Choose it before looking at
             results: the best of several seeds is not a certificate.

@@ -213,7 +213,7 @@ MISTAKES = {
     "n too small": (["--n", "9"], "n = 9 samples cannot certify anything at alpha = 0.001; at least 10 are needed"),
     "alpha": (["--alpha", "1.5"], "alpha must lie between 0 and 1"),
     "seed": (["--seed", "-1"], r"--seed must lie in \[0, 2\^64\)"),
-    "dtype": (["--dtype", "float8"], "dtype must be one of float32, bfloat16"),
+    "dtype": (["--dtype", "float8"], "dtype must be one of float32, bfloat16, float16"),
     "batch size": (["--batch-size", "many"], "--batch-size must be auto or a positive integer"),
     "device": (["--device", "tpu"], "--device must be auto, cpu, cuda or cuda:N"),
     "arch of a checkpoint": (["--arch", "lenet"], "--arch and --normalize are for"),

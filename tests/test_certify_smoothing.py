@@ -173,7 +173,7 @@ def test_later_changes_to_the_model_do_not_reach_the_certified_one() -> None:
         ({"sigma": 0.0}, "sigma must be a positive number, got 0"),
         ({"sigma": float("nan")}, "sigma must be a positive number, got nan"),
         ({"sigma": 127.5}, "looks like 0-255 units.*pass 0.5"),
-        ({"dtype": "float8"}, "dtype must be one of float32, bfloat16, got 'float8'"),
+        ({"dtype": "float8"}, "dtype must be one of float32, bfloat16, float16, got 'float8'"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
 )
