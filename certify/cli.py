@@ -47,6 +47,9 @@ Alpha = Annotated[float, typer.Option(help="Failure probability of each certific
 Precision = Annotated[str, typer.Option(help="Arithmetic of the network: float32, bfloat16 or float16.")]
 BatchSize = Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Noise = Annotated[
+    str, typer.Option(help="exact (sound in floating point), or float (as behind other tables, for comparison).")
+]
 Seed = Annotated[int | None, typer.Option(help="Of the noise.", show_default="from the operating system")]
 Arch = Annotated[str | None, typer.Option(help="Of another project's weights: lenet, resnet20, resnet56, resnet110.")]
 Normalize = Annotated[
@@ -78,6 +81,7 @@ def run(
     dtype: Precision = "float32",
     batch_size: BatchSize = "auto",
     device: Device = "auto",
+    noise: Noise = "exact",
     seed: Seed = None,
     out: Annotated[
         Path | None, typer.Option(help="The radius table.", show_default="radii.tsv beside the checkpoint")
@@ -125,6 +129,7 @@ def predict(
     dtype: Precision = "float32",
     batch_size: BatchSize = "auto",
     device: Device = "auto",
+    noise: Noise = "exact",
     seed: Seed = None,
     out: Annotated[
         Path | None, typer.Option(help="Where the classes go.", show_default="predictions.tsv beside the checkpoint")

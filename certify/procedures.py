@@ -31,7 +31,11 @@ class Certificate:
 
 
 def certificate(
-    selection_V: NDArray[np.int64], estimation_V: NDArray[np.int64], alpha: float, sigma: float
+    selection_V: NDArray[np.int64],
+    estimation_V: NDArray[np.int64],
+    alpha: float,
+    sigma: float,
+    probability_error: float = 0.0,
 ) -> Certificate:
     """Cohen's CERTIFY from the votes of its two stages.
 
@@ -43,6 +47,8 @@ def certificate(
         estimation_V: int64, (K + 1,), votes of n fresh samples.
         alpha: Failure probability, in (0, 1).
         sigma: Standard deviation of the noise, positive.
+        probability_error: How far the law of the samples may be from N(0, sigma^2), in total variation; subtracted
+            from the bound.
 
     References:
         Cohen et al. (2019), section 3.2.2.
@@ -50,6 +56,8 @@ def certificate(
     selected = int(selection_V[:-1].argmax())
     n_a = int(estimation_V[selected])
     p_a_lower = float(lower_confidence_bound(n_a, int(estimation_V.sum()), alpha))
+    if probability_error:
+        p_a_lower = max(0.0, float(np.nextafter(p_a_lower - probability_error, 0.0)))
     radius = float(certified_radius(p_a_lower, sigma))
     certified = p_a_lower > 0.5  # at exactly 1/2 the radius is 0, and Cohen's "below 1/2 abstains" says nothing more
     return Certificate(

@@ -16,10 +16,11 @@ import torch
 from certify import loader
 from certify import manifest as manifests
 from certify.classifier import BaseClassifier, fastest_batch_size
-from certify.noise.floating import FloatNoise
+from certify.noise import NoiseSource
 from certify.predictions import PredictionTable, render_predictions
 from certify.procedures import require_certifiable, require_predictable
 from certify.run import PredictionSampling, Sampling, certify_dataset, predict_dataset
+from certify.smoothing import noise_source
 from certify.table import INVALID, RadiusTable
 from data import console, registry, subset
 from data.dataset import Dataset
@@ -39,6 +40,7 @@ class Request:
     dtype: str
     batch_size: int | None
     device: str
+    noise: str
     seed: int | None
     out: Path | None
     overwrite: bool
@@ -52,7 +54,8 @@ class Session:
     """Everything loaded and checked; nothing written yet."""
 
     classifier: BaseClassifier
-    noise: FloatNoise
+    noise: NoiseSource
+    seed: int
     dataset: Dataset
     indices: Sequence[int]
     sigma: float
@@ -103,16 +106,17 @@ def predict_request(request: Request, n: int) -> str:
 
 
 def _manifest(session: Session, sampling: Sampling | PredictionSampling) -> dict[str, Any]:
-    return {**session.manifest, "sampling": sampling.describe()}
+    return {"sampling": sampling.describe(), **session.manifest}
 
 
 def _meter(what: str, session: Session, table: RadiusTable | PredictionTable, samples: int) -> console.Meter:
     """Say what will be done, and measure it."""
     todo = sum(index not in table.done for index in session.indices)
-    f, data = session.classifier, session.dataset
+    f, data, noise = session.classifier, session.dataset, session.noise.describe()["source"]
     print(
         f"{what} {todo} of {len(session.indices)} images: {data.name} {data.split}, sigma {session.sigma:g}, "
-        f"{f.dtype_name}, batches of {f.batch_size} on {f.device}, seed {session.noise.seed}, into {session.out}",
+        f"{f.dtype_name}, batches of {f.batch_size} on {f.device}, {noise} noise of seed {session.seed}, "
+        f"into {session.out}",
         file=sys.stderr,
         flush=True,
     )
@@ -159,7 +163,7 @@ def _open(request: Request, default_out: str, check: Callable[[float], None]) ->
         batch_size=batch_size,
         image_shape=dataset.images.shape[1:],
     )
-    noise = FloatNoise(sigma, seed)
+    noise = noise_source(request.noise, sigma, seed)
     protocol = subset.protocol(request.protocol)
     indices = [int(index) for index in protocol.indices(len(dataset.images))][: request.maximum]
     manifest = {
@@ -173,6 +177,7 @@ def _open(request: Request, default_out: str, check: Callable[[float], None]) ->
     return Session(
         classifier=classifier,
         noise=noise,
+        seed=seed,
         dataset=dataset,
         indices=indices,
         sigma=sigma,

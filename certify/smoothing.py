@@ -7,6 +7,7 @@
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from certify.classifier import BaseClassifier
 from certify.engine import Item, count_votes
-from certify.noise import ESTIMATION, PREDICTION, SELECTION, NoiseSource
+from certify.noise import ESTIMATION, PREDICTION, SELECTION, SOURCES, NoiseSource
+from certify.noise.exact import ExactNoise
 from certify.noise.floating import FloatNoise
 from certify.procedures import (
     Certificate,
@@ -25,6 +27,18 @@ from certify.procedures import (
     require_predictable,
     require_sigma,
 )
+from certify.radius import ABSTAIN
+
+
+def noise_source(name: str, sigma: float, seed: int) -> NoiseSource:
+    """The source of noisy copies of that name.
+
+    Raises:
+        ValueError: If there is none, or it cannot draw noise of this sigma.
+    """
+    if name not in SOURCES:
+        raise ValueError(f"noise must be one of {', '.join(SOURCES)}, got {name!r}.")
+    return ExactNoise(sigma, seed) if name == "exact" else FloatNoise(sigma, seed)
 
 
 class SmoothedClassifier:
@@ -38,6 +52,7 @@ class SmoothedClassifier:
         device: Where to compute; the model's own device by default.
         dtype: "float32", "bfloat16" or "float16".
         batch_size: Rows of a forward pass.
+        noise: "exact" (integer noise on the grid of 8-bit images, sound in floating point) or "float".
         seed: In [0, 2^64); from the operating system if None. See the attribute ``seed``. Choose it before looking at
             results: the best of several seeds is not a certificate.
 
@@ -59,6 +74,7 @@ class SmoothedClassifier:
         device: torch.device | str | None = None,
         dtype: str = "float32",
         batch_size: int = 256,
+        noise: str = "exact",
         seed: int | None = None,
     ) -> None:
         require_sigma(sigma)
@@ -67,7 +83,7 @@ class SmoothedClassifier:
         self.base = BaseClassifier(model, num_classes, device=place, dtype=dtype, batch_size=batch_size)
         self.sigma = sigma
         self.seed = secrets.randbits(64) if seed is None else seed
-        self.noise: NoiseSource = FloatNoise(sigma, self.seed)
+        self.noise = noise_source(noise, sigma, self.seed)
 
     def certify(
         self,
@@ -81,25 +97,28 @@ class SmoothedClassifier:
         """CERTIFY for each image.
 
         Args:
-            images: (N, C, H, W), or one of (C, H, W): uint8, or floats in [0, 1].
+            images: (N, C, H, W), or one of (C, H, W): uint8, or floats in [0, 1]. For exact noise floats are moved to
+                the nearest multiples of 1/255 first.
             n0: Selection samples for each image.
             n: Estimation samples for each image.
             alpha: Failure probability of each certificate, in (0, 1).
             input_ids: Number of each image, on which its noise depends; 0, 1, … by default.
 
         Returns:
-            N certificates; each is true or an abstention with probability at least 1 - alpha.
+            N certificates; each is true or an abstention with probability at least 1 - alpha. Where a float image was
+            moved, its radius is smaller by the distance.
 
         Raises:
             ValueError: If no image could be certified with such n and alpha, or the images are not as described.
         """
         require_certifiable(self.sigma, n0, n, alpha)
-        x_NCHW, ids = _checked(images, input_ids)
+        x_NCHW, moved_N, ids = self._inputs(images, input_ids)
         selection_NV = self._votes(x_NCHW, ids, SELECTION, n0)
         estimation_NV = self._votes(x_NCHW, ids, ESTIMATION, n)
+        error = self.noise.probability_error(x_NCHW[0].numel())
         return [
-            certificate(selection_V, estimation_V, alpha, self.sigma)
-            for selection_V, estimation_V in zip(selection_NV, estimation_NV, strict=True)
+            moved_by(distance, certificate(selection_V, estimation_V, alpha, self.sigma, error))
+            for distance, selection_V, estimation_V in zip(moved_N, selection_NV, estimation_NV, strict=True)
         ]
 
     def predict(
@@ -113,7 +132,8 @@ class SmoothedClassifier:
         """PREDICT for each image.
 
         Args:
-            images: (N, C, H, W), or one of (C, H, W): uint8, or floats in [0, 1].
+            images: (N, C, H, W), or one of (C, H, W): uint8, or floats in [0, 1]. For exact noise floats are moved to
+                the nearest multiples of 1/255 first.
             n: Samples for each image.
             alpha: Probability, at most, of returning a class that is not g's, in (0, 1).
             input_ids: Number of each image, on which its noise depends; 0, 1, … by default.
@@ -125,13 +145,39 @@ class SmoothedClassifier:
             ValueError: If every answer would be an abstention, or the images are not as described.
         """
         require_predictable(self.sigma, n, alpha)
-        x_NCHW, ids = _checked(images, input_ids)
+        x_NCHW, _, ids = self._inputs(images, input_ids)
         votes_NV = self._votes(x_NCHW, ids, PREDICTION, n)
         return np.array([prediction(votes_V, alpha) for votes_V in votes_NV], dtype=np.int64)
+
+    def _inputs(
+        self, images: Tensor | ArrayLike, input_ids: Sequence[int] | None
+    ) -> tuple[Tensor, Sequence[float], Sequence[int]]:
+        x_NCHW, ids = _checked(images, input_ids)
+        if x_NCHW.dtype == torch.uint8 or isinstance(self.noise, FloatNoise):
+            return x_NCHW, [0.0] * len(x_NCHW), ids
+        grid_NCHW = (x_NCHW * 255).round()
+        # In float64 the distance is off by less than 1e-12 of itself; an image stored as k / 255 has none.
+        same = x_NCHW == grid_NCHW / 255
+        gap_NCHW = torch.where(same, 0.0, x_NCHW.double() - grid_NCHW.double() / 255)
+        moved = gap_NCHW.flatten(1).norm(dim=1) * (1 + 1e-9)
+        return grid_NCHW.to(torch.uint8), moved.tolist(), ids
 
     def _votes(self, x_NCHW: Tensor, ids: Sequence[int], stage: int, n: int) -> NDArray[np.int64]:
         items = [Item(x_CHW, input_id, stage, 0, n) for x_CHW, input_id in zip(x_NCHW, ids, strict=True)]
         return count_votes(self.base, self.noise, items)
+
+
+def moved_by(distance: float, proved: Certificate) -> Certificate:
+    """The certificate of an input at that l2 distance from the certified one: the ball around it inside the ball.
+
+    Beyond the radius nothing is proved, and the result is an abstention.
+    """
+    if distance == 0:
+        return proved
+    radius = float(np.nextafter(proved.radius - distance, 0.0))
+    if radius <= 0:
+        return replace(proved, predict=ABSTAIN, radius=0.0)
+    return replace(proved, radius=radius)
 
 
 def _checked(images: Tensor | ArrayLike, input_ids: Sequence[int] | None) -> tuple[Tensor, Sequence[int]]:

@@ -62,6 +62,7 @@ def test_run_writes_a_table_and_a_manifest_and_prints_the_accuracies() -> None:
     assert printed == certify("show", "out/radii.tsv", "--radii", "0,0.5")
     manifest = json.loads(Path("out/radii.manifest.json").read_text())
     assert manifest["noise"]["seed"] == 1
+    assert manifest["noise"]["source"] == "exact"
     assert manifest["sampling"] == {
         "procedure": "fixed", "bound": "clopper-pearson", "sigma": 0.5, "n0": 100, "n": 200, "alpha": 0.001
     }  # fmt: skip
@@ -123,6 +124,13 @@ def test_a_checkpoint_knows_its_data_its_noise_and_its_place() -> None:
     assert manifest["data"]["name"] == "images.npz"
     assert manifest["model"]["arch"] == "lenet"
     assert manifest["classifier"]["dtype"] == "bfloat16"
+
+
+def test_float_noise_is_there_for_comparison_and_not_mixed_with_exact_noise() -> None:
+    certify(*PIXEL, "--noise", "float", "--max", "3")
+    assert json.loads(Path("out/radii.manifest.json").read_text())["noise"]["source"] == "float"
+    with pytest.raises(ValueError, match=r'noise\.source="float".*--overwrite'):
+        certify(*PIXEL)
 
 
 def test_a_measured_batch_size_is_remembered() -> None:
@@ -212,6 +220,7 @@ MISTAKES = {
     "sigma in 0-255": (["--sigma", "64"], "looks like 0-255 units"),
     "n too small": (["--n", "9"], "n = 9 samples cannot certify anything at alpha = 0.001; at least 10 are needed"),
     "alpha": (["--alpha", "1.5"], "alpha must lie between 0 and 1"),
+    "noise": (["--noise", "fast"], "noise must be one of exact, float, got 'fast'"),
     "seed": (["--seed", "-1"], r"--seed must lie in \[0, 2\^64\)"),
     "dtype": (["--dtype", "float8"], "dtype must be one of float32, bfloat16, float16"),
     "batch size": (["--batch-size", "many"], "--batch-size must be auto or a positive integer"),

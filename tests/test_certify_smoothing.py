@@ -2,6 +2,8 @@
 
 # Shapes: N inputs, S samples; C channels, H height, W width.
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -11,19 +13,27 @@ from scipy import stats
 from certify.binomial import lower_confidence_bound
 from certify.classifier import BaseClassifier, weights_hash
 from certify.engine import Item, count_votes
-from certify.noise import ESTIMATION, SELECTION
+from certify.noise import ESTIMATION, SELECTION, NoiseSource
+from certify.noise.exact import ExactNoise
 from certify.noise.floating import BLOCK, FloatNoise
 from certify.procedures import certificate, prediction
 from certify.radius import ABSTAIN, certified_radius
 from certify.smoothing import SmoothedClassifier
 
+Source = Callable[[float, int], NoiseSource]
 SIGMA = 0.5
 IMAGES = torch.tensor([0, 60, 120, 130, 200, 255], dtype=torch.uint8)[:, None, None, None].expand(6, 1, 3, 3)
 
 
-def votes(batch_size: int, items: list[Item], seed: int = 0) -> np.ndarray:
+@pytest.fixture(params=[ExactNoise, FloatNoise])
+def source(request: pytest.FixtureRequest) -> Source:
+    kind: Source = request.param
+    return kind
+
+
+def votes(source: Source, batch_size: int, items: list[Item], seed: int = 0) -> np.ndarray:
     classifier = BaseClassifier(Pixel().eval(), 2, batch_size=batch_size)
-    return count_votes(classifier, FloatNoise(SIGMA, seed), items)
+    return count_votes(classifier, source(SIGMA, seed), items)
 
 
 def items(samples: int = 300, stage: int = ESTIMATION) -> list[Item]:
@@ -31,20 +41,20 @@ def items(samples: int = 300, stage: int = ESTIMATION) -> list[Item]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 256, 5000])
-def test_votes_do_not_depend_on_the_batch_size(batch_size: int) -> None:
-    assert votes(batch_size, items()).tolist() == votes(100, items()).tolist()
+def test_votes_do_not_depend_on_the_batch_size(source: Source, batch_size: int) -> None:
+    assert votes(source, batch_size, items()).tolist() == votes(source, 100, items()).tolist()
 
 
-def test_votes_do_not_depend_on_order_company_or_interruption() -> None:
-    together = votes(64, items())
-    assert votes(64, items()[::-1])[::-1].tolist() == together.tolist()
-    assert votes(64, items()[2:3]).tolist() == together[2:3].tolist()
+def test_votes_do_not_depend_on_order_company_or_interruption(source: Source) -> None:
+    together = votes(source, 64, items())
+    assert votes(source, 64, items()[::-1])[::-1].tolist() == together.tolist()
+    assert votes(source, 64, items()[2:3]).tolist() == together[2:3].tolist()
     pieces = [Item(IMAGES[2], 2, ESTIMATION, a, b) for a, b in ((0, 100), (100, 101), (101, 300))]
-    assert votes(64, pieces).sum(0).tolist() == together[2].tolist()
+    assert votes(source, 64, pieces).sum(0).tolist() == together[2].tolist()
 
 
 def test_every_sample_is_counted_once() -> None:
-    assert votes(64, items(301)).sum(1).tolist() == [301] * 6
+    assert votes(FloatNoise, 64, items(301)).sum(1).tolist() == [301] * 6
 
 
 def test_noise_streams_differ_between_seeds_inputs_stages_and_samples() -> None:
@@ -80,10 +90,11 @@ def test_noise_has_the_law_that_the_theorem_needs(seed: int) -> None:
     assert stats.kstest(noise, stats.norm(0, SIGMA * 1.1).cdf).pvalue < 1e-6
 
 
-def test_votes_follow_the_known_probability(seed: int) -> None:
+def test_votes_follow_the_known_probability(source: Source, seed: int) -> None:
     n = 20_000
-    counts = votes(500, items(n), seed)
+    counts = votes(source, 500, items(n), seed)
     for image, row in zip(IMAGES, counts, strict=True):
+        # The exact noise of a whole pixel exceeds 127.5 exactly when the Gaussian does that it is the rounding of.
         p = Pixel().probability(float(image[0, 0, 0]) / 255, SIGMA)
         # Six tests, each refusing the truth with probability 1e-7.
         assert stats.binomtest(int(row[1]), n, p).pvalue > 1e-7
@@ -101,7 +112,8 @@ def test_the_radius_of_a_half_space_stays_below_its_margin_and_comes_close(seed:
     for image, proved in zip(images, smoothed.certify(images, n0=400, n=n, alpha=alpha), strict=True):
         margin = model.margin(image / 255)
         too_large += proved.predict != ABSTAIN and (proved.radius > abs(margin) or proved.predict != (margin > 0))
-        assert proved.radius == float(certified_radius(lower_confidence_bound(proved.n_a, n, alpha), SIGMA))
+        bound = lower_confidence_bound(proved.n_a, n, alpha) - smoothed.noise.probability_error(36)
+        assert proved.radius == pytest.approx(float(certified_radius(bound, SIGMA)), rel=1e-9)
         if 0.2 < abs(margin) < 0.8:  # nearer, selection may take the other class
             # Three standard errors and the bound's own three make at most 0.05 in radius at these probabilities.
             assert proved.radius > abs(margin) - 0.11
@@ -156,6 +168,28 @@ def test_float_images_and_8_bit_images_are_the_same_inputs() -> None:
     assert one.counts.tolist() == ours[0].counts.tolist()
 
 
+def test_a_float_image_between_the_grid_is_moved_and_pays_for_it() -> None:
+    """Nine pixels at k / 255 + 0.001 are certified at k / 255, with a radius smaller by their distance, 0.003."""
+    smoothed = SmoothedClassifier(Pixel().eval(), 2, SIGMA, seed=0)
+    on, off = (smoothed.certify(images, n=500) for images in (IMAGES / 255, (IMAGES / 255 + 0.001).clamp(max=1)))
+    for there, here in zip(on[:5], off[:5], strict=True):
+        assert here.counts.tolist() == there.counts.tolist()
+        if there.radius > 0.003:
+            assert here.radius == pytest.approx(there.radius - 0.003, abs=1e-7)
+        else:
+            assert here.predict == ABSTAIN
+    assert off[5].radius == on[5].radius, "the last image was clamped back to where it was"
+
+
+def test_the_noises_own_error_is_subtracted_from_the_bound() -> None:
+    counts = np.array([0, 1000, 0])
+    plain, less = (certificate(counts, counts, 0.001, SIGMA, error) for error in (0.0, 1e-3))
+    assert less.p_a_lower == pytest.approx(plain.p_a_lower - 1e-3, abs=1e-15)
+    assert less.p_a_lower <= plain.p_a_lower - 1e-3
+    assert less.radius < plain.radius
+    assert certificate(counts, counts, 0.001, SIGMA, 1.0).predict == ABSTAIN
+
+
 def test_later_changes_to_the_model_do_not_reach_the_certified_one() -> None:
     model = HalfSpace(torch.ones(1, 3, 3), 4.0).eval()
     smoothed = SmoothedClassifier(model, 2, SIGMA, seed=0)
@@ -174,6 +208,7 @@ def test_later_changes_to_the_model_do_not_reach_the_certified_one() -> None:
         ({"sigma": float("nan")}, "sigma must be a positive number, got nan"),
         ({"sigma": 127.5}, "looks like 0-255 units.*pass 0.5"),
         ({"dtype": "float8"}, "dtype must be one of float32, bfloat16, float16, got 'float8'"),
+        ({"noise": "fast"}, "noise must be one of exact, float, got 'fast'"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
 )

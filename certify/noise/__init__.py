@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+#: Sources by the names that users give.
+SOURCES = ("exact", "float")
+
 #: Stages draw from different streams: selecting and estimating on the same samples would void the bound.
 SELECTION, ESTIMATION, PREDICTION = range(3)
 
@@ -24,6 +27,16 @@ class NoiseSource(Protocol):
             input_id: Index of the input in its data set.
             stage: ``SELECTION``, ``ESTIMATION`` or ``PREDICTION``.
             start: Number of the first sample; a stage's samples are asked for in order, from 0.
+        """
+
+    def probability_error(self, dimension: int) -> float:
+        """By how much the probability of an event may differ from that under exact N(0, sigma^2) noise.
+
+        Args:
+            dimension: Number of coordinates, C * H * W.
+
+        Returns:
+            A bound on the total variation, to be subtracted from every lower bound on a probability.
         """
 
     def describe(self) -> dict[str, Any]:

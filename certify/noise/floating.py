@@ -62,6 +62,10 @@ class FloatNoise:
         while len(self._streams) > OPEN:
             self._streams.pop(next(iter(self._streams)))
 
+    def probability_error(self, dimension: int) -> float:
+        """0: nothing is subtracted, as in every published table. No honest bound below 1 is known."""
+        return 0.0
+
     def describe(self) -> dict[str, Any]:
         """Name, seed and generator."""
         return {"source": "float", "seed": self.seed, "block": BLOCK}

@@ -1,0 +1,135 @@
+"""Exact Gaussian noise for 8-bit images: the sampled law is the theorem's, up to a stated probability.
+
+Image and noise are whole numbers and so is their clipped sum; only it is converted to floating point. What the network
+sees is a function of that sum, so no trailing bit can betray the image (`certify.noise.grid` has the argument).
+"""
+
+# Shapes: B rows, C channels, H height, W width.
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from certify.noise.grid import BITS, LEVELS, NoiseTable, noise_table
+
+_WORDS = 2**32
+
+
+@dataclass(frozen=True)
+class ExactNoise:
+    """Discretised N(0, sigma^2) on the grid of 8-bit images, a function of (seed, input, stage, sample, coordinate).
+
+    The same to the bit on every device, at every batch size and in every memory layout.
+
+    Args:
+        sigma: Standard deviation in [0, 1] pixel units, in [0.001, 4]; it stands for its shortest decimal.
+        seed: In [0, 2^64).
+
+    Raises:
+        ValueError: If ``sigma`` or ``seed`` is out of range.
+    """
+
+    sigma: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Check the seed, and sigma by making its table."""
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed must be in [0, 2^64), got {self.seed}.")
+        _ = self.table
+
+    @cached_property
+    def table(self) -> NoiseTable:
+        """Thresholds of the noise and values of the sums."""
+        return noise_table(self.sigma)
+
+    def fill(self, out_BCHW: Tensor, image_CHW: Tensor, *, input_id: int, stage: int, start: int) -> None:
+        """Write clip(image + N) / 255 with N of samples ``start`` to ``start + B``; see ``NoiseSource``.
+
+        Args:
+            out_BCHW: float32, in any memory layout, on the CPU or a CUDA device.
+            image_CHW: uint8, on the same device.
+            input_id: In [0, 2^32).
+            stage: In [0, 2^31).
+            start: In [0, 2^32 - B].
+
+        Raises:
+            ValueError: If the image is not uint8, or anything else is not as above.
+        """
+        if image_CHW.dtype != torch.uint8:
+            raise ValueError(
+                f"exact noise needs a uint8 image, got {image_CHW.dtype}; pass the 8-bit original, or "
+                "(255 * image).round().to(torch.uint8), which is another input, or use float noise."
+            )
+        if out_BCHW.dtype != torch.float32 or out_BCHW.shape[1:] != image_CHW.shape or out_BCHW.ndim != 4:
+            raise ValueError(
+                f"exact noise needs float32 rows (B, C, H, W) of the image's shape {tuple(image_CHW.shape)}, "
+                f"got {out_BCHW.dtype} {tuple(out_BCHW.shape)}."
+            )
+        if not (0 <= input_id < _WORDS and 0 <= start <= _WORDS - len(out_BCHW) and 0 <= stage < _WORDS // 2):
+            raise ValueError(
+                "input_id and sample numbers must be in [0, 2^32) and stage in [0, 2^31), which is all that the "
+                f"counter holds; got input_id={input_id}, stage={stage}, start={start} for {len(out_BCHW)} rows."
+            )
+        fill = _filler(out_BCHW.device.type)
+        fill(out_BCHW, image_CHW, self.table, seed=self.seed, input_id=input_id, stage=stage, start=start)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, seed, grid, clip and generator."""
+        return {
+            "source": "exact",
+            "seed": self.seed,
+            "grid": f"1/{LEVELS}",
+            "clip": self.table.clip,
+            "generator": "philox4x32-10",
+            "table_bits": BITS,
+        }
+
+    def probability_error(self, dimension: int) -> float:
+        """What to subtract from a lower bound on p_A (and add to an upper one) for C * H * W coordinates.
+
+        The bound is one on the probability of the class under the sampled law; that under the exact law differs by at
+        most this total variation.
+        """
+        return self.table.total_variation(dimension)
+
+
+def fill_rows(
+    out_BCHW: Tensor, image_CHW: Tensor, table: NoiseTable, *, seed: int, input_id: int, stage: int, start: int
+) -> None:
+    """The noise by its definition, in NumPy: what the versions of ``cpu`` and ``cuda`` must equal to the bit."""
+    counts = table.integers(seed, input_id, stage, start, start + len(out_BCHW), image_CHW.numel()) - table.lowest
+    values = table.values[counts + image_CHW.cpu().flatten().numpy()]
+    out_BCHW.copy_(torch.from_numpy(np.ascontiguousarray(values)).view(out_BCHW.shape))
+
+
+@cache
+def _filler(device: str) -> Callable[..., None]:
+    """The version for a kind of device; imported when first used, since both have large dependencies."""
+    if device == "cuda":
+        from certify.noise.cuda import fill_rows as on_cuda
+
+        return on_cuda
+    if device != "cpu":
+        raise ValueError(f"exact noise runs on cpu and cuda, got a tensor on {device}; use float noise there.")
+    try:
+        from certify.noise.cpu import fill_rows as on_cpu
+
+        # Compiles it, or finds out that it cannot be.
+        on_cpu(torch.empty(1, 1, 1, 1), torch.zeros(1, 1, 1, dtype=torch.uint8), noise_table(0.5), **_FIRST)
+    except Exception as error:  # the reference does the same, so whatever is wrong with Numba stops nothing
+        warnings.warn(
+            f"exact noise is slow, made by NumPy, since Numba cannot be used ({type(error).__name__}: {error}).",
+            stacklevel=3,
+        )
+        return fill_rows
+    return on_cpu
+
+
+_FIRST = {"seed": 0, "input_id": 0, "stage": 0, "start": 0}

@@ -1,0 +1,69 @@
+"""Philox4x32-10, the counter-based generator of exact noise, in NumPy: the reference of the fast versions.
+
+A counter of four 32-bit words and a key of two go through ten rounds of multiplications and come out as four random
+words. There is no state: any word of any sample can be had by itself, on any machine, in any order.
+
+**Layout, a contract.** The vote counts of every table with exact noise depend on it; changing it changes them, and is
+an entry under *Certificates* in the change log. For coordinate c of the image (numbered in C, H, W order whatever the
+memory layout), a sample, an input, a stage and a seed::
+
+    key     = (seed mod 2^32, seed div 2^32)
+    high    = word c mod 4 of Philox(counter = (c div 4, sample, input, 2 * stage), key)
+    low     = word c mod 4 of Philox(counter = (c div 4, sample, input, 2 * stage + 1), key)
+    uniform = 2^31 * high + low div 2, uniform on 0 ... 2^63 - 1
+
+High and low words come from different blocks because the low ones decide only when the high ones tie with a threshold,
+about once in two million coordinates: a fast version need not compute them, and one block serves four coordinates.
+
+References:
+    Salmon, Moraes, Dror and Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3".
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
+MASK = 0xFFFFFFFF
+
+
+def philox4x32(counter: tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike], key: tuple[int, int]) -> NDArray[np.uint32]:
+    """Four random words for each counter.
+
+    Args:
+        counter: Four words in [0, 2^32), broadcast against each other.
+        key: Two words in [0, 2^32).
+
+    Returns:
+        uint32, the broadcast shape with an axis of 4 appended.
+    """
+    c0, c1, c2, c3 = np.broadcast_arrays(*(np.asarray(word, dtype=np.uint64) for word in counter))
+    m0, m1, mask, half = (np.uint64(word) for word in (*MULTIPLIERS, MASK, 32))
+    for number in range(ROUNDS):
+        # Python integers, since the bumped key wraps at 2^32.
+        k0, k1 = (np.uint64((word + number * step) & MASK) for word, step in zip(key, WEYL, strict=True))
+        p0, p1 = m0 * c0, m1 * c2
+        c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & mask, (p0 >> half) ^ c3 ^ k1, p0 & mask
+    return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
+
+
+def key_words(seed: int) -> tuple[int, int]:
+    """The two key words of a seed in [0, 2^64)."""
+    return seed & MASK, seed >> 32
+
+
+def uniforms(seed: int, input_id: int, stage: int, start: int, stop: int, dimension: int) -> NDArray[np.uint64]:
+    """The 63-bit uniforms of samples ``start`` to ``stop`` of an input and stage.
+
+    Returns:
+        uint64, (stop - start, dimension), below 2^63.
+    """
+    block, sample = np.arange(-(-dimension // 4)), np.arange(start, stop)[:, None]
+    high, low = (
+        philox4x32((block, sample, input_id, 2 * stage + part), key_words(seed))
+        .reshape(stop - start, -1)[:, :dimension]
+        .astype(np.uint64)
+        for part in range(2)
+    )
+    return (high << np.uint64(31)) | (low >> np.uint64(1))
