@@ -27,7 +27,10 @@ def run(command: Callable[[], object]) -> None:
             sys.exit(1)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Typer turns Ctrl-C into a silent exit.
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
         print("interrupted; what was finished is on disk", file=sys.stderr)
         sys.exit(INTERRUPTED)
 

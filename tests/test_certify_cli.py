@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -114,6 +115,26 @@ def test_a_run_killed_at_any_moment_and_repeated_gives_the_undisturbed_table() -
         process.wait()
     certify(*slow)
     assert lines() == lines("whole.tsv")
+
+
+def test_an_interrupted_run_says_so_and_keeps_what_it_has() -> None:
+    command = [sys.executable, "-m", "certify", *PIXEL, "--n", "20000"]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell in the way ignores it
+    )
+    while not Path("out/radii.tsv").exists() or Path("out/radii.tsv").read_bytes().count(b"\n") < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert "interrupted; what was finished is on disk" in said
+    assert "Traceback" not in said
+    assert len(read("out/radii.tsv")) >= 2
 
 
 def test_a_checkpoint_knows_its_data_its_noise_and_its_place() -> None:
