@@ -54,6 +54,7 @@ def curve(
 ) -> None:
     """Draw certified accuracy over the radius into a figure."""
     figures.require_format(out.suffix)
+    _require_no_table(out)
     loaded = _load(files, labels)
     write_atomically(out, figures.encode(figures.draw(loaded, end=radii_max, title=title), out.suffix))
     print(f"wrote {out}")
@@ -70,6 +71,8 @@ def table(
     """Print or write certified accuracies at chosen radii, a line a run."""
     if format not in tables.FORMATS:
         raise ValueError(f"--format must be one of {', '.join(tables.FORMATS)}, got {format!r}.")
+    if out is not None:
+        _require_no_table(out)
     chosen = None if radii is None else _numbers(radii)
     loaded = _load(files, labels)
     text = tables.FORMATS[format](loaded, chosen or max((radii_of(run.table) for run in loaded), key=len))
@@ -90,6 +93,12 @@ def _load(files: Sequence[Path], labels: str | None) -> list[runs.Run]:
     if (warning := runs.different_images(loaded)) is not None:
         print(f"warning: {warning}", file=sys.stderr)
     return loaded
+
+
+def _require_no_table(out: Path) -> None:
+    """A slip in the arguments must not cost hours of certification."""
+    if out.is_file() and out.read_bytes()[:17] == b"idx\tlabel\tpredict":
+        raise ValueError(f"{out} is a radius table, which would be overwritten; give another --out.")
 
 
 def _numbers(text: str) -> list[float]:

@@ -73,8 +73,16 @@ class BaseClassifier:
         Returns:
             int64, (B,): the first largest logit, or K where a logit is NaN or infinite. Such a row is counted, and is
             a vote for no class.
+
+        Raises:
+            ValueError: If the model does not return K logits for each row.
         """
         logits_BK = self._model(x_BCHW.to(self.dtype, memory_format=self.layout))
+        if logits_BK.shape != (len(x_BCHW), self.num_classes):
+            raise ValueError(
+                f"the model returned logits of shape {tuple(logits_BK.shape)} for {len(x_BCHW)} images and "
+                f"{self.num_classes} classes; num_classes must be the number of its logits."
+            )
         valid_B = logits_BK.isfinite().all(dim=1)
         return torch.where(valid_B, logits_BK.argmax(dim=1), self.num_classes)
 
@@ -82,6 +90,37 @@ class BaseClassifier:
         """An input batch to be filled, float32, (batch_size, C, H, W)."""
         shape = (self.batch_size, *image_shape)
         return torch.empty(shape, device=self.device, memory_format=self.layout)
+
+    def require_independent_rows(self, image_shape: Sequence[int]) -> None:
+        """Refuse an f whose answer for one row depends on the other rows of its batch, or on chance.
+
+        Raises:
+            ValueError: If replacing every second row changes the logits of the others beyond rounding.
+        """
+        x_BCHW = self._probe(max(2, self.batch_size), image_shape)
+        other_BCHW = x_BCHW.clone()
+        other_BCHW[1::2] = 0.5
+        with torch.inference_mode():
+            alone, together = (self._model(x.to(self.dtype))[::2].float() for x in (x_BCHW, other_BCHW))
+        tolerance = 1e-3 if self.dtype == torch.float32 else 5e-2
+        scale = torch.nan_to_num(alone.abs(), posinf=0).amax().clamp(min=1e-6)
+        if bool(((alone - together).abs() > tolerance * scale).any()):
+            raise ValueError(
+                "the model's answer for an image changes with the other images of its batch, or from call to call: "
+                "batch norm without running statistics, dropout that is always on, or quantisation by batch. Its "
+                "samples are not independent, and a certificate would be void; replace those layers."
+            )
+
+    def _probe(self, rows: int, image_shape: Sequence[int]) -> Tensor:
+        generator = torch.Generator(self.device).manual_seed(0)
+        x_BCHW = torch.empty((rows, *image_shape), device=self.device, dtype=torch.float32)
+        return x_BCHW.normal_(0.5, 0.5, generator=generator).to(memory_format=self.layout)
+
+    def classes_on_probe(self, image_shape: Sequence[int]) -> str:
+        """f's classes of 32 fixed noisy images: a fingerprint of what the weights' hash cannot see, the code."""
+        x_BCHW = self._probe(self.batch_size, image_shape)
+        x_BCHW[:32] = self._probe(32, image_shape)[: self.batch_size]
+        return " ".join(str(int(label)) for label in self.classify(x_BCHW)[:32])
 
     def describe(self) -> dict[str, Any]:
         """Definition of f for the manifest: what must be equal for two runs to certify the same function."""
@@ -117,7 +156,9 @@ def require_evaluation_mode(model: nn.Module) -> None:
 def weights_hash(model: nn.Module) -> str:
     """SHA-256 of the names, types, shapes and values of all parameters and buffers, in order."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    state = model.state_dict()
+    hidden = {name: buffer for name, buffer in model.named_buffers() if name not in state}
+    for name, tensor in {**state, **hidden}.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
@@ -154,11 +195,10 @@ def fastest_batch_size(
 ) -> int:
     """The batch size with the most images per second among powers of two, by a measurement of about two seconds."""
     sizes = [512, 1024, 2048, 4096] if device.type == "cuda" else [32, 64, 128, 256, 512]
+    model, _ = fold_batch_norm(model, image_shape)
     rates: dict[int, float] = {}
     for size in sizes:
-        classifier = BaseClassifier(
-            model, num_classes, device=device, dtype=dtype, batch_size=size, image_shape=image_shape
-        )
+        classifier = BaseClassifier(model, num_classes, device=device, dtype=dtype, batch_size=size)
         x = classifier.empty_batch(image_shape).normal_(0.5)
         try:
             classifier.classify(x)  # the first call prepares the kernels

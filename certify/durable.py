@@ -81,6 +81,7 @@ class DurableTable(ABC, Generic[R]):
             _lock(descriptor, path)
             old = None if overwrite else cls._load(path, manifest)
             if old is None:
+                _require_own_manifest(path)
                 # Emptied first: after a crash anywhere here the file has no rows that the manifest beside it could
                 # misdescribe, and the next run begins again.
                 os.ftruncate(descriptor, 0)
@@ -158,6 +159,7 @@ class DurableTable(ABC, Generic[R]):
         for number, line in enumerate(lines, start=2):
             try:
                 row = cls.parse(line)
+                _require_settings(row, stored.get("sampling", {}))
                 if row.idx in done:
                     raise ValueError(f"idx {row.idx} is there twice.")
             except ValueError as error:
@@ -179,6 +181,22 @@ def _lock(descriptor: int, path: Path) -> None:
         raise ValueError(f"{path} is being written by another process; wait for it or write to another file.") from None
     except OSError as error:
         raise OSError(error.errno, f"cannot lock: {error.strerror}", str(path)) from error
+
+
+def _require_own_manifest(path: Path) -> None:
+    """A new table must not take the manifest of another one, whose name differs after the stem only."""
+    beside = manifests.manifest_path(path)
+    if not beside.exists():
+        return
+    for other in sorted(path.parent.iterdir()):
+        if other not in (path, beside) and other.is_file() and manifests.manifest_path(other) == beside:
+            raise ValueError(f"{path} would share {beside.name} with {other.name}; give it a name of another stem.")
+
+
+def _require_settings(row: Any, sampling: Mapping[str, Any]) -> None:
+    for name in ("n0", "n", "sigma", "alpha"):
+        if name in sampling and hasattr(row, name) and getattr(row, name) != sampling[name]:
+            raise ValueError(f"{name} is {getattr(row, name)}, but the manifest says {sampling[name]}.")
 
 
 def _write(descriptor: int, path: Path, text: str) -> None:

@@ -30,7 +30,7 @@ def fold_batch_norm(model: nn.Module, image_shape: Sequence[int]) -> tuple[nn.Mo
     norms = _count(model)
     if not norms:
         return copy.deepcopy(model), "not folded: no batch norm"
-    first = next(model.parameters())
+    first = next(tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point())
     original = copy.deepcopy(model).double()
     try:
         folded = _fold(symbolic_trace(original))

@@ -126,10 +126,15 @@ def _from_factory(name: str, image_shape: Sequence[int]) -> LoadedModel:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(f"cannot import {module_name!r} ({error}); run from the folder that holds it.") from error
+    except Exception as error:  # whatever a user's module raises is the user's to mend
+        raise ValueError(f"importing {module_name!r} failed: {type(error).__name__}: {error}") from error
     factory = getattr(module, attribute, None)
     if not callable(factory):
         raise ValueError(f"{module_name} has no callable {attribute!r}; give package.module:factory.")
-    model = factory()
+    try:
+        model = factory()
+    except Exception as error:
+        raise ValueError(f"{name}(), called without arguments, failed: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"{name}() must return an nn.Module, got {type(model).__name__}.")
     require_evaluation_mode(model)

@@ -56,7 +56,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         manifest = json.loads(Path(path).read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: not JSON ({error}).") from None
+        raise ValueError(f"{path} is damaged: not JSON ({error}); write to another file or pass --overwrite.") from None
     if not isinstance(manifest, dict) or "schema" not in manifest:
         raise ValueError(
             f"{path} is not a manifest of a radius table: a JSON object with a schema number was expected."

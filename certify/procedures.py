@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.binomial import lower_confidence_bound, two_sided_p_value
+from certify.binomial import LARGEST_N, lower_confidence_bound, two_sided_p_value
 from certify.radius import ABSTAIN, certified_radius, min_samples_to_certify, min_samples_to_predict
 
 
@@ -94,6 +94,7 @@ def require_certifiable(sigma: float, n0: int, n: int, alpha: float) -> None:
     _require_alpha(alpha)
     if n0 < 1:
         raise ValueError(f"n0, the selection samples, must be at least 1, got {n0}.")
+    _require_at_most(n)
     needed = min_samples_to_certify(alpha)
     if n < needed:
         raise ValueError(f"n = {n} samples cannot certify anything at alpha = {alpha:g}; at least {needed} are needed.")
@@ -107,6 +108,7 @@ def require_predictable(sigma: float, n: int, alpha: float) -> None:
     """
     require_sigma(sigma)
     _require_alpha(alpha)
+    _require_at_most(n)
     needed = min_samples_to_predict(alpha)
     if n < needed:
         raise ValueError(
@@ -126,6 +128,11 @@ def require_sigma(sigma: float) -> None:
         raise ValueError(
             f"sigma = {sigma:g} looks like 0-255 units; it is in [0, 1] pixel units: pass {sigma / 255:.4g} if so."
         )
+
+
+def _require_at_most(n: int) -> None:
+    if n > LARGEST_N:
+        raise ValueError(f"n = {n} is more than {LARGEST_N}, up to which the bound's accuracy was checked; lower it.")
 
 
 def _require_alpha(alpha: float) -> None:

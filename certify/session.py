@@ -137,7 +137,7 @@ def _open(request: Request, default_out: str, check: Callable[[float], None]) ->
     device = _device(request.device)
     name = request.data or loader.trained_on(request.model)
     dataset = registry.load(name, request.split, request.data_root)
-    normalize = request.normalize or ("cifar10" if request.arch and name.startswith("cifar") else None)
+    normalize = request.normalize or ("cifar10" if request.arch and name in ("cifar10", "cifar100") else None)
     loaded = loader.load(
         request.model, dataset.images.shape[1:], dataset.num_classes, arch=request.arch, normalize=normalize
     )
@@ -147,12 +147,13 @@ def _open(request: Request, default_out: str, check: Callable[[float], None]) ->
     check(sigma)
     out = request.out or _beside(request.model, default_out)
     stored = _stored_manifest(out, request.overwrite)
-    seed = request.seed if request.seed is not None else stored.get("noise", {}).get("seed", secrets.randbits(64))
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"--seed must lie in [0, 2^64), got {seed}.")
+    if request.seed is not None and not 0 <= request.seed < 2**64:
+        raise ValueError(f"--seed must lie in [0, 2^64), got {request.seed}.")
+    recorded = _number(stored, "noise", "seed", 2**64 - 1)
+    seed = next(value for value in (request.seed, recorded, secrets.randbits(64)) if value is not None)
     batch_size = (
         request.batch_size
-        or stored.get("classifier", {}).get("batch_size")
+        or _number(stored, "classifier", "batch_size", 2**31)
         or fastest_batch_size(loaded.model, loaded.num_classes, dataset.images.shape[1:], device, request.dtype)
     )
     classifier = BaseClassifier(
@@ -163,12 +164,16 @@ def _open(request: Request, default_out: str, check: Callable[[float], None]) ->
         batch_size=batch_size,
         image_shape=dataset.images.shape[1:],
     )
+    classifier.require_independent_rows(dataset.images.shape[1:])
     noise = noise_source(request.noise, sigma, seed)
     protocol = subset.protocol(request.protocol)
     indices = [int(index) for index in protocol.indices(len(dataset.images))][: request.maximum]
     manifest = {
         "model": loaded.source,
-        "classifier": classifier.describe(),
+        "classifier": {
+            **classifier.describe(),
+            "classes_on_probe": classifier.classes_on_probe(dataset.images.shape[1:]),
+        },
         "data": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
         "protocol": {"name": protocol.name, "indices": protocol.slice(len(dataset.images))},
         "noise": noise.describe(),
@@ -212,6 +217,13 @@ def _beside(model: str, name: str) -> Path:
 def _stored_manifest(out: Path, overwrite: bool) -> dict[str, Any]:
     path = manifests.manifest_path(out)
     return manifests.read(path) if out.exists() and path.exists() and not overwrite else {}
+
+
+def _number(manifest: dict[str, Any], section: str, name: str, most: int) -> int | None:
+    """A number of a stored manifest, None if it is not there or is none; the comparison with ours then refuses it."""
+    part = manifest.get(section)
+    value = part.get(name) if isinstance(part, dict) else None
+    return value if type(value) is int and 0 <= value <= most else None
 
 
 def _notes(request: Request) -> dict[str, Any]:

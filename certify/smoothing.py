@@ -1,6 +1,6 @@
 """The smoothed classifier g: the class that f returns most often under Gaussian noise, for library users.
 
-``certify.run`` does the same for whole data sets, with a durable table.
+``certify.run`` does the same for whole data sets, with a durable table, and with batch norms folded.
 """
 
 # Shapes: N inputs, K classes, V = K + 1 kinds of vote; C channels, H height, W width.
@@ -102,7 +102,8 @@ class SmoothedClassifier:
             n0: Selection samples for each image.
             n: Estimation samples for each image.
             alpha: Failure probability of each certificate, in (0, 1).
-            input_ids: Number of each image, on which its noise depends; 0, 1, … by default.
+            input_ids: Number of each image, on which its noise depends; 0, 1, … by default. Give each image of a data
+                set its own, or images certified in separate calls share their noise.
 
         Returns:
             N certificates; each is true or an abstention with probability at least 1 - alpha. Where a float image was
@@ -115,7 +116,7 @@ class SmoothedClassifier:
         x_NCHW, moved_N, ids = self._inputs(images, input_ids)
         selection_NV = self._votes(x_NCHW, ids, SELECTION, n0)
         estimation_NV = self._votes(x_NCHW, ids, ESTIMATION, n)
-        error = self.noise.probability_error(x_NCHW[0].numel())
+        error = self.noise.probability_error(x_NCHW[:1].numel())
         return [
             moved_by(distance, certificate(selection_V, estimation_V, alpha, self.sigma, error))
             for distance, selection_V, estimation_V in zip(moved_N, selection_NV, estimation_NV, strict=True)
@@ -163,6 +164,9 @@ class SmoothedClassifier:
         return grid_NCHW.to(torch.uint8), moved.tolist(), ids
 
     def _votes(self, x_NCHW: Tensor, ids: Sequence[int], stage: int, n: int) -> NDArray[np.int64]:
+        if not len(x_NCHW):
+            return np.zeros((0, self.base.num_classes + 1), dtype=np.int64)
+        self.base.require_independent_rows(x_NCHW.shape[1:])
         items = [Item(x_CHW, input_id, stage, 0, n) for x_CHW, input_id in zip(x_NCHW, ids, strict=True)]
         return count_votes(self.base, self.noise, items)
 

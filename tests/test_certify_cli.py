@@ -1,5 +1,6 @@
 """The command ``certify`` as its users meet it: real images, a kill, foreign weights, and every mistake in the book."""
 
+import importlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from analysis.__main__ import app as analysis
 from certify import loader
 from certify.cli import app
 from certify.table import read
@@ -270,6 +272,8 @@ MODELS = {
     "no such factory": ("mymodel:factroy", "has no callable 'factroy'"),
     "not a module": ("mymodel:torch.manual_seed", "has no callable"),
     "returns something else": ("broken:number", "must return an nn.Module, got int"),
+    "needs arguments": ("broken:needy", r"broken:needy\(\), called without arguments, failed: TypeError"),
+    "does not compile": ("syntax:load", "importing 'syntax' failed: SyntaxError"),
     "in training mode": ("broken:training", "training mode.*call model.eval"),
     "wrong output": ("broken:vector", "must return logits of shape"),
     "other input": ("broken:linear", "does not take 1x28x28"),
@@ -282,10 +286,12 @@ def test_models_that_do_not_fit_are_refused_with_the_fix(case: str) -> None:
     Path("broken.py").write_text(
         "from torch import nn\n"
         "def number(): return 3\n"
+        "def needy(x): return x\n"
         "def training(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
         "def vector(): return nn.Flatten(0).eval()\n"
         "def linear(): return nn.Linear(3, 10).eval()\n"
     )
+    Path("syntax.py").write_text("def load(:\n")
     torch.save({}, "weights.pth")
     name, message = MODELS[case]
     with pytest.raises((ValueError, OSError), match=message):
@@ -304,6 +310,53 @@ def test_another_runs_table_is_not_touched() -> None:
         certify(*PIXEL, "--out", "notes.txt")
     assert Path("notes.txt").read_text() == "not a table"
     assert Path("out/radii.tsv").read_bytes() == before
+
+
+def test_a_table_whose_name_differs_in_its_suffix_only_cannot_take_anothers_manifest() -> None:
+    certify(*PIXEL, "--max", "2")
+    before = Path("out/radii.manifest.json").read_bytes()
+    with pytest.raises(ValueError, match=r"would share radii\.manifest\.json with radii\.tsv; give it a name"):
+        certify(*PIXEL, "--seed", "2", "--out", "out/radii.txt")
+    assert Path("out/radii.manifest.json").read_bytes() == before
+    certify(*PIXEL, "--max", "4")
+
+
+def test_a_line_that_another_run_could_have_written_is_not_taken_for_ours() -> None:
+    certify(*PIXEL, "--max", "3")
+    path = Path("out/radii.tsv")
+    path.write_text(path.read_text().replace("\t100\t200\t", "\t50\t200\t", 1))
+    with pytest.raises(ValueError, match="line 2: n0 is 50, but the manifest says 100"):
+        certify(*PIXEL)
+
+
+def test_a_factory_whose_code_has_changed_does_not_continue_the_old_table() -> None:
+    """Its weights are the same, so their hash does not tell; its answers do."""
+    Path("changing.py").write_text("from mymodel import Pixel\ndef load(): return Pixel(0.5, 10).eval()\n")
+    command = [part.replace("mymodel:factory", "changing:load") for part in PIXEL]
+    certify(*command, "--max", "2")
+    Path("changing.py").write_text("from mymodel import Pixel\ndef load(): return Pixel(0.1, 10).eval()\n")
+    sys.modules.pop("changing")
+    importlib.invalidate_caches()
+    with pytest.raises(ValueError, match=r"classifier\.classes_on_probe"):
+        certify(*command)
+
+
+def test_analysis_does_not_overwrite_a_radius_table() -> None:
+    certify(*PIXEL, "--max", "2")
+    before = Path("out/radii.tsv").read_bytes()
+    with pytest.raises(ValueError, match="is a radius table, which would be overwritten; give another --out"):
+        CliRunner().invoke(analysis, ["table", "out/radii.tsv", "--out", "out/radii.tsv"], catch_exceptions=False)
+    assert Path("out/radii.tsv").read_bytes() == before
+
+
+@pytest.mark.parametrize("noise", ["5", "null", '{"seed": "x"}', '{"seed": -3}'])
+def test_an_edited_manifest_is_refused_in_one_line(noise: str) -> None:
+    certify(*PIXEL, "--max", "2")
+    manifest = json.loads(Path("out/radii.manifest.json").read_text())
+    manifest["noise"] = json.loads(noise)
+    Path("out/radii.manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="was certified with noise"):
+        certify(*[part for part in PIXEL if part not in ("--seed", "1")])
 
 
 def test_a_mistake_is_one_line_on_stderr_and_status_2() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from oracles import HalfSpace, Pixel, Sometimes
 from scipy import stats
+from torch import Tensor, nn
 
 from certify.binomial import lower_confidence_bound
 from certify.classifier import BaseClassifier, weights_hash
@@ -190,6 +191,53 @@ def test_the_noises_own_error_is_subtracted_from_the_bound() -> None:
     assert certificate(counts, counts, 0.001, SIGMA, 1.0).predict == ABSTAIN
 
 
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_a_number_of_classes_that_is_not_the_models_is_refused(num_classes: int) -> None:
+    """With fewer, votes for the last class would be taken for invalid ones, and others for the next image's."""
+    with pytest.raises(ValueError, match=f"and {num_classes} classes; num_classes must be the number of its logits"):
+        SmoothedClassifier(Pixel(classes=3).eval(), num_classes, SIGMA).certify(IMAGES, n=100)
+
+
+class CoupledRows(nn.Module):
+    """In evaluation mode, and yet each answer depends on the whole batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1, affine=False, track_running_stats=False)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return Pixel(0.0)(self.norm(x_BCHW))
+
+
+class AlwaysDropping(nn.Module):
+    """Dropout that evaluation mode does not switch off."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return Pixel()(nn.functional.dropout(x_BCHW, 0.5, training=True))
+
+
+@pytest.mark.parametrize("model", [CoupledRows(), AlwaysDropping()])
+def test_a_model_whose_rows_are_not_independent_is_refused(model: nn.Module) -> None:
+    with pytest.raises(ValueError, match="not independent, and a certificate would be void"):
+        SmoothedClassifier(model.eval(), 2, SIGMA).certify(IMAGES, n=100)
+
+
+def test_no_images_have_no_certificates() -> None:
+    smoothed = SmoothedClassifier(Pixel().eval(), 2, SIGMA)
+    assert smoothed.certify(IMAGES[:0], n=100) == []
+    assert smoothed.predict(IMAGES[:0], n=100).shape == (0,)
+
+
+def test_float_noise_is_never_smaller_than_sigma() -> None:
+    """float32(0.12) lies below 0.12; noise multiplied by it would be smaller than the radius assumes."""
+    assert float(np.float32(0.12)) < 0.12
+    out = torch.empty(2, 1, 1, 1)
+    FloatNoise(0.12, 0).fill(out, torch.zeros(1, 1, 1, dtype=torch.uint8), input_id=0, stage=0, start=0)
+    unit = torch.empty(2, 1, 1, 1)
+    FloatNoise(1.0, 0).fill(unit, torch.zeros(1, 1, 1, dtype=torch.uint8), input_id=0, stage=0, start=0)
+    assert torch.equal(out, unit * np.nextafter(np.float32(0.12), np.float32(1)).item())
+
+
 def test_later_changes_to_the_model_do_not_reach_the_certified_one() -> None:
     model = HalfSpace(torch.ones(1, 3, 3), 4.0).eval()
     smoothed = SmoothedClassifier(model, 2, SIGMA, seed=0)
@@ -243,6 +291,8 @@ def test_budgets_that_could_only_abstain_are_refused_with_what_is_needed() -> No
     smoothed = SmoothedClassifier(Pixel().eval(), 2, SIGMA)
     with pytest.raises(ValueError, match=r"n = 9 samples cannot certify anything at alpha = 0.001; at least 10"):
         smoothed.certify(IMAGES, n=9)
+    with pytest.raises(ValueError, match="n = 2000000000 is more than 1000000000"):
+        smoothed.certify(IMAGES, n=2 * 10**9)
     with pytest.raises(ValueError, match=r"with n = 10 samples PREDICT always abstains.*at least 11"):
         smoothed.predict(IMAGES, n=10)
     with pytest.raises(ValueError, match="n0, the selection samples, must be at least 1"):

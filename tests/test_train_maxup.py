@@ -245,7 +245,7 @@ def test_weights_keep_their_gradient_under_autocast() -> None:
         ({"m": 0}, "m, the number of copies, must be at least 1, got 0"),
         ({"reduction": "min"}, "reduction must be one of max, mean, topk, logsumexp, got 'min'"),
         ({"reduction": "topk", "top_k": 5}, r"top_k must lie in \[1, m\] = \[1, 4\], got 5"),
-        ({"temperature": 0.0}, "temperature must be positive, got 0"),
+        ({"temperature": 0.0}, "temperature must be positive and finite, got 0"),
         ({"selection": "both"}, "selection must be one of train, eval, got 'both'"),
     ],
 )

@@ -105,6 +105,21 @@ def test_the_run_folder_repeats_the_run(images: Path, tmp_path: Path) -> None:
     assert environment["torch"] == torch.__version__
 
 
+def test_a_run_does_not_go_on_with_other_images_or_a_damaged_state(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ["fashion_sample_gaussian", "--set", f"dataset={images}", *SMALL, "--out", str(out), "--resume"]
+    run(*arguments)
+    whole = (out / "state.pt").read_bytes()
+    torch.save({"data": registry.load(str(images), "train").fingerprint}, out / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt is damaged; delete it"):
+        run(*arguments)
+    (out / "state.pt").write_bytes(whole)
+    with np.load(images) as old:
+        np.savez(images, images=old["images"] // 2, labels=old["labels"], classes=old["classes"])
+    with pytest.raises(ValueError, match="the images are not those of the run"):
+        run(*arguments)
+
+
 def test_resuming_a_finished_run_changes_nothing(images: Path, tmp_path: Path) -> None:
     arguments = ["fashion_sample_gaussian", "--set", f"dataset={images}", *SMALL, "--out", str(tmp_path / "run")]
     run(*arguments, "--resume")

@@ -64,7 +64,7 @@ def train(
 
     state = folder.prepare(settings, resume=resume)
     if state is not None:
-        trainer.restore(state)
+        folder.restore(trainer, state, dataset.fingerprint)
     folder.begin(_environment(device), trainer.finished)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(
@@ -81,7 +81,7 @@ def train(
             line = trainer.epoch(lambda images: bar.advance(task, images))
             # The state comes last: what it says is finished is on disk already.
             _save(folder, trainer, architecture, dataset, settings)
-            folder.record(line, trainer.state())
+            folder.record(line, {**trainer.state(), "data": dataset.fingerprint})
             print(_report(line, settings.epochs), flush=True)
     print(f"checkpoint: {folder.checkpoint}")
 
@@ -118,8 +118,13 @@ def _device(settings: TrainConfig) -> torch.device:
         device = torch.device(settings.device)
     except RuntimeError as error:
         raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {settings.device!r}.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is cuda, but torch sees no CUDA device; use --set device=cpu.")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {settings.device!r}.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device is {settings.device}, but torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use --set device=cpu."
+        )
     return device
 
 

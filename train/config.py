@@ -86,6 +86,7 @@ class TrainConfig:
             _require(0 < value < math.inf, f"{name} must be positive and finite, got {value}.")
         for name in ("sigma", "momentum", "weight_decay", "holdout", "probe", "seed"):
             _require(getattr(self, name) >= 0, f"{name} must be at least 0, got {getattr(self, name)}.")
+        _require(self.seed < 2**63, f"seed must be below 2^63, got {self.seed}.")
         _require(
             self.sigma < 4, f"sigma is in [0, 1] pixel units, got {self.sigma}; did you mean {self.sigma / 255:.3g}?"
         )
@@ -97,7 +98,9 @@ class TrainConfig:
     def to_toml(self) -> str:
         """The configuration as a TOML file that ``load`` reads back to an equal one."""
         # JSON's strings, numbers, booleans and lists are TOML's.
-        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in dataclasses.asdict(self).items())
+        return "".join(
+            f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in dataclasses.asdict(self).items()
+        )
 
 
 def load(name: str, overrides: Iterable[str] = ()) -> TrainConfig:

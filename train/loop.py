@@ -165,7 +165,7 @@ class Trainer:
         if not bool(totals.isfinite().all()):
             raise ValueError(
                 f"the loss is not a finite number in epoch {self.finished + 1}; lower lr (now {self.config.lr}) "
-                "and start again, or go on from the last checkpoint with another configuration."
+                "and give another --out."
             )
 
 

@@ -5,7 +5,8 @@ found by m forward passes without one, drawn again from its seed, and passed for
 (m + 3) / 3 of a plain step's time (a backward pass costs two forward ones) and a plain step's memory, where
 back-propagating through every copy costs m of each.
 
-Selection and gradient see the same function. Modules stay in the mode that they are in (batch norm normalises by the
+Selection and gradient see the same function, up to batch statistics, which are those of the winners in the gradient
+pass. Modules stay in the mode that they are in (batch norm normalises by the
 statistics of the copies it is given), buffers such as running statistics are put back after selection, so that only the
 gradient pass moves them, and every pass starts from one random state, so that all copies of a batch meet the same
 dropout masks. With ``selection="eval"`` the copies are compared in evaluation mode instead (running statistics, no
@@ -18,6 +19,7 @@ References:
 
 # Shapes: B examples, M copies of each, S of them selected. Dimension 0 of every input is the example.
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,7 +109,7 @@ def maxup_loss(
         return perturb(x, y, generator(x.device, seed, copy))
 
     def loss_of(batch: tuple[Tensor, Tensor]) -> Tensor:
-        with _same_randomness(x.device, derive_seed(seed, DROPOUT)):
+        with same_randomness(x.device, derive_seed(seed, DROPOUT)):
             loss_B = per_example_loss(model(batch[0]), batch[1])
         if loss_B.shape != (len(x),):
             raise ValueError(
@@ -143,8 +145,8 @@ def check(*, m: int, reduction: str, top_k: int, temperature: float, selection: 
         raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}.")
     if not 1 <= top_k <= m:
         raise ValueError(f"top_k must lie in [1, m] = [1, {m}], got {top_k}.")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}.")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive and finite, got {temperature}.")
     if selection not in get_args(Selection):
         raise ValueError(f"selection must be one of {', '.join(get_args(Selection))}, got {selection!r}.")
 
@@ -163,7 +165,7 @@ def _choose(mask_B: Tensor, yes: Tensor, no: Tensor) -> Tensor:
 
 
 @contextmanager
-def _same_randomness(device: torch.device, seed: int) -> Iterator[None]:
+def same_randomness(device: torch.device, seed: int) -> Iterator[None]:
     """Inside, what draws from the global generators (dropout) starts from ``seed``; outside nothing has changed."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

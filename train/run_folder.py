@@ -21,7 +21,7 @@ import torch
 from data.files import write_atomically
 from train import config as configs
 from train.config import TrainConfig
-from train.loop import Epoch
+from train.loop import Epoch, Trainer
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,19 @@ class RunFolder:
                 raise ValueError(f"{recorded} has {field.name} = {before!r}, this run {now!r}; give another --out.")
         state = self.path / "state.pt"
         return _load_state(state) if state.exists() else None
+
+    def restore(self, trainer: Trainer, state: dict[str, Any], fingerprint: str) -> None:
+        """Put ``trainer`` where ``state`` was taken.
+
+        Raises:
+            ValueError: If the state is damaged, or the images have changed since.
+        """
+        if state.get("data") != fingerprint:
+            raise ValueError(f"the images are not those of the run in {self.path}; give another --out.")
+        try:
+            trainer.restore(state)
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{self.path / 'state.pt'} is damaged; delete it to train from the start.") from error
 
     def begin(self, environment: bytes, finished: int) -> None:
         """Record where the run happens, and cut ``train.csv`` back to the epochs that the state knows."""

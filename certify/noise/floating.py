@@ -40,6 +40,11 @@ class FloatNoise:
     seed: int
     _streams: dict[tuple[int, int], _Stream] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        """Take the next float32 for sigma where rounding would make the noise smaller than the radius assumes."""
+        nearest = np.float32(self.sigma)
+        self._factor = float(nearest if float(nearest) >= self.sigma else np.nextafter(nearest, np.float32(np.inf)))
+
     def fill(self, out_BCHW: Tensor, image_CHW: Tensor, *, input_id: int, stage: int, start: int) -> None:
         """Write ``image / 255 + sigma * noise``; see ``NoiseSource``.
 
@@ -54,7 +59,7 @@ class FloatNoise:
             if used == 0:
                 stream.block.normal_(generator=stream.generator)
             take = min(BLOCK - used, len(out_BCHW) - done)
-            torch.mul(stream.block[used : used + take], self.sigma, out=out_BCHW[done : done + take])
+            torch.mul(stream.block[used : used + take], self._factor, out=out_BCHW[done : done + take])
             stream.next_sample += take
             done += take
         out_BCHW += image_CHW.to(torch.float32) / 255 if image_CHW.dtype == torch.uint8 else image_CHW

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.config import TrainConfig
-from train.maxup import MaxUpLoss
+from train.maxup import DROPOUT, MaxUpLoss, same_randomness
 from train.perturbations import GaussianNoise
-from train.seeds import generator
+from train.seeds import derive_seed, generator
 
 
 def build(config: TrainConfig) -> "Gaussian":
@@ -35,5 +35,6 @@ class Gaussian:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> MaxUpLoss:
         """The loss of one noisy copy."""
         noisy, _ = self.perturb(x, y, generator(x.device, seed, 0))
-        loss_B = F.cross_entropy(model(noisy), y, reduction="none")
+        with same_randomness(x.device, derive_seed(seed, DROPOUT)):
+            loss_B = F.cross_entropy(model(noisy), y, reduction="none")
         return MaxUpLoss(loss_B.mean(), loss_B.detach()[:, None])
