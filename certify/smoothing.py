@@ -154,6 +154,8 @@ class SmoothedClassifier:
         self, images: Tensor | ArrayLike, input_ids: Sequence[int] | None
     ) -> tuple[Tensor, Sequence[float], Sequence[int]]:
         x_NCHW, ids = _checked(images, input_ids)
+        if len(x_NCHW):
+            self.base.require_independent_rows(x_NCHW.shape[1:])
         if x_NCHW.dtype == torch.uint8 or isinstance(self.noise, FloatNoise):
             return x_NCHW, [0.0] * len(x_NCHW), ids
         grid_NCHW = (x_NCHW * 255).round()
@@ -166,7 +168,6 @@ class SmoothedClassifier:
     def _votes(self, x_NCHW: Tensor, ids: Sequence[int], stage: int, n: int) -> NDArray[np.int64]:
         if not len(x_NCHW):
             return np.zeros((0, self.base.num_classes + 1), dtype=np.int64)
-        self.base.require_independent_rows(x_NCHW.shape[1:])
         items = [Item(x_CHW, input_id, stage, 0, n) for x_CHW, input_id in zip(x_NCHW, ids, strict=True)]
         return count_votes(self.base, self.noise, items)
 
