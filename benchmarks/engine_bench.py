@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import report
-from certify.classifier import BaseClassifier, fastest_batch_size
+from certify.classifier import BaseClassifier
 from certify.engine import Item, count_votes
 from certify.noise import ESTIMATION, NoiseSource
 from certify.noise.floating import FloatNoise
+from certify.tuning import fastest_batch_size
 from train import models
 
 SIGMA, CLASSES = 0.5, 10

@@ -2,16 +2,16 @@
 
 # Shapes: B rows of a batch, K classes; C channels, H height, W width.
 
-import copy
 import hashlib
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from certify.folding import fold_batch_norm
+from certify.compiling import compiled
+from certify.folding import copied, fold_batch_norm
+from certify.foreign import ArrayFunction
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -31,9 +31,13 @@ class BaseClassifier:
         batch_size: Rows of every forward pass.
         channels_last: Memory layout of images and weights.
         image_shape: (C, H, W). If given, batch norms are folded into convolutions; see ``certify.folding``.
+        compile: Run it through torch.compile; see ``certify.compiling``. It needs ``image_shape``, and takes seconds.
+
+    Attributes:
+        compiled: None if it runs compiled, else why it does not.
 
     Raises:
-        ValueError: If a module is in training mode, or ``dtype`` or ``batch_size`` is out of range.
+        ValueError: If a module is in training mode, or ``dtype``, ``batch_size`` or ``compile`` does not fit.
     """
 
     def __init__(
@@ -46,9 +50,12 @@ class BaseClassifier:
         batch_size: int = 256,
         channels_last: bool = True,
         image_shape: Sequence[int] | None = None,
+        compile: bool = False,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+        if isinstance(model, ArrayFunction) and (dtype != "float32" or compile):
+            raise ValueError("a function of arrays has its own arithmetic: dtype must be float32, and compile off.")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         require_evaluation_mode(model)
@@ -57,11 +64,29 @@ class BaseClassifier:
         self.dtype, self.dtype_name = DTYPES[dtype], dtype
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         if image_shape is None:
-            frozen, self.folding = copy.deepcopy(model), "not folded: not asked for"
+            frozen, self.folding = copied(model), "not folded: not asked for"
         else:
             frozen, self.folding = fold_batch_norm(model, image_shape)
         frozen = frozen.to(self.device, self.dtype).requires_grad_(False)
         self._model: nn.Module = frozen.to(memory_format=self.layout)  # type: ignore[call-overload]
+        self._logits: Callable[[Tensor], Tensor] = self._cast_and_run
+        self.compiled: str | None = "not asked for"
+        if compile:
+            if image_shape is None:
+                raise ValueError("to compile a model its image_shape must be given.")
+            self._compile(image_shape)
+
+    def _cast_and_run(self, x_BCHW: Tensor) -> Tensor:
+        logits: Tensor = self._model(x_BCHW.to(self.dtype, memory_format=self.layout))
+        return logits
+
+    def _compile(self, image_shape: Sequence[int]) -> None:
+        """Compile f, and keep it only if its logits are those of the network up to rounding."""
+        x_BCHW = self._probe(self.batch_size, image_shape)
+        self._logits, self.compiled = compiled(self._cast_and_run, x_BCHW)
+        with torch.inference_mode():
+            if not self._equal(self._cast_and_run(x_BCHW), self._logits(x_BCHW)):
+                self._logits, self.compiled = self._cast_and_run, "the compiled network gives other logits"
 
     @torch.inference_mode()
     def classify(self, x_BCHW: Tensor) -> Tensor:
@@ -77,7 +102,7 @@ class BaseClassifier:
         Raises:
             ValueError: If the model does not return K logits for each row.
         """
-        logits_BK = self._model(x_BCHW.to(self.dtype, memory_format=self.layout))
+        logits_BK = self._logits(x_BCHW)
         if logits_BK.shape != (len(x_BCHW), self.num_classes):
             raise ValueError(
                 f"the model returned logits of shape {tuple(logits_BK.shape)} for {len(x_BCHW)} images and "
@@ -97,19 +122,26 @@ class BaseClassifier:
         Raises:
             ValueError: If replacing every second row changes the logits of the others beyond rounding.
         """
-        x_BCHW = self._probe(max(2, self.batch_size), image_shape)
+        x_BCHW = self._probe(self.batch_size, image_shape)
         other_BCHW = x_BCHW.clone()
         other_BCHW[1::2] = 0.5
         with torch.inference_mode():
-            alone, together = (self._model(x.to(self.dtype))[::2].float() for x in (x_BCHW, other_BCHW))
-        tolerance = 1e-3 if self.dtype == torch.float32 else 5e-2
-        scale = torch.nan_to_num(alone.abs(), posinf=0).amax().clamp(min=1e-6)
-        if bool(((alone - together).abs() > tolerance * scale).any()):
+            alone_BK = self._logits(x_BCHW).clone()  # of a CUDA graph, the next call overwrites it
+            together_BK = self._logits(other_BCHW)
+        if not self._equal(alone_BK[::2], together_BK[::2]):
             raise ValueError(
                 "the model's answer for an image changes with the other images of its batch, or from call to call: "
                 "batch norm without running statistics, dropout that is always on, or quantisation by batch. Its "
                 "samples are not independent, and a certificate would be void; replace those layers."
             )
+
+    def _equal(self, expected_BK: Tensor, found_BK: Tensor) -> bool:
+        """Whether logits agree up to the rounding of f's arithmetic."""
+        expected_BK, found_BK = expected_BK.float(), found_BK.float()
+        tolerance = 1e-3 if self.dtype == torch.float32 else 5e-2
+        scale = torch.nan_to_num(expected_BK.abs(), posinf=0).amax().clamp(min=1e-6)
+        atol = tolerance * float(scale)
+        return torch.allclose(expected_BK, found_BK, rtol=0, atol=atol, equal_nan=True)
 
     def _probe(self, rows: int, image_shape: Sequence[int]) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(0)
@@ -130,6 +162,7 @@ class BaseClassifier:
             "num_classes": self.num_classes,
             "dtype": self.dtype_name,
             "folding": self.folding,
+            "compiled": self.compiled is None,
             "batch_size": self.batch_size,
             "layout": "channels_last" if self.layout is torch.channels_last else "contiguous",
             "device": torch.cuda.get_device_name(self.device) if cuda else f"cpu ({cpu_capability()})",
@@ -169,51 +202,25 @@ def cpu_capability() -> str:
     return str(torch.backends.cpu.get_cpu_capability())
 
 
-def probe(model: nn.Module, image_shape: Sequence[int]) -> int:
-    """The number of classes of a model, found by showing it one grey image.
+def probe(model: nn.Module, image_shape: Sequence[int], batch_sizes: tuple[int, int] = (1, 2**31)) -> int:
+    """The number of classes of a model, found by showing it grey images, as many as it accepts that are nearest to two.
 
     Raises:
         ValueError: If it does not take such images, or does not return one row of logits.
     """
     first = next((tensor for tensor in model.parameters()), torch.zeros(()))
-    x = torch.full((2, *image_shape), 0.5, device=first.device, dtype=first.dtype)
+    rows = min(max(2, batch_sizes[0]), batch_sizes[1])
+    x = torch.full((rows, *image_shape), 0.5, device=first.device, dtype=first.dtype)
     shape = "x".join(map(str, image_shape))
     try:
         with torch.inference_mode():
             logits = model(x)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"the model does not take {shape} (CxHxW) images: {reason}") from error
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 2:
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != rows:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the model must return logits of shape (batch, classes), got {found} for 2 {shape} images.")
+        raise ValueError(
+            f"the model must return logits of shape (batch, classes), got {found} for {rows} {shape} images."
+        )
     return logits.shape[1]
-
-
-def fastest_batch_size(
-    model: nn.Module, num_classes: int, image_shape: Sequence[int], device: torch.device, dtype: str
-) -> int:
-    """The batch size with the most images per second among powers of two, by a measurement of about two seconds."""
-    sizes = [512, 1024, 2048, 4096] if device.type == "cuda" else [32, 64, 128, 256, 512]
-    model, _ = fold_batch_norm(model, image_shape)
-    rates: dict[int, float] = {}
-    for size in sizes:
-        classifier = BaseClassifier(model, num_classes, device=device, dtype=dtype, batch_size=size)
-        x = classifier.empty_batch(image_shape).normal_(0.5)
-        try:
-            classifier.classify(x)  # the first call prepares the kernels
-            seconds = min(_timed(classifier, x) for _ in range(3))
-        except torch.OutOfMemoryError:
-            break
-        rates[size] = size / seconds
-        if seconds > 0.5:
-            break
-    if not rates:
-        raise ValueError(f"the device runs out of memory at a batch of {sizes[0]}; pass a smaller --batch-size.")
-    return max(rates, key=lambda size: rates[size])
-
-
-def _timed(classifier: BaseClassifier, x: Tensor) -> float:
-    start = time.perf_counter()
-    classifier.classify(x).sum().item()  # waits for the device
-    return time.perf_counter() - start

@@ -4,8 +4,16 @@
     certify show runs/maxup/radii.tsv          certified accuracy at the radii asked for
     certify predict runs/maxup --n 1000        the smoothed classifier's classes
 
-MODEL is a checkpoint of `python -m train` (.safetensors, or its run folder), `package.module:factory` (importable from
-the working directory, returning an nn.Module in evaluation mode), or another project's .pth or .pth.tar with --arch.
+MODEL is one of
+
+    runs/maxup, or a .safetensors    a checkpoint of `python -m train`
+    package.module:factory           a callable without arguments, importable from the working directory, that returns
+                                     an nn.Module in evaluation mode, or a function from float32 arrays (B, C, H, W)
+                                     to logits (B, K) or classes (B,)
+    model.onnx, model.pt2            ONNX (with onnxruntime), or a program of torch.export
+    timm:NAME, torchvision:NAME      with that library's weights and normalisation
+    weights.pth --arch NAME          another project's weights; NAME is lenet, resnet20, resnet56, resnet110, timm:NAME
+                                     or torchvision:NAME
 
 The same command again goes on with a table that was interrupted.
 """
@@ -31,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint, package.module:factory, or weights.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="See above: `certify --help`.")]
 Data = Annotated[
     str | None,
     typer.Option(help="Data set name, FILE.npz, or folder of class folders.", show_default="the checkpoint's own"),
@@ -46,12 +54,15 @@ Sigma = Annotated[
 Alpha = Annotated[float, typer.Option(help="Failure probability of each certificate.")]
 Precision = Annotated[str, typer.Option(help="Arithmetic of the network: float32, bfloat16 or float16.")]
 BatchSize = Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")]
+Compile = Annotated[
+    str, typer.Option(metavar="auto|on|off", help="torch.compile; auto does it where a long run gains from it.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Noise = Annotated[
     str, typer.Option(help="exact (sound in floating point), or float (as behind other tables, for comparison).")
 ]
 Seed = Annotated[int | None, typer.Option(help="Of the noise.", show_default="from the operating system")]
-Arch = Annotated[str | None, typer.Option(help="Of another project's weights: lenet, resnet20, resnet56, resnet110.")]
+Arch = Annotated[str | None, typer.Option(help="Of another project's weights: lenet, resnet20, timm:NAME …")]
 Normalize = Annotated[
     str | None,
     typer.Option(
@@ -80,6 +91,7 @@ def run(
     alpha: Alpha = 0.001,
     dtype: Precision = "float32",
     batch_size: BatchSize = "auto",
+    compile: Compile = "auto",
     device: Device = "auto",
     noise: Noise = "exact",
     seed: Seed = None,
@@ -128,6 +140,7 @@ def predict(
     alpha: Annotated[float, typer.Option(help="Chance, at most, of a class that is not the smoothed one's.")] = 0.001,
     dtype: Precision = "float32",
     batch_size: BatchSize = "auto",
+    compile: Compile = "auto",
     device: Device = "auto",
     noise: Noise = "exact",
     seed: Seed = None,

@@ -54,7 +54,7 @@ def count_votes(
     votes = classifier.num_classes + 1
     counts_SV = torch.zeros((len(items), votes), dtype=torch.int64, device=classifier.device)
     one_B = torch.ones(classifier.batch_size, dtype=torch.int64, device=classifier.device)
-    images = [item.image_CHW.to(classifier.device, non_blocking=True) for item in items]
+    images = [_to(classifier.device, item.image_CHW) for item in items]
     # Rows beyond the queue's end keep old contents; they are classified, since f has one batch size, and not counted.
     batch_BCHW = classifier.empty_batch(images[0].shape).zero_() if items else torch.empty(0)
     for segments in _batches(items, classifier.batch_size):
@@ -65,11 +65,17 @@ def count_votes(
             filled += rows
         vote_B = classifier.classify(batch_BCHW)[:filled]
         number_G, rows_G = torch.tensor([(number, rows) for number, _, rows in segments]).T
-        slot_B = torch.repeat_interleave(number_G * votes, rows_G).to(classifier.device, non_blocking=True)
+        slot_B = _to(classifier.device, torch.repeat_interleave(number_G * votes, rows_G))
         # Not bincount: on CUDA that waits for the device in every batch.
         counts_SV.view(-1).index_add_(0, slot_B + vote_B, one_B[:filled])
         advance(filled)
     return counts_SV.cpu().numpy()
+
+
+def _to(device: torch.device, tensor: Tensor) -> Tensor:
+    """A tensor on the device, by a transfer that the CPU does not wait for."""
+    pinned = tensor.pin_memory() if device.type == "cuda" and not tensor.is_cuda else tensor
+    return pinned.to(device, non_blocking=True)
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterable[list[tuple[int, int, int]]]:

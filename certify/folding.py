@@ -1,6 +1,7 @@
 """Batch norm folded into the convolution before it: the network as it is deployed, with fewer passes over memory."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -29,24 +30,31 @@ def fold_batch_norm(model: nn.Module, image_shape: Sequence[int]) -> tuple[nn.Mo
     """
     norms = _count(model)
     if not norms:
-        return copy.deepcopy(model), "not folded: no batch norm"
+        return copied(model), "not folded: no batch norm"
     first = next(tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point())
-    original = copy.deepcopy(model).double()
+    original = copied(model).double()
     try:
         folded = _fold(symbolic_trace(original))
     except (TraceError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        return copy.deepcopy(model), f"not folded: cannot be traced ({type(error).__name__})"
+        return copied(model), f"not folded: cannot be traced ({type(error).__name__})"
     done = norms - _count(folded)
     if not done:
-        return copy.deepcopy(model), "not folded: no batch norm follows a convolution directly"
+        return copied(model), "not folded: no batch norm follows a convolution directly"
     generator = torch.Generator(first.device).manual_seed(0)
     x = torch.empty((8, *image_shape), device=first.device, dtype=torch.float64).normal_(0.5, 1.0, generator=generator)
     with torch.inference_mode():
         expected, found = original(x), folded(x)
     scale = expected.abs().max().clamp(min=1.0)
     if not bool(((expected - found).abs() <= TOLERANCE * scale).all()):
-        return copy.deepcopy(model), "not folded: the outputs differ"
+        return copied(model), "not folded: the outputs differ"
     return folded.to(first.dtype).eval(), f"{done} batch norms folded"
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy. Copying a program of ``torch.export`` warns of what torch itself calls; users cannot mend that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return copy.deepcopy(model)
 
 
 def _fold(traced: GraphModule) -> GraphModule:

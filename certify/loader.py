@@ -1,4 +1,4 @@
-"""Where a model comes from: a checkpoint of ours, a factory in Python, or another project's weights.
+"""Where a model comes from: a checkpoint of ours, a factory in Python, a file or a library of others.
 
 The only module of ``certify`` that knows ``train``.
 """
@@ -15,9 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from certify import zoo
 from certify.classifier import probe, require_evaluation_mode
+from certify.foreign import ANY_BATCH, ArrayFunction, ForeignModel, exported_program, onnx_model
 from train import checkpoint
 from train.checkpoint import Architecture
+from train.models.normalize import Normalize
 
 #: Normalisations of other projects' models, mean and standard deviation a channel, by the name `--normalize` takes.
 NORMALIZATIONS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -26,6 +29,7 @@ NORMALIZATIONS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 CHECKPOINT = "checkpoint.safetensors"  # in a run folder
+_CPU = torch.device("cpu")
 _WEIGHT_FILES = (".pth", ".tar", ".pt", ".th", ".bin")
 
 
@@ -38,30 +42,41 @@ class LoadedModel:
         num_classes: Number of logits.
         sigma: The noise it was trained with; None if unknown.
         source: For the manifest.
+        batch_sizes: Smallest and largest batch that it accepts.
     """
 
     model: nn.Module
     num_classes: int
     sigma: float | None
     source: dict[str, Any]
+    batch_sizes: tuple[int, int] = ANY_BATCH
 
 
 def load(
-    name: str, image_shape: Sequence[int], num_classes: int, *, arch: str | None = None, normalize: str | None = None
+    name: str,
+    image_shape: Sequence[int],
+    num_classes: int,
+    *,
+    arch: str | None = None,
+    normalize: str | None = None,
+    device: torch.device = _CPU,
 ) -> LoadedModel:
     """Load a model and show it one image of the data set.
 
     Args:
-        name: A checkpoint of ours (``.safetensors``, or its run folder), ``package.module:factory`` (a callable without
-            arguments that returns an ``nn.Module``), or weights of another project (``.pth``, ``.pth.tar``, ``.pt``).
+        name: A checkpoint of ours (``.safetensors``, or its run folder); ``package.module:factory``, a callable without
+            arguments that returns an ``nn.Module`` or a function of arrays (see ``certify.foreign``); a program of
+            ``torch.export`` (``.pt2``); an ``.onnx`` file; ``timm:NAME`` or ``torchvision:NAME``; or weights of another
+            project (``.pth``, ``.pth.tar``, ``.pt``).
         image_shape: (C, H, W) of the data set's images.
         num_classes: Of the data set; the model must have as many.
-        arch: For weights of another project: a name in ``train.models``.
+        arch: For weights of another project: a name in ``train.models``, ``timm:NAME`` or ``torchvision:NAME``.
         normalize: For the same: a name in ``NORMALIZATIONS``, or ``MEAN/STD`` with numbers separated by commas.
+        device: Where it will run, for the kinds that must know it at once; others are moved there later.
 
     Raises:
         ValueError: If it cannot be loaded, does not take such images, or has other classes; with the fix.
-        FileNotFoundError: If the file does not exist.
+        OSError: If a file does not exist, or weights cannot be downloaded.
     """
     path = Path(name)
     if path.is_dir():
@@ -70,15 +85,21 @@ def load(
     if not foreign and (arch or normalize):
         raise ValueError(f"--arch and --normalize are for {', '.join(_WEIGHT_FILES)} files; {name} says itself.")
     if foreign:
-        loaded = _from_weights(path, image_shape, num_classes, arch, normalize or "none")
+        loaded = _from_weights(path, image_shape, num_classes, arch, normalize)
     elif path.suffix == ".safetensors":
         loaded = _from_checkpoint(path, image_shape)
+    elif path.suffix == ".onnx":
+        loaded = _from_file("onnx", onnx_model(path, image_shape, num_classes, device), image_shape)
+    elif path.suffix == ".pt2":
+        loaded = _from_file("torch.export", exported_program(path, device), image_shape)
+    elif zoo.is_name(name):
+        loaded = _from_zoo(name, image_shape)
     elif ":" in name:
-        loaded = _from_factory(name, image_shape)
+        loaded = _from_factory(name, image_shape, num_classes)
     else:
         raise ValueError(
-            f"{name!r} is no model: give a .safetensors checkpoint or its run folder, package.module:factory, or a "
-            f"{' or '.join(_WEIGHT_FILES[:2])} file with --arch."
+            f"{name!r} is no model: give a .safetensors checkpoint or its run folder, package.module:factory, an .onnx "
+            f"or .pt2 file, timm:NAME, torchvision:NAME, or a {' or '.join(_WEIGHT_FILES[:2])} file with --arch."
         )
     if loaded.num_classes != num_classes:
         raise ValueError(
@@ -118,7 +139,30 @@ def _from_checkpoint(path: Path, image_shape: Sequence[int]) -> LoadedModel:
     )
 
 
-def _from_factory(name: str, image_shape: Sequence[int]) -> LoadedModel:
+def _from_file(kind: str, found: ForeignModel, image_shape: Sequence[int]) -> LoadedModel:
+    return LoadedModel(
+        model=found.model,
+        num_classes=probe(found.model, image_shape, found.batch_sizes),
+        sigma=None,
+        source={"kind": kind, "sha256": found.sha256},
+        batch_sizes=found.batch_sizes,
+    )
+
+
+def _from_zoo(name: str, image_shape: Sequence[int]) -> LoadedModel:
+    network = zoo.pretrained(name)
+    model = _normalized(network.model, network.mean, network.std, image_shape)
+    source = {"kind": "library", "name": name, "normalize": [list(network.mean), list(network.std)]}
+    return LoadedModel(model=model, num_classes=probe(model, image_shape), sigma=None, source=source)
+
+
+def _normalized(
+    network: nn.Module, mean: Sequence[float], std: Sequence[float], image_shape: Sequence[int]
+) -> nn.Module:
+    return nn.Sequential(Normalize(mean, std, image_shape[0]), network).eval()
+
+
+def _from_factory(name: str, image_shape: Sequence[int], num_classes: int) -> LoadedModel:
     module_name, _, attribute = name.partition(":")
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.append(str(Path.cwd()))  # at the end: a user's train.py or data/ must not shadow ours
@@ -135,8 +179,13 @@ def _from_factory(name: str, image_shape: Sequence[int]) -> LoadedModel:
         model = factory()
     except Exception as error:
         raise ValueError(f"{name}(), called without arguments, failed: {type(error).__name__}: {error}") from error
+    if not callable(model):
+        raise ValueError(
+            f"{name}() must return an nn.Module, or a function of arrays, got {type(model).__name__}; name a factory, "
+            "not the function itself."
+        )
     if not isinstance(model, nn.Module):
-        raise ValueError(f"{name}() must return an nn.Module, got {type(model).__name__}.")
+        model = ArrayFunction(model, num_classes)
     require_evaluation_mode(model)
     return LoadedModel(
         model=model,
@@ -147,21 +196,27 @@ def _from_factory(name: str, image_shape: Sequence[int]) -> LoadedModel:
 
 
 def _from_weights(
-    path: Path, image_shape: Sequence[int], num_classes: int, arch: str | None, normalize: str
+    path: Path, image_shape: Sequence[int], num_classes: int, arch: str | None, normalize: str | None
 ) -> LoadedModel:
     if arch is None:
         raise ValueError(f"{path} holds weights only; say of what with --arch, such as --arch resnet110.")
-    mean, std = _normalization(normalize)
-    state = _clean(_read_state(path))
-    options = {}
-    if arch.startswith("resnet"):  # shortcuts without parameters leave no name behind
-        options["shortcut"] = "conv" if any(".downsample." in key for key in state) else "pad"
-    shape = (image_shape[0], image_shape[1], image_shape[2])
-    architecture = Architecture(arch=arch, image_shape=shape, num_classes=num_classes, options=options)
-    model = architecture.build(mean, std)
-    backbone = model.get_submodule("backbone")
+    state = _without_prefixes(_read_state(path))
+    if zoo.is_name(arch):
+        empty = zoo.untrained(arch, num_classes)
+        mean, std = (empty.mean, empty.std) if normalize is None else _normalization(normalize)
+        network, model = empty.model, _normalized(empty.model, mean, std, image_shape)
+    else:
+        mean, std = _normalization(normalize or "none")
+        state = {f"fc.{name[7:]}" if name.startswith("linear.") else name: value for name, value in state.items()}
+        options = {}
+        if arch.startswith("resnet"):  # shortcuts without parameters leave no name behind
+            options["shortcut"] = "conv" if any(".downsample." in key for key in state) else "pad"
+        shape = (image_shape[0], image_shape[1], image_shape[2])
+        architecture = Architecture(arch=arch, image_shape=shape, num_classes=num_classes, options=options)
+        model = architecture.build(mean, std)
+        network = model.get_submodule("backbone")
     try:
-        backbone.load_state_dict(state)
+        network.load_state_dict(state)
     except RuntimeError as error:
         summary = " ".join(str(error).split())[:400]
         raise ValueError(
@@ -193,15 +248,13 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     return tensors
 
 
-def _clean(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names as ours: no prefixes of DataParallel or of a normalisation put in front, ``fc`` for ``linear``."""
+def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names as the network's own: without those of DataParallel and of a normalisation put in front."""
     cleaned = {}
     for name, tensor in state.items():
         parts = [part for part in name.split(".") if part != "module"]
         if len(parts) > 2 and parts[0] == "1":  # Sequential(normalisation, network) of Cohen et al.
             parts = parts[1:]
-        if parts[0] == "linear":
-            parts[0] = "fc"
         if parts[0] != "0":  # the normalisation's own buffers, where there are any; ours come from --normalize
             cleaned[".".join(parts)] = tensor
     return cleaned

@@ -15,13 +15,15 @@ import torch
 
 from certify import loader
 from certify import manifest as manifests
-from certify.classifier import BaseClassifier, fastest_batch_size
+from certify.classifier import BaseClassifier
+from certify.foreign import ArrayFunction
 from certify.noise import NoiseSource
 from certify.predictions import PredictionTable, render_predictions
 from certify.procedures import require_certifiable, require_predictable
 from certify.run import PredictionSampling, Sampling, certify_dataset, predict_dataset
 from certify.smoothing import noise_source
 from certify.table import INVALID, RadiusTable
+from certify.tuning import compiled_if_faster, fastest_batch_size
 from data import console, registry, subset
 from data.dataset import Dataset
 
@@ -39,6 +41,7 @@ class Request:
     alpha: float
     dtype: str
     batch_size: int | None
+    compile: str
     device: str
     noise: str
     seed: int | None
@@ -73,7 +76,7 @@ def certify_request(request: Request, n0: int, n: int) -> Path:
         ValueError: For anything in the request that does not fit; with the fix.
         OSError: If files cannot be read or written.
     """
-    session = _open(request, "radii.tsv", lambda sigma: require_certifiable(sigma, n0, n, request.alpha))
+    session = _open(request, "radii.tsv", lambda sigma: require_certifiable(sigma, n0, n, request.alpha), n0 + n)
     sampling = Sampling(sigma=session.sigma, n0=n0, n=n, alpha=request.alpha)
     with RadiusTable.open(session.out, _manifest(session, sampling), overwrite=request.overwrite) as table:
         with _meter("certifying", session, table, n0 + n) as meter:
@@ -94,7 +97,7 @@ def predict_request(request: Request, n: int) -> str:
         ValueError: For anything in the request that does not fit; with the fix.
         OSError: If files cannot be read or written.
     """
-    session = _open(request, "predictions.tsv", lambda sigma: require_predictable(sigma, n, request.alpha))
+    session = _open(request, "predictions.tsv", lambda sigma: require_predictable(sigma, n, request.alpha), n)
     sampling = PredictionSampling(sigma=session.sigma, n=n, alpha=request.alpha)
     with PredictionTable.open(session.out, _manifest(session, sampling), overwrite=request.overwrite) as table:
         with _meter("predicting", session, table, n) as meter:
@@ -133,13 +136,19 @@ def _warn_of_invalid(table: RadiusTable | PredictionTable) -> None:
         )
 
 
-def _open(request: Request, default_out: str, check: Callable[[float], None]) -> Session:
+def _open(request: Request, default_out: str, check: Callable[[float], None], samples: int) -> Session:
+    """Load and check everything; ``samples`` an image is what the run will draw, to judge if compiling pays."""
     device = _device(request.device)
     name = request.data or loader.trained_on(request.model)
     dataset = registry.load(name, request.split, request.data_root)
     normalize = request.normalize or ("cifar10" if request.arch and name in ("cifar10", "cifar100") else None)
     loaded = loader.load(
-        request.model, dataset.images.shape[1:], dataset.num_classes, arch=request.arch, normalize=normalize
+        request.model,
+        dataset.images.shape[1:],
+        dataset.num_classes,
+        arch=request.arch,
+        normalize=normalize,
+        device=device,
     )
     sigma = request.sigma if request.sigma is not None else loaded.sigma
     if sigma is None:
@@ -151,23 +160,11 @@ def _open(request: Request, default_out: str, check: Callable[[float], None]) ->
         raise ValueError(f"--seed must lie in [0, 2^64), got {request.seed}.")
     recorded = _number(stored, "noise", "seed", 2**64 - 1)
     seed = next(value for value in (request.seed, recorded, secrets.randbits(64)) if value is not None)
-    batch_size = (
-        request.batch_size
-        or _number(stored, "classifier", "batch_size", 2**31)
-        or fastest_batch_size(loaded.model, loaded.num_classes, dataset.images.shape[1:], device, request.dtype)
-    )
-    classifier = BaseClassifier(
-        loaded.model,
-        loaded.num_classes,
-        device=device,
-        dtype=request.dtype,
-        batch_size=batch_size,
-        image_shape=dataset.images.shape[1:],
-    )
-    classifier.require_independent_rows(dataset.images.shape[1:])
-    noise = noise_source(request.noise, sigma, seed)
     protocol = subset.protocol(request.protocol)
     indices = [int(index) for index in protocol.indices(len(dataset.images))][: request.maximum]
+    classifier = _classifier(request, loaded, device, dataset.images.shape[1:], stored, samples * len(indices))
+    classifier.require_independent_rows(dataset.images.shape[1:])
+    noise = noise_source(request.noise, sigma, seed)
     manifest = {
         "model": loaded.source,
         "classifier": {
@@ -191,6 +188,47 @@ def _open(request: Request, default_out: str, check: Callable[[float], None]) ->
     )
 
 
+def _classifier(
+    request: Request,
+    loaded: loader.LoadedModel,
+    device: torch.device,
+    image_shape: Sequence[int],
+    stored: dict[str, Any],
+    samples: int,
+) -> BaseClassifier:
+    """f as the request, or the run that is continued, or a short measurement says."""
+    model, sizes = loaded.model, loaded.batch_sizes
+    batch_size = request.batch_size or _number(stored, "classifier", "batch_size", 2**31)
+    if batch_size is not None and not sizes[0] <= batch_size <= sizes[1]:
+        range_text = f"{sizes[0]}" if sizes[0] == sizes[1] else f"{sizes[0]} to {sizes[1]}"
+        raise ValueError(f"{request.model} takes batches of {range_text} images; pass --batch-size {sizes[0]}.")
+    if batch_size is None:
+        batch_size = fastest_batch_size(model, loaded.num_classes, image_shape, device, request.dtype, sizes)
+
+    def build(compiled: bool) -> BaseClassifier:
+        return BaseClassifier(
+            model,
+            loaded.num_classes,
+            device=device,
+            dtype=request.dtype,
+            batch_size=batch_size,
+            image_shape=image_shape,
+            compile=compiled,
+        )
+
+    if request.compile not in ("auto", "on", "off"):
+        raise ValueError(f"--compile must be auto, on or off, got {request.compile!r}.")
+    part = stored.get("classifier")
+    before = part.get("compiled") if isinstance(part, dict) else None
+    if request.compile == "auto" and before is None and not isinstance(model, ArrayFunction):
+        return compiled_if_faster(build, image_shape, samples)
+    wanted = request.compile == "on" or (request.compile == "auto" and before is True)
+    classifier = build(wanted)
+    if wanted and classifier.compiled is not None:
+        print(f"not compiled, since {classifier.compiled}; it runs uncompiled", file=sys.stderr)
+    return classifier
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -209,7 +247,7 @@ def _beside(model: str, name: str) -> Path:
     path = Path(model)
     if path.is_dir():
         return path / name
-    if path.suffix == ".safetensors":
+    if path.suffix in (".safetensors", ".onnx", ".pt2"):
         return path.parent / name
     raise ValueError("say where the table goes with --out FILE.tsv.")
 

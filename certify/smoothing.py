@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from certify.classifier import BaseClassifier
 from certify.engine import Item, count_votes
+from certify.foreign import ArrayCallable, ArrayFunction
 from certify.noise import ESTIMATION, PREDICTION, SELECTION, SOURCES, NoiseSource
 from certify.noise.exact import ExactNoise
 from certify.noise.floating import FloatNoise
@@ -46,7 +47,7 @@ class SmoothedClassifier:
 
     Args:
         model: An ``nn.Module`` in evaluation mode, from (B, C, H, W) images in [0, 1] to (B, K) logits, with its
-            normalisation inside. It is copied.
+            normalisation inside; it is copied. Or any function of arrays; see ``certify.foreign.ArrayFunction``.
         num_classes: K.
         sigma: Standard deviation of the noise in [0, 1] pixel units, positive.
         device: Where to compute; the model's own device by default.
@@ -67,7 +68,7 @@ class SmoothedClassifier:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | ArrayCallable,
         num_classes: int,
         sigma: float,
         *,
@@ -78,6 +79,8 @@ class SmoothedClassifier:
         seed: int | None = None,
     ) -> None:
         require_sigma(sigma)
+        if not isinstance(model, nn.Module):
+            model = ArrayFunction(model, num_classes)
         first = next((tensor for tensor in model.parameters()), None)
         place = device if device is not None else (first.device if first is not None else "cpu")
         self.base = BaseClassifier(model, num_classes, device=place, dtype=dtype, batch_size=batch_size)

@@ -271,7 +271,7 @@ MODELS = {
     "no such module": ("nomodule:factory", "cannot import 'nomodule'"),
     "no such factory": ("mymodel:factroy", "has no callable 'factroy'"),
     "not a module": ("mymodel:torch.manual_seed", "has no callable"),
-    "returns something else": ("broken:number", "must return an nn.Module, got int"),
+    "returns something else": ("broken:number", "must return an nn.Module, or a function of arrays, got int"),
     "needs arguments": ("broken:needy", r"broken:needy\(\), called without arguments, failed: TypeError"),
     "does not compile": ("syntax:load", "importing 'syntax' failed: SyntaxError"),
     "in training mode": ("broken:training", "training mode.*call model.eval"),

@@ -1,0 +1,192 @@
+"""Models that are no modules of PyTorch: functions of arrays, ONNX files, and exported programs."""
+
+# Shapes: B rows, K classes; C channels, H height, W width.
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+#: From float32 images (B, C, H, W) to logits (B, K), or to integer classes (B,).
+ArrayCallable = Callable[[NDArray[np.float32]], ArrayLike]
+
+
+class ArrayFunction(nn.Module):
+    """Any function from a batch of arrays to logits or classes, as a module.
+
+    Args:
+        function: From float32 images (B, C, H, W), in [0, 1] plus noise, to logits (B, K), or to integer classes (B,),
+            where a negative one is a vote for no class. It must treat each row by itself.
+        num_classes: K, for classes; logits tell it themselves.
+
+    Raises:
+        ValueError: When called, if the function returns anything else.
+    """
+
+    def __init__(self, function: ArrayCallable, num_classes: int) -> None:
+        super().__init__()
+        self._function, self._num_classes = function, num_classes
+        self.eval()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ArrayFunction":
+        """Itself: what it calls is not ours to copy, and sessions of a runtime cannot be copied."""
+        return self
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Logits, (B, K); of classes, 1 for the class and 0 for the others."""
+        found = np.asarray(self._function(np.ascontiguousarray(x_BCHW.detach().cpu().numpy())))
+        if found.ndim == 2 and np.issubdtype(found.dtype, np.floating):
+            return torch.tensor(found, dtype=torch.float32, device=x_BCHW.device)
+        if found.shape != x_BCHW.shape[:1] or not np.issubdtype(found.dtype, np.integer):
+            raise ValueError(
+                f"the function must return logits (B, K) or integer classes (B,), got {found.dtype} of shape "
+                f"{found.shape} for {len(x_BCHW)} images."
+            )
+        if found.size and found.max() >= self._num_classes:
+            raise ValueError(f"the function returned class {found.max()}, but there are {self._num_classes} classes.")
+        logits_BK = np.zeros((len(found), self._num_classes), dtype=np.float32)
+        valid_B = found >= 0
+        logits_BK[np.flatnonzero(valid_B), found[valid_B]] = 1
+        logits_BK[~valid_B] = np.nan
+        return torch.from_numpy(logits_BK).to(x_BCHW.device)
+
+
+@dataclass(frozen=True)
+class ForeignModel:
+    """A model, the batch sizes that it accepts, and the SHA-256 of its file."""
+
+    model: nn.Module
+    batch_sizes: tuple[int, int]
+    sha256: str
+
+
+ANY_BATCH = (1, 2**31)
+
+
+def onnx_model(path: Path, image_shape: Sequence[int], num_classes: int, device: torch.device) -> ForeignModel:
+    """A model from an ONNX file, run by onnxruntime.
+
+    Args:
+        path: A file with one input, (B, C, H, W) of floats, whose first output is logits (B, K) or classes (B,).
+        image_shape: (C, H, W).
+        num_classes: Of the data set, for models that return classes.
+        device: The CPU, or a CUDA device if onnxruntime has been installed for it.
+
+    Raises:
+        ValueError: If onnxruntime is missing, or the file is not as described.
+        FileNotFoundError: If there is none.
+    """
+    _require_file(path)
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise ValueError("ONNX models need onnxruntime; install it with pip install 'maxup-smoothing[onnx]'.")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device.type == "cuda":
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            raise ValueError("this onnxruntime has no CUDA; install onnxruntime-gpu, or pass --device cpu.")
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # its exceptions have no common base of their own
+        raise ValueError(f"onnxruntime cannot load {path}: {_line(error)}.") from error
+    inputs = session.get_inputs()
+    kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+    if len(inputs) != 1 or inputs[0].type not in kinds:
+        found = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+        raise ValueError(f"{path} must have one input, of floats (B, C, H, W); it has {found}.")
+    shape = inputs[0].shape
+    if len(shape) != 4 or any(isinstance(a, int) and a != b for a, b in zip(shape[1:], image_shape, strict=True)):
+        raise ValueError(
+            f"{path} takes images of shape {shape}, the data set has (B, {', '.join(map(str, image_shape))}); a model "
+            "of (B, H, W, C) is certified through a factory that returns a function which transposes."
+        )
+    name, output, kind = inputs[0].name, session.get_outputs()[0].name, kinds[inputs[0].type]
+
+    def run(x_BCHW: NDArray[np.float32]) -> ArrayLike:
+        try:
+            found: NDArray[Any] = session.run([output], {name: x_BCHW.astype(kind, copy=False)})[0]
+        except Exception as error:
+            raise ValueError(f"onnxruntime cannot run {path}: {_line(error)}.") from error
+        return found
+
+    sizes = (shape[0], shape[0]) if isinstance(shape[0], int) else ANY_BATCH
+    # Weights of large models lie in files beside it, whose names begin with its own.
+    beside = [one for one in sorted(path.parent.iterdir()) if one.name.startswith(path.name) and one.is_file()]
+    return ForeignModel(ArrayFunction(run, num_classes), sizes, _sha256(beside))
+
+
+def exported_program(path: Path, device: torch.device) -> ForeignModel:
+    """A model from a file of ``torch.export.save``.
+
+    Args:
+        path: Of a program with one input, (B, C, H, W), exported in evaluation mode.
+        device: Where it will run; constants inside the program move there.
+
+    Raises:
+        ValueError: If the file is not as described.
+        FileNotFoundError: If there is none.
+    """
+    from torch.export.passes import move_to_device_pass
+
+    _require_file(path)
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # a zip file, a schema, operators that are not registered …
+        raise ValueError(f"{path} is no program of torch.export that this torch can read: {_line(error)}.") from error
+    for node in program.graph.nodes:
+        if "norm" in str(node.target) and _argument(node, "training", False):
+            raise ValueError(f"{path} was exported in training mode; call model.eval() before torch.export.export.")
+        if "dropout" in str(node.target) and _argument(node, "train", False):
+            raise ValueError(f"{path} was exported with dropout on; call model.eval() before torch.export.export.")
+    inputs = program.graph_signature.user_inputs
+    node = next((node for node in program.graph.nodes if node.name == inputs[0]), None) if len(inputs) == 1 else None
+    if node is None or len(node.meta["val"].shape) != 4:
+        raise ValueError(f"{path} must have one input, of shape (B, C, H, W); it has {len(inputs)}.")
+    size = node.meta["val"].shape[0]
+    if isinstance(size, int):
+        sizes = (size, size)
+    else:
+        limits = program.range_constraints[size.node.expr]
+        sizes = (max(1, int(limits.lower)), int(min(limits.upper, ANY_BATCH[1])))
+    model = move_to_device_pass(program, str(device)).module() if device.type != "cpu" else program.module()
+    for module in model.modules():
+        module.training = False  # the mode is part of the program, and was checked above; eval() is not supported
+    return ForeignModel(model, sizes, _sha256([path]))
+
+
+def _argument(node: Any, name: str, default: Any) -> Any:
+    """The value of an operator's argument by its name in the schema."""
+    if not hasattr(node.target, "_schema"):
+        return default
+    for position, argument in enumerate(node.target._schema.arguments):
+        if argument.name == name:
+            return node.args[position] if position < len(node.args) else node.kwargs.get(name, default)
+    return default
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"no model at {path}.")
+
+
+def _sha256(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200].rstrip(".") if lines else type(error).__name__
