@@ -7,7 +7,9 @@ its n votes can certify nothing:
     python -m analysis curve runs/*/radii.tsv --out curve.png
 
 Print certified accuracies at chosen radii, a line a run, as CSV, Markdown or
-LaTeX:
+LaTeX, with the 95 % interval or, by --population, with a 95 % lower bound on
+the share of all images that is truly robust, which allows for false
+certificates; by --simultaneous with all certificates of a run true together:
 
     python -m analysis table runs/*/radii.tsv --radii 0,0.25,0.5
 
@@ -67,6 +69,12 @@ def table(
     format: Annotated[str, typer.Option(help=f"One of {', '.join(tables.FORMATS)}.")] = "csv",
     out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
     labels: Labels = None,
+    population: Annotated[
+        bool, typer.Option("--population", help="Lower bounds for the population instead of intervals.")
+    ] = False,
+    simultaneous: Annotated[
+        bool, typer.Option("--simultaneous", help="Each certificate at alpha / images: all are true together.")
+    ] = False,
 ) -> None:
     """Print or write certified accuracies at chosen radii, a line a run."""
     if format not in tables.FORMATS:
@@ -75,7 +83,10 @@ def table(
         _require_no_table(out)
     chosen = None if radii is None else _numbers(radii)
     loaded = _load(files, labels)
-    text = tables.FORMATS[format](loaded, chosen or max((radii_of(run.table) for run in loaded), key=len))
+    if simultaneous:
+        loaded = runs.simultaneous(loaded)
+    chosen = chosen or max((radii_of(run.table) for run in loaded), key=len)
+    text = tables.FORMATS[format](loaded, chosen, "population" if population else "interval")
     if out is None:
         sys.stdout.write(text)
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from certify import population
 from certify import table as tables
 from certify.summary import Summary, summarize
 
@@ -43,6 +44,22 @@ def load(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None =
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     return runs
+
+
+def simultaneous(runs: Sequence[Run]) -> list[Run]:
+    """The runs with certificates that are all true together, within each run; see `certify.population`.
+
+    Raises:
+        ValueError: If a run's rows cannot be read again at alpha / m, with its name.
+    """
+    read_again = []
+    for run in runs:
+        try:
+            table = population.simultaneous(run.table)
+        except ValueError as error:
+            raise ValueError(f"{run.name}: {error}") from None
+        read_again.append(Run(run.name, table, summarize(table)))
+    return read_again
 
 
 def names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:

@@ -2,76 +2,91 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Literal
 
 from analysis.runs import Run
+from certify.population import false_certificates
 from certify.summary import ceil_text, certified_accuracy, floor_text, fraction_text, radius_text
+
+#: What stands beside an accuracy: its 95 % interval, or the 95 % lower bound on the truly robust share of all images.
+Statement = Literal["interval", "population"]
 
 _UNKNOWN = "–"
 
 
-def csv_text(runs: Sequence[Run], radii: Sequence[float]) -> str:
-    """A line a run: ``run,images,acr,abstained`` and a column a radius; accuracies and ACR rounded down.
+def csv_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement = "interval") -> str:
+    """A line a run: ``run,images,acr,abstained,false_at_most`` and a column a radius; accuracies and ACR rounded down.
 
-    ``abstained`` is a count; accuracies are fractions with six decimals.
+    ``abstained`` is a count, ``false_at_most`` bounds the number of false certificates with probability 0.95, empty
+    where the file tells no alpha; accuracies are fractions with six decimals.
 
     Raises:
-        ValueError: If a radius is negative or not finite.
+        ValueError: If a radius is negative or not finite, or if the statement is not "interval": none has a column.
     """
+    if statement != "interval":
+        raise ValueError(f"csv has no column for the {statement} bounds; write markdown or latex.")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["run", "images", "acr", "abstained", *map(radius_text, radii)])
+    writer.writerow(["run", "images", "acr", "abstained", "false_at_most", *map(radius_text, radii)])
     for run in runs:
         at = certified_accuracy(run.table, radii)
         accuracies = [fraction_text(count, run.summary.images, 6) for count in at["certified"]]
-        summary = run.summary
-        writer.writerow([run.name, summary.images, floor_text(summary.acr, 6), summary.abstained, *accuracies])
+        summary, false = run.summary, false_certificates(run.table)
+        counts = [summary.abstained, "" if false is None else false.at_most]
+        writer.writerow([run.name, summary.images, floor_text(summary.acr, 6), *counts, *accuracies])
     return stream.getvalue()
 
 
-def markdown_text(runs: Sequence[Run], radii: Sequence[float]) -> str:
-    """A Markdown table: certified accuracy with its 95 % interval at each radius, and ACR with its n and alpha.
+def markdown_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement = "interval") -> str:
+    """A Markdown table: certified accuracy with the statement at each radius, and ACR with its n and alpha.
 
     Raises:
         ValueError: If a radius is negative or not finite.
     """
-    header, *lines = _cells(runs, radii)
+    header, *lines = _cells(runs, radii, statement)
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "".join(f"| {' | '.join(map(_escape_markdown, cells))} |\n" for cells in [header, rule, *lines])
 
 
-def latex_text(runs: Sequence[Run], radii: Sequence[float]) -> str:
-    r"""A LaTeX tabular with booktabs rules: certified accuracy with its 95 % interval at each radius.
+def latex_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement = "interval") -> str:
+    r"""A LaTeX tabular with booktabs rules: certified accuracy with the statement at each radius.
 
     Raises:
         ValueError: If a radius is negative or not finite.
     """
-    header, *lines = (r" & ".join(map(_escape_latex, cells)) + r" \\" for cells in _cells(runs, radii))
+    header, *lines = (r" & ".join(map(_escape_latex, cells)) + r" \\" for cells in _cells(runs, radii, statement))
     columns = "l" + "r" * (5 + len(radii))
     body = [r"\toprule", header, r"\midrule", *lines, r"\bottomrule"]
     return "\n".join([f"\\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}", ""])
 
 
-FORMATS: dict[str, Callable[[Sequence[Run], Sequence[float]], str]] = {
+FORMATS: dict[str, Callable[[Sequence[Run], Sequence[float], Statement], str]] = {
     "csv": csv_text,
     "markdown": markdown_text,
     "latex": latex_text,
 }
 
 
-def _cells(runs: Sequence[Run], radii: Sequence[float]) -> list[list[str]]:
+def _cells(runs: Sequence[Run], radii: Sequence[float], statement: Statement) -> list[list[str]]:
     cells = [["run", "images", "n", "alpha", "ACR", "abstained", *map(radius_text, radii)]]
     for run in runs:
         summary = run.summary
         told = [_UNKNOWN if value is None else str(value) for value in (summary.n, summary.alpha)]
         accuracies = [
-            f"{fraction_text(row['certified'], row['images'], 3)} "
-            f"[{floor_text(row['low'], 3)}, {ceil_text(row['high'], 3)}]"
+            f"{fraction_text(row['certified'], row['images'], 3)} {_stated(row, statement)}"
             for row in certified_accuracy(run.table, radii).to_dict("records")
         ]
         numbers = [str(summary.images), *told, floor_text(summary.acr, 3), str(summary.abstained)]
         cells.append([run.name, *numbers, *accuracies])
     return cells
+
+
+def _stated(row: dict[Hashable, Any], statement: Statement) -> str:
+    if statement == "interval":
+        return f"[{floor_text(row['low'], 3)}, {ceil_text(row['high'], 3)}]"
+    return f"(≥ {_UNKNOWN if math.isnan(row['population']) else floor_text(row['population'], 3)})"
 
 
 def _escape_markdown(text: str) -> str:
@@ -80,6 +95,12 @@ def _escape_markdown(text: str) -> str:
 
 def _escape_latex(text: str) -> str:
     special = {character: f"\\{character}" for character in "&%$#_{}"}
-    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", _UNKNOWN: "--"}
+    special |= {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        _UNKNOWN: "--",
+        "≥": r"$\geq$",
+    }
     escaped = "".join(special.get(character, character) for character in text)
     return "{}" + escaped if escaped.startswith("[") else escaped  # the \\ before it would take it for its argument

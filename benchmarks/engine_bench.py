@@ -1,11 +1,12 @@
 """How many noisy copies a second does certification classify, and how close is that to the bare forward pass?
 
 Side by side, interleaved: the loop that everyone copies (one image, batches of 1,000, randn, votes counted in Python);
-randomized smoothing of the Adversarial Robustness Toolbox, if it is installed; this engine; and the limit, the same
-network on inputs that are ready.
+randomized smoothing of the Adversarial Robustness Toolbox, if it is installed; this engine with exact noise; and the
+limit, the same network on inputs that are ready. On a CUDA device if there is one.
 """
 
 import importlib.util
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,15 +16,23 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import report
+from certify import zoo
 from certify.classifier import BaseClassifier
 from certify.engine import Item, count_votes
-from certify.noise import ESTIMATION, NoiseSource
-from certify.noise.floating import FloatNoise
+from certify.noise import ESTIMATION
+from certify.noise.exact import ExactNoise
 from certify.tuning import fastest_batch_size
 from train import models
 
 SIGMA, CLASSES = 0.5, 10
-MODELS = {"lenet": (1, 28, 28), "resnet20": (3, 32, 32), "resnet110": (3, 32, 32)}
+SHAPES = {
+    "lenet": (1, 28, 28),
+    "resnet20": (3, 32, 32),
+    "resnet110": (3, 32, 32),
+    "torchvision:resnet50": (3, 224, 224),
+}
+#: About half a second of the plain loop: on two cores, on a CUDA device.
+SAMPLES = {"lenet": (4000, 400_000), "resnet20": (500, 100_000), "resnet110": (125, 20_000)}
 
 
 def plain_loop(model: nn.Module, image_CHW: Tensor, n: int) -> int:
@@ -40,22 +49,28 @@ def plain_loop(model: nn.Module, image_CHW: Tensor, n: int) -> int:
     return int(counts.sum())
 
 
-def toolbox(model: nn.Module, image_CHW: Tensor, shape: tuple[int, int, int], n: int) -> int:
+def toolbox(model: nn.Module, image_CHW: Tensor, n: int) -> int:
     """The same with the Adversarial Robustness Toolbox."""
     from art.estimators.certification.randomized_smoothing import PyTorchRandomizedSmoothing
 
     smoothed = PyTorchRandomizedSmoothing(
-        model=model, loss=None, input_shape=shape, nb_classes=CLASSES, sample_size=n, scale=SIGMA, device_type="cpu"
+        model=model,
+        loss=None,
+        input_shape=tuple(image_CHW.shape),
+        nb_classes=CLASSES,
+        sample_size=n,
+        scale=SIGMA,
+        device_type="gpu" if image_CHW.is_cuda else "cpu",
     )
-    smoothed.predict(image_CHW[None].numpy(), batch_size=1000)
+    smoothed.predict(image_CHW[None].cpu().numpy(), batch_size=1000)
     return n
 
 
-def engine(classifier: BaseClassifier, noise: NoiseSource, images: Tensor, n: int) -> int:
-    """This engine, on several images at once."""
-    each = -(-n // len(images))
+def engine(classifier: BaseClassifier, images: Tensor, n: int) -> int:
+    """This engine, on several images at once; as many samples as fill whole batches."""
+    each = -(-n // (classifier.batch_size * len(images))) * classifier.batch_size
     items = [Item(image, number, ESTIMATION, 0, each) for number, image in enumerate(images)]
-    return int(count_votes(classifier, noise, items).sum())
+    return int(count_votes(classifier, ExactNoise(SIGMA, seed=0), items).sum())
 
 
 def forward(classifier: BaseClassifier, x_BCHW: Tensor, n: int) -> int:
@@ -64,33 +79,60 @@ def forward(classifier: BaseClassifier, x_BCHW: Tensor, n: int) -> int:
     while done < n:
         classifier.classify(x_BCHW)
         done += len(x_BCHW)
+    if x_BCHW.is_cuda:
+        torch.cuda.synchronize()
     return done
+
+
+def ways(name: str, n: int, device: torch.device, dtypes: tuple[str, ...]) -> dict[str, Callable[[], int]]:
+    """All ways to classify n noisy copies with a network of that name."""
+    shape = SHAPES[name]
+    model = zoo.untrained(name, CLASSES).model if zoo.is_name(name) else models.build(name, shape, CLASSES)
+    model = model.eval().requires_grad_(False).to(device)
+    images = torch.randint(256, (4, *shape), dtype=torch.uint8)
+    image_CHW = images[0].to(device) / 255
+    found: dict[str, Callable[[], int]] = {"plain loop": partial(plain_loop, model, image_CHW, n)}
+    if importlib.util.find_spec("art") is not None:
+        found["Adversarial Robustness Toolbox"] = partial(toolbox, model, image_CHW, n)
+    for dtype, compile in itertools.product(dtypes, (False, True)):
+        size = fastest_batch_size(model, CLASSES, shape, device, dtype)
+        classifier = BaseClassifier(
+            model, CLASSES, device=device, dtype=dtype, batch_size=size, image_shape=shape, compile=compile
+        )
+        if compile and classifier.compiled is not None:
+            print(f"{name}, {dtype}: not compiled, since {classifier.compiled}")
+            continue
+        text = f"{dtype}, batch {size}{', compiled' * compile}"
+        found[f"engine: {text}"] = partial(engine, classifier, images, n)
+        x_BCHW = classifier.empty_batch(shape).normal_(0.5, SIGMA)
+        found[f"forward alone: {text}"] = partial(forward, classifier, x_BCHW, n)
+    return found
 
 
 def main() -> None:
     """Measure and print."""
     options = report.arguments(__doc__)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    fast_bfloat16 = device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    dtypes = ("float32", "bfloat16") if fast_bfloat16 else ("float32",)
+    if not fast_bfloat16:
+        print("bfloat16 is not measured: this CPU has no instructions for it\n")
     results: dict[str, Any] = {}
-    for name, shape in MODELS.items():
-        model = models.build(name, shape, CLASSES).eval().requires_grad_(False)
-        size = fastest_batch_size(model, CLASSES, shape, torch.device("cpu"), "float32")
-        classifier = BaseClassifier(model, CLASSES, batch_size=size, image_shape=shape)
-        images = torch.randint(256, (4, *shape), dtype=torch.uint8)
-        # About a second of the plain loop on a slow machine.
-        n = {"lenet": 8000, "resnet20": 1000, "resnet110": 250}[name] // (2 if options.quick else 1)
-        x_BCHW = classifier.empty_batch(shape).normal_(0.5, SIGMA)
-        ways: dict[str, Callable[[], int]] = {
-            "plain loop": partial(plain_loop, model, images[0] / 255, n),
-            "engine, float32": partial(engine, classifier, FloatNoise(SIGMA, 0), images, n),
-            "forward alone, float32": partial(forward, classifier, x_BCHW, n),
-        }
-        if importlib.util.find_spec("art") is not None:
-            ways["Adversarial Robustness Toolbox"] = partial(toolbox, model, images[0] / 255, shape, n)
-        rates = report.interleaved(ways, 3 if options.quick else 9)
-        print(f"{name}, {'x'.join(map(str, shape))}, batches of {size}")
-        print(report.table(rates, "samples/s", "plain loop"), end="\n\n")
-        results[name] = {"batch_size": size, "samples_per_second": rates}
-    report.finish(results, options.json)
+    for name in SHAPES:
+        if zoo.is_name(name) and not (device.type == "cuda" and importlib.util.find_spec("torchvision")):
+            print(f"{name} is not measured: it needs a CUDA device and torchvision\n")
+            continue
+        n = SAMPLES.get(name, (50, 2000))[device.type == "cuda"] * (1 if options.quick else 2)
+        rates = report.interleaved(ways(name, n, device, dtypes), 3 if options.quick else 9)
+        print(f"{name}, {'x'.join(map(str, SHAPES[name]))}")
+        print(report.table(rates, "samples/s", "plain loop"))
+        for way in rates:
+            if way.startswith("engine"):
+                share = report.median_ratio(rates, way, way.replace("engine", "forward alone"))
+                print(f"{way} reaches {share:.2f} of its forward pass alone")
+        print()
+        results[name] = rates
+    report.finish({"samples_per_second": results}, options.json)
 
 
 if __name__ == "__main__":

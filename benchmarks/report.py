@@ -51,12 +51,17 @@ def conditions() -> dict[str, Any]:
 
 def table(rates: Mapping[str, list[float]], unit: str, base: str) -> str:
     """Median, lowest and highest of each way, and its median ratio to ``base`` in the same repetition."""
-    lines = [f"{'':34}{'median':>10}{'lowest':>10}{'highest':>10}  {unit}; ratio to {base}"]
+    lines = [f"{'':44}{'median':>10}{'lowest':>10}{'highest':>10}  {unit}; ratio to {base}"]
     for name, values in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(values, rates[base], strict=True))
         numbers = (statistics.median(values), min(values), max(values))
-        lines.append(f"{name:34}" + "".join(f"{number:10,.0f}" for number in numbers) + f"  {ratio:8.2f}")
+        ratio = median_ratio(rates, name, base)
+        lines.append(f"{name:44}" + "".join(f"{number:10,.0f}" for number in numbers) + f"  {ratio:8.2f}")
     return "\n".join(lines)
+
+
+def median_ratio(rates: Mapping[str, list[float]], way: str, base: str) -> float:
+    """The median over the repetitions of one rate divided by another of the same repetition."""
+    return statistics.median(a / b for a, b in zip(rates[way], rates[base], strict=True))
 
 
 def finish(results: Mapping[str, Any], path: Path | None) -> None:

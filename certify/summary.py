@@ -1,4 +1,4 @@
-"""What a radius table says as a whole: certified accuracy by radius, ACR, abstentions, and the ceiling of the method.
+"""What a radius table says as a whole: certified accuracy by radius, in the table and in the population, and ACR.
 
 Printed accuracies, radii and lower limits are rounded down and upper limits up: no printed number claims more than the
 table does.
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from certify.binomial import proportion_interval
+from certify.population import false_certificates, largest_alpha, population_lower_bound
 from certify.radius import ABSTAIN, ceiling_radius
 from certify.row import format_seconds
 
@@ -84,11 +85,12 @@ def certified_accuracy(table: pd.DataFrame, radii: Sequence[float], confidence: 
     Args:
         table: Rows as `certify.table.read` returns them.
         radii: Numbers >= 0 in the table's units.
-        confidence: Of the two-sided Clopper-Pearson interval for another image of the same kind, in (0, 1); each
-            radius by itself, not the whole curve at once.
+        confidence: Of the two-sided Clopper-Pearson interval for another image of the same kind, and of the one-sided
+            bound for the population, in (0, 1); each radius by itself, not the whole curve at once.
 
     Returns:
-        A line a radius: ``radius``, ``certified`` (count), ``images``, ``accuracy``, ``low``, ``high``.
+        A line a radius: ``radius``, ``certified`` (count), ``images``, ``accuracy``, ``low``, ``high``, ``population``
+        (at least this share of all images is truly robust, see `certify.population`; nan where no alpha is told).
 
     Raises:
         ValueError: If the table has no rows or a radius is negative or not finite.
@@ -100,6 +102,7 @@ def certified_accuracy(table: pd.DataFrame, radii: Sequence[float], confidence: 
     proved = np.sort(table["radius"].to_numpy(np.float64)[table["correct"].to_numpy() == 1])
     certified = len(proved) - np.searchsorted(proved, at, side="left")  # inclusive: radius >= r
     low, high = proportion_interval(certified, len(table), confidence)
+    alpha = largest_alpha(table)
     return pd.DataFrame(
         {
             "radius": at,
@@ -108,6 +111,7 @@ def certified_accuracy(table: pd.DataFrame, radii: Sequence[float], confidence: 
             "accuracy": certified / len(table),
             "low": low,
             "high": high,
+            "population": np.nan if alpha is None else population_lower_bound(certified, len(table), alpha, confidence),
         }
     )
 
@@ -137,13 +141,14 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
     summary = summarize(table)
     curve = certified_accuracy(table, radii_of(table) if radii is None else radii).to_dict("records")
     width = max(8, *(len(radius_text(row["radius"])) for row in curve))
-    lines = [f"{'radius':>{width}}  {'certified':>13}  {'accuracy':>8}  95 % interval"]
+    lines = [f"{'radius':>{width}}  {'certified':>13}  {'accuracy':>8}  {'95 % interval':<16}  population >="]
     for row in curve:
         count = f"{row['certified']}/{row['images']}"
         lines.append(
             f"{radius_text(row['radius']):>{width}}  {count:>13}  "
             f"{fraction_text(row['certified'], row['images'], 4):>8}  "
-            f"[{floor_text(row['low'], 4)}, {ceil_text(row['high'], 4)}]"
+            f"[{floor_text(row['low'], 4)}, {ceil_text(row['high'], 4)}]  "
+            f"{'unknown' if math.isnan(row['population']) else floor_text(row['population'], 4):>13}"
         )
     told = (("sigma", summary.sigma), ("n0", summary.n0), ("n", summary.n), ("alpha", summary.alpha))
     settings = ", ".join(f"{name}={value}" for name, value in told if value is not None)
@@ -156,6 +161,7 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
         "largest radius": floor_text(summary.largest_radius, 4),
         "abstained": f"{summary.abstained}/{summary.images}",
         "wrong": f"{summary.wrong}/{summary.images}, predicted and certified as another class",
+        **_proved_texts(table),
         "time": f"{format_seconds(summary.median_seconds)} an image (median)",
     }
     return "\n".join([*lines, "", *(f"{name:<16}{text}" for name, text in facts.items())])
@@ -181,6 +187,18 @@ def floor_text(value: float, digits: int) -> str:
 def ceil_text(value: float, digits: int) -> str:
     """A number >= 0 in decimals, rounded up from its shortest exact form."""
     return f"{Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_CEILING):f}"
+
+
+def _proved_texts(table: pd.DataFrame) -> dict[str, str]:
+    found = false_certificates(table)
+    if found is None:
+        return dict.fromkeys(("false", "population"), "unknown: it takes alpha")
+    number = f"at most {found.at_most}" if found.at_most else "none"
+    probability = floor_text(found.probability, 4).rstrip("0").rstrip(".")
+    return {
+        "false": f"{number} of {found.certificates} certificates, with probability {probability}",
+        "population": "truly robust share at confidence 0.95, for randomly drawn images",
+    }
 
 
 def _common(table: pd.DataFrame, column: str) -> Any:

@@ -30,9 +30,9 @@ def test_a_table_is_printed_with_a_warning_on_stderr_where_images_differ(
     assert call(monkeypatch, "table", *logs) == 0
     said = capsys.readouterr()
     assert said.out == (
-        "run,images,acr,abstained,0.00,0.25,0.50\n"
-        "a,3,0.500000,0,1.000000,1.000000,1.000000\n"
-        "b,2,0.500000,0,1.000000,1.000000,1.000000\n"
+        "run,images,acr,abstained,false_at_most,0.00,0.25,0.50\n"
+        "a,3,0.500000,0,,1.000000,1.000000,1.000000\n"
+        "b,2,0.500000,0,,1.000000,1.000000,1.000000\n"
     )
     assert said.err == (
         "warning: not comparable: a has 1 images that b has not, and 0 are missing the other way round.\n"
@@ -48,6 +48,27 @@ def test_a_table_is_written_in_the_chosen_format_at_the_chosen_radii(
     assert out.read_text().splitlines()[0] == "| run | images | n | alpha | ACR | abstained | 0.50 | 1.00 |"
     assert "| X | 3 |" in out.read_text()
     assert capsys.readouterr().out == f"wrote {out}\n"
+
+
+def test_a_table_states_the_population_with_all_certificates_true_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ours"
+    columns = "\tn\tn_a\tp_a_lower\tsigma\talpha\n"
+    path.write_text(
+        HEADER.rstrip("\n")
+        + columns
+        + "0\t1\t1\t0.7\t1\t3\t100\t99\t0.93\t0.5\t0.01\n"
+        + "1\t1\t1\t0.01\t1\t3\t100\t64\t0.51\t0.5\t0.01\n"
+    )
+    arguments = ["table", str(path), "--format", "markdown", "--radii", "0"]
+    # Of two, CP_low is 0.05^(1/2) = 0.2236; of one of two 1 - 0.95^(1/2) = 0.0253. Less alpha, through 1 - alpha.
+    assert call(monkeypatch, *arguments, "--population") == 0
+    assert capsys.readouterr().out.splitlines()[2] == "| ours | 2 | 100 | 0.01 | 0.355 | 0 | 1.000 (≥ 0.215) |"
+    assert call(monkeypatch, *arguments, "--population", "--simultaneous") == 0
+    line = capsys.readouterr().out.splitlines()[2]
+    assert line.startswith("| ours | 2 | 100 | 0.005 | 0.3")
+    assert line.endswith(" | 1 | 0.500 (≥ 0.020) |")
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
@@ -75,6 +96,8 @@ def test_a_figure_is_written(
         (["table", "{a}", "--radii", "0,-1"], "radii must be finite numbers >= 0"),
         (["table", "{a}", "--radii", "0,nan"], "radii must be finite numbers >= 0"),
         (["table", "{a}", "--radii", "0,0.0"], "must name each radius once"),
+        (["table", "{a}", "--population"], "csv has no column for the population bounds; write markdown or latex"),
+        (["table", "{a}", "--simultaneous"], "a: the table has no column n, n_a, p_a_lower, sigma, alpha, without"),
         (["table", "{a}", "--labels", "x,y"], "labels must be 1 different names"),
         (["table", "{tmp}/empty"], "empty: the table has no rows"),
         (["table", "{tmp}/bad"], "bad, line 2: radius must be a number >= 0, got 'x'"),

@@ -1,10 +1,12 @@
 import csv
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from analysis.runs import Run, load
 from analysis.tables import csv_text, latex_text, markdown_text
+from certify.summary import summarize
 
 
 @pytest.fixture
@@ -24,9 +26,9 @@ def runs(tmp_path: Path) -> list[Run]:
 def test_csv_has_a_line_a_run_and_a_column_a_radius(runs: list[Run]) -> None:
     text = csv_text(runs, [0, 0.25, 0.3])
     assert list(csv.reader(text.splitlines())) == [
-        ["run", "images", "acr", "abstained", "0.00", "0.25", "0.30"],
-        ["a_1, |50 %|", "3", "0.250000", "1", "0.666666", "0.666666", "0.333333"],
-        ["[b]", "1", "0.000000", "0", "0.000000", "0.000000", "0.000000"],
+        ["run", "images", "acr", "abstained", "false_at_most", "0.00", "0.25", "0.30"],
+        ["a_1, |50 %|", "3", "0.250000", "1", "0", "0.666666", "0.666666", "0.333333"],
+        ["[b]", "1", "0.000000", "0", "", "0.000000", "0.000000", "0.000000"],
     ]
     assert text.endswith("\n")
 
@@ -38,6 +40,26 @@ def test_markdown_shows_intervals_and_escapes_names(runs: list[Run]) -> None:
         r"| a_1, \|50 %\| | 3 | 1000 | 0.001 | 0.250 | 1 | 0.333 [0.008, 0.906] |",
         "| [b] | 1 | – | – | 0.000 | 0 | 0.000 [0.000, 0.976] |",
     ]
+
+
+def test_csv_counts_the_false_certificates_that_are_likely(runs: list[Run]) -> None:
+    table = pd.concat([runs[0].table] * 200)
+    line = csv_text([Run("many", table, summarize(table))], [0]).splitlines()[1]
+    assert line == "many,600,0.250000,200,2,0.666666"  # P(Binomial(600, 0.001) <= 2) = 0.977, <= 1: 0.878
+
+
+def test_the_bound_for_the_population_takes_the_place_of_the_interval(runs: list[Run]) -> None:
+    # One of three images: CP_low is 1 - 0.95^(1/3) = 0.01695; (0.01695 - 0.001) / 0.999 = 0.01597.
+    assert markdown_text(runs, [0.5], "population").splitlines()[2:] == [
+        r"| a_1, \|50 %\| | 3 | 1000 | 0.001 | 0.250 | 1 | 0.333 (≥ 0.015) |",
+        "| [b] | 1 | – | – | 0.000 | 0 | 0.000 (≥ –) |",
+    ]
+    assert latex_text(runs, [0.5], "population").splitlines()[4:6] == [
+        r"a\_1, |50 \%| & 3 & 1000 & 0.001 & 0.250 & 1 & 0.333 ($\geq$ 0.015) \\",
+        r"{}[b] & 1 & -- & -- & 0.000 & 0 & 0.000 ($\geq$ --) \\",
+    ]
+    with pytest.raises(ValueError, match="csv has no column for the population bounds; write markdown or latex"):
+        csv_text(runs, [0.5], "population")
 
 
 def test_latex_shows_intervals_and_escapes_names(runs: list[Run]) -> None:

@@ -15,6 +15,7 @@ from certify.radius import (
     certified_radius,
     min_samples_to_certify,
     min_samples_to_predict,
+    two_class_radius,
 )
 
 REFERENCE = Path(__file__).parent / "reference" / "counts-to-radius.tsv"
@@ -141,3 +142,85 @@ def test_fewest_samples_need_an_alpha(alpha: float) -> None:
     for fewest in (min_samples_to_certify, min_samples_to_predict):
         with pytest.raises(ValueError, match="alpha must be in"):
             fewest(alpha)
+
+
+def phi(z: mpmath.mpf) -> mpmath.mpf:
+    return mpmath.erfc(-z / mpmath.sqrt(2)) / 2
+
+
+def exact_quantile(p: float) -> mpmath.mpf:
+    """Phi^-1 with 40 digits, by Newton's steps on the logarithm of the smaller tail from the floating-point answer."""
+    tail = mpmath.mpf(p) if p <= 0.5 else 1 - mpmath.mpf(p)
+    z = mpmath.mpf(float(stats.norm.ppf(float(tail))))
+    for _ in range(4):
+        z -= mpmath.log(phi(z) / tail) * phi(z) / mpmath.npdf(z)
+    return z if p <= 0.5 else -z
+
+
+def test_the_two_class_radius_never_exceeds_the_exact_one_and_is_close(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pairs = [(0.45, 0.1), (0.45, 0.3), (1e-5, 9e-6), (0.3, 0.3 - 2.0**-54), (0.7, 0.7 - 2.0**-53), (0.5, 1e-12)]
+    pairs += [(1 - 2.0**-53, 1e-300), (0.5 + 2.0**-53, 0.5), (0.9, 0.9 - 1e-12), (1e-9, 1e-12)]
+    for _ in range(200):
+        p_a = float(rng.beta(0.3, 0.3)) or 0.5
+        pairs.append((min(p_a, 1 - 2.0**-53), p_a * float(1 - 10 ** rng.uniform(-16, 0))))
+    with mpmath.workdps(40):
+        for p_a, p_b in pairs:
+            if not 0 < p_b < p_a < 1:
+                continue
+            radius = mpmath.mpf(float(two_class_radius(p_a, p_b, 0.7)))
+            z_a, z_b = exact_quantile(p_a), exact_quantile(p_b)
+            exact = mpmath.mpf(0.7) / 2 * (z_a - z_b)
+            assert 0 <= radius <= exact
+            assert exact - radius <= 3e-12 * (exact + min(abs(z_a), abs(z_b)))
+
+
+def test_a_runner_up_with_all_the_rest_gives_the_radius_of_one_class() -> None:
+    p = np.concatenate([np.linspace(0.5, 1, 2001)[:-1], 1 - np.geomspace(2.0**-53, 0.5, 500), [0.5 + 2.0**-53]])
+    for sigma in [0.12, 0.25, 0.5, 1.0, 3.0]:
+        np.testing.assert_array_equal(two_class_radius(p, 1 - p, sigma), certified_radius(p, sigma))
+
+
+def test_a_runner_up_that_may_be_ahead_certifies_nothing() -> None:
+    np.testing.assert_array_equal(two_class_radius([0.4, 0.4, 0.0, 0.9], [0.4, 0.6, 1.0, 1.0], 0.5), [0.0] * 4)
+    assert two_class_radius(0.2, np.nextafter(0.2, 0), 0.5) >= 0
+
+
+def test_a_class_without_majority_may_still_lead_by_far() -> None:
+    # Tables of the normal distribution: Phi^-1(0.45) = -0.1256613, Phi^-1(0.1) = -1.2815516.
+    assert two_class_radius(0.45, 0.1, 0.5) == pytest.approx(0.5 / 2 * (-0.1256613 + 1.2815516), abs=5e-8)
+    assert certified_radius(0.45, 0.5) == 0.0
+
+
+@given(st.floats(1e-6, 1 - 1e-6), st.floats(1e-6, 1), st.floats(1e-3, 10), st.data())
+def test_the_two_class_radius_rises_with_the_lead(p_a: float, p_b: float, sigma: float, data: st.DataObject) -> None:
+    radius = two_class_radius(p_a, p_b, sigma)
+    # Apart by more than the reserve against cancellation, which moves with the smaller quantile.
+    higher = data.draw(st.floats(p_a, 1 - 1e-6))
+    lower = data.draw(st.floats(1e-6, p_b))
+    assert two_class_radius(higher, p_b, sigma) >= radius - 1e-10 * sigma
+    assert two_class_radius(p_a, lower, sigma) >= radius - 1e-10 * sigma
+    assert two_class_radius(p_a, p_b, 2 * sigma) == pytest.approx(2 * radius, rel=1e-12)
+    if p_a > p_b and p_a + p_b <= 1:  # what the runner-up leaves to others only helps
+        assert radius >= certified_radius(p_a, sigma) - 1e-10 * sigma
+
+
+def test_shapes_of_both_bounds_are_broadcast() -> None:
+    assert isinstance(two_class_radius(0.9, 0.1, 0.5), float)
+    assert two_class_radius(np.full((2, 1), 0.9), [0.05, 0.1, 0.2], 0.5).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("p_a", "p_b"), [(1.0, 0.1), (-0.1, 0.1), (0.9, 0.0), (0.9, 1.1), (float("nan"), 0.1), (0.9, float("nan"))]
+)
+def test_what_no_pair_of_bounds_can_be_is_refused(p_a: float, p_b: float) -> None:
+    with pytest.raises(ValueError, match=r"p_a_lower must be in \[0, 1\) and p_b_upper in \(0, 1\]"):
+        two_class_radius(p_a, p_b, 0.5)
+
+
+def test_low_precision_and_bad_sigmas_are_refused_for_two_classes() -> None:
+    with pytest.raises(ValueError, match="p_b_upper must be float64, got float32"):
+        two_class_radius(0.9, np.float32(0.1), 0.5)
+    for sigma in [0.0, float("nan")]:
+        with pytest.raises(ValueError, match="sigma must be positive and finite"):
+            two_class_radius(0.9, 0.1, sigma)

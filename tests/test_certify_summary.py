@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certify.binomial import proportion_interval
+from certify.population import population_lower_bound, simultaneous
 from certify.radius import ceiling_radius
 from certify.summary import (
     ceil_text,
@@ -49,6 +50,9 @@ def test_certified_accuracy_counts_right_predictions_with_radius_at_least_r_amon
     low, high = proportion_interval([2, 2, 1, 1, 0], 4)
     assert table["low"].tolist() == low.tolist()
     assert table["high"].tolist() == high.tolist()
+    assert table["population"].isna().all()
+    told = certified_accuracy(FIELD.assign(alpha=[0.1, 0.2, 0.1, 0.1]), [0.0, 0.5], confidence=0.5)
+    assert told["population"].tolist() == population_lower_bound([2, 1], 4, 0.2, 0.5).tolist()
 
 
 def test_a_summary_counts_abstentions_and_wrong_images_as_zero() -> None:
@@ -129,22 +133,50 @@ def test_numbers_are_printed_plainly() -> None:
 
 def test_the_rendering_is_this_text() -> None:
     assert render(OURS) == (
-        "  radius      certified  accuracy  95 % interval\n"
-        "    0.00            2/4    0.5000  [0.0675, 0.9325]\n"
-        "    0.25            2/4    0.5000  [0.0675, 0.9325]\n"
-        "    0.50            1/4    0.2500  [0.0063, 0.8059]\n"
-        "    0.75            0/4    0.0000  [0.0000, 0.6024]\n"
-        "    1.00            0/4    0.0000  [0.0000, 0.6024]\n"
+        "  radius      certified  accuracy  95 % interval     population >=\n"
+        "    0.00            2/4    0.5000  [0.0675, 0.9325]         0.0967\n"
+        "    0.25            2/4    0.5000  [0.0675, 0.9325]         0.0967\n"
+        "    0.50            1/4    0.2500  [0.0063, 0.8059]         0.0117\n"
+        "    0.75            0/4    0.0000  [0.0000, 0.6024]         0.0000\n"
+        "    1.00            0/4    0.0000  [0.0000, 0.6024]         0.0000\n"
         "\n"
         "ACR             0.1875 at sigma=0.5, n0=100, n=1000, alpha=0.001\n"
         "ceiling         1.2316, the radius of a unanimous vote\n"
         "largest radius  0.7500\n"
         "abstained       1/4\n"
         "wrong           1/4, predicted and certified as another class\n"
+        "false           none of 3 certificates, with probability 0.996\n"
+        "population      truly robust share at confidence 0.95, for randomly drawn images\n"
         "time            0:00:03.000000 an image (median)"
     )
     assert "unknown n and alpha" in render(FIELD)
-    assert all(len(line) <= 80 for line in render(FIELD, [0, 1 / 3]).splitlines())
+
+
+def test_a_log_without_alpha_says_nothing_about_the_population_or_false_certificates() -> None:
+    lines = render(FIELD, [0.25]).splitlines()
+    assert lines[1] == "    0.25            2/4    0.5000  [0.0675, 0.9325]        unknown"
+    assert "false           unknown: it takes alpha" in lines
+
+
+def test_false_certificates_are_bounded_by_number_once_some_are_likely() -> None:
+    many = pd.concat([OURS] * 50, ignore_index=True)
+    assert "false           at most 1 of 150 certificates, with probability 0.95" in render(many).splitlines()
+    nothing = OURS.assign(predict=-1, correct=0, radius=0.0)
+    assert "false           none of 0 certificates, with probability 1" in render(nothing).splitlines()
+
+
+def test_simultaneous_certificates_are_rendered_with_their_own_alpha_and_probability() -> None:
+    votes = OURS.assign(n_a=[990, 950, 999, 400], p_a_lower=[0.97, 0.92, 0.98, 0.3], radius=[0.9, 0.7, 1.0, 0.0])
+    text = render(simultaneous(votes))
+    assert "at sigma=0.5, n0=100, n=1000, alpha=0.00025\n" in text
+    assert "false           none of 3 certificates, with probability 0.999\n" in text
+
+
+@pytest.mark.parametrize("table", [FIELD, OURS])
+def test_lines_have_at_most_80_columns(table: pd.DataFrame) -> None:
+    assert max(len(line) for line in render(table, [0, 1 / 3]).splitlines()) <= 80
+    many = table.loc[np.arange(100_000) % 4].assign(alpha=0.123456789)
+    assert max(len(line) for line in render(many, [0, 1 / 3]).splitlines()) <= 80
 
 
 @needs_logs

@@ -1,0 +1,175 @@
+r"""What a radius table proves beyond its rows: about the population of images, and about all its certificates at once.
+
+Each certificate is false with probability at most alpha over its own noise. Three statements follow.
+
+*Population.* Let a be the share of the population whose smoothed class is right and holds within r. An image of that
+share is shown as certified at r with some probability at most 1, another one only by a false certificate, so with
+probability at most alpha. A random image is shown as certified with probability q <= a + (1 - a) alpha, therefore
+a >= (q - alpha) / (1 - alpha), and a lower confidence bound on q gives one on a. The images must be a random sample
+of the population. A fixed protocol such as every k-th image of a test set is treated as one, since nobody looked at
+the images to choose it; the first rows of an unfinished table are one only if the order of the test set tells nothing.
+
+*False certificates.* With independent noise for each image, the number of false certificates among N rows is a sum of
+independent indicators, each true with probability at most alpha, and so stochastically at most Binomial(N, alpha),
+whose quantile bounds it. N counts all rows: abstentions are never false, but the same noise decides which rows abstain.
+
+*All at once.* By the union bound, with independent noise or without, all certificates of m images are true with
+probability at least 1 - alpha if each is taken at alpha / m.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from certify.binomial import lower_confidence_bound
+from certify.radius import ABSTAIN, certified_radius
+from certify.row import ABSTAINED, CERTIFIED
+
+_NEEDED = ("n", "n_a", "p_a_lower", "sigma", "alpha")
+_ACCEPTED = 1 - 1e-9  # the reserve of `certify.binomial`: `betainc` itself is accurate to 3e-11
+
+
+@dataclass(frozen=True, kw_only=True)
+class FalseCertificates:
+    """With ``probability`` or more, ``at_most`` of a table's ``certificates`` (abstentions are none) are false."""
+
+    at_most: int
+    certificates: int
+    probability: float
+
+
+def largest_alpha(table: pd.DataFrame) -> float | None:
+    """The failure probability that no row exceeds; None where the file does not tell any."""
+    return float(table["alpha"].max()) if "alpha" in table else None
+
+
+def population_lower_bound(
+    certified: ArrayLike, images: int, alpha: float, confidence: float = 0.95
+) -> NDArray[np.float64]:
+    r"""Lower confidence bound on the share of the population that is truly robust: (CP_low - alpha) / (1 - alpha).
+
+    P(bound <= share) >= confidence over random images and their noise, for one radius that was fixed beforehand.
+
+    Args:
+        certified: Images of the sample shown as certified and right, integers in [0, images], any shape.
+        images: Size of the sample, abstentions and wrong predictions included.
+        alpha: Failure probability of each certificate, in (0, 1).
+        confidence: One-sided, in (0, 1).
+
+    Returns:
+        float64, shape of ``certified``, in [0, 1), rounded down; 0.0 where alpha explains all that is certified.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    _probability("alpha", alpha)
+    miss = _rounded_down(1 - _probability("confidence", confidence))
+    shown = lower_confidence_bound(certified, images, miss)
+    surplus = np.nextafter(shown - alpha, -1.0)
+    return np.maximum(np.nextafter(surplus / np.nextafter(1 - alpha, 2.0), -1.0), 0.0)[()]
+
+
+def false_certificates(table: pd.DataFrame, confidence: float = 0.95) -> FalseCertificates | None:
+    """Upper bound on the number of false certificates in this very table; None where the file does not tell alpha.
+
+    Args:
+        table: Rows as `certify.table.read` returns them, certified with noise independent between images.
+        confidence: Probability with which the bound holds over the noise, in (0, 1). ``probability`` is greater where
+            the union bound says that no certificate is false with more than that.
+    """
+    miss = _rounded_down(1 - _probability("confidence", confidence))
+    if (alpha := largest_alpha(table)) is None:
+        return None
+    rows = len(table)
+    certificates = int((table["predict"] != ABSTAIN).sum())
+    false = np.arange(1, rows + 1)
+    beyond = special.betainc(false, rows - false + 1, alpha)  # P(Binomial(rows, alpha) >= false), falling
+    union = 1.0 if certificates == 0 else _rounded_down(1 - rows * _probability("alpha", alpha))
+    at_most = 0 if union >= confidence else min(int(np.count_nonzero(beyond > miss * _ACCEPTED)), certificates)
+    probability = confidence if at_most else max(confidence, union)
+    return FalseCertificates(at_most=at_most, certificates=certificates, probability=probability)
+
+
+def simultaneous(table: pd.DataFrame, alpha: float | None = None) -> pd.DataFrame:
+    """The table with certificates that are all true together with probability at least 1 - alpha.
+
+    Each of the m rows is read again, from its counts, at alpha / m. What a row claimed below its counts (the noise's
+    distance from a Gaussian, a distance taken off its radius) is taken off again. No row claims more than before.
+
+    Args:
+        table: Rows as `certify.table.read` returns them, with the columns n, n_a, p_a_lower, sigma and alpha.
+        alpha: Probability, at most, that any certificate is false, in (0, 1); the rows' own if None (the smallest).
+
+    Returns:
+        A copy with p_a_lower, radius, predict, correct, status and alpha replaced.
+
+    Raises:
+        ValueError: If the table has no rows or no counts, was certified by another procedure than a fixed n with
+            Clopper-Pearson bounds, or was certified at less than alpha / m.
+    """
+    _require_counts(table)
+    strictest = float(table["alpha"].min())
+    alpha = strictest if alpha is None else alpha
+    each = _rounded_down(_probability("alpha", alpha) / len(table))
+    if each > strictest:
+        raise ValueError(
+            f"alpha={alpha} is {each} an image, looser than the {strictest} of a row; "
+            f"take at most {len(table)} times the latter."
+        )
+    n_a, n, sigma, told = (table[name].to_numpy() for name in ("n_a", "n", "sigma", "p_a_lower"))
+    p_a_lower = _less(lower_confidence_bound(n_a, n, each), lower_confidence_bound(n_a, n, table["alpha"]), told)
+    radius = _less(_radii(p_a_lower, sigma), _radii(told, sigma), table["radius"].to_numpy())
+    kept = radius > 0  # abstentions and bounds of at most 1/2 have radius 0
+    predict = np.where(kept, table["predict"], ABSTAIN)
+    return table.assign(
+        predict=predict,
+        radius=radius,
+        correct=(predict == table["label"]).astype(np.int64),
+        p_a_lower=p_a_lower,
+        alpha=each,
+        status=np.where(kept, CERTIFIED, ABSTAINED),
+    )
+
+
+def _require_counts(table: pd.DataFrame) -> None:
+    if len(table) == 0:
+        raise ValueError("the table has no rows: nothing has been certified yet.")
+    if missing := [name for name in _NEEDED if name not in table]:
+        raise ValueError(f"the table has no column {', '.join(missing)}, without which no row can be read again.")
+    for name, wanted in (("procedure", "fixed"), ("bound", "clopper-pearson")):
+        if name in table and (found := set(table[name])) != {wanted}:
+            raise ValueError(
+                f"only {name}={wanted} can be read again at another alpha, got {', '.join(sorted(found))}; "
+                f"certify with alpha / {len(table)} instead."
+            )
+
+
+def _less(fresh: NDArray[np.float64], full: NDArray[np.float64], told: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``fresh`` less what ``told`` was below ``full``, rounded down; at least 0 and at most ``told``."""
+    shortfall = np.maximum(full - told, 0.0)
+    reduced = np.nextafter(fresh - np.nextafter(shortfall, np.inf), -1.0)
+    return np.clip(np.where(shortfall > 0, reduced, fresh), 0.0, told)
+
+
+def _radii(p_a_lower: NDArray[np.float64], sigma: NDArray[np.float64]) -> NDArray[np.float64]:
+    radii = np.zeros(len(sigma))
+    for one in np.unique(sigma):
+        radii[sigma == one] = certified_radius(p_a_lower[sigma == one], float(one))
+    return radii
+
+
+def _probability(name: str, value: float) -> Fraction:
+    """The number as it is printed; its binary value differs by less than the reserve of any bound."""
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must be in (0, 1), got {value}.")
+    return Fraction(repr(float(value)))
+
+
+def _rounded_down(exact: Fraction) -> float:
+    """A float that is printed as ``exact`` or as less, by its last digit at most."""
+    value = float(exact)
+    return value if Fraction(repr(value)) <= exact else float(np.nextafter(value, -1.0))
