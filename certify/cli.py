@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from certify import summary
+from certify import population, summary
+from certify.sampling import Sampling
 from certify.table import read
 from data import console
 
@@ -74,7 +75,13 @@ DataRoot = Annotated[
     Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file instead of going on with it.")]
-Radii = Annotated[str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5.")]
+Radii = Annotated[
+    str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5; also those that are decided.")
+]
+
+Simultaneous = Annotated[
+    bool, typer.Option("--simultaneous", help="Each certificate at alpha / images: all are true together.")
+]
 
 
 @app.command()
@@ -87,8 +94,34 @@ def run(
     maximum: Max = None,
     sigma: Sigma = None,
     n0: Annotated[int, typer.Option(help="Samples for each image that select the class.")] = 100,
-    n: Annotated[int, typer.Option(help="Samples for each image that estimate its probability.")] = 100_000,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples for each image that estimate its probability; at most, with sequential or anytime.",
+            show_default="100000; anytime 10000000",
+        ),
+    ] = None,
     alpha: Alpha = 0.001,
+    procedure: Annotated[
+        str,
+        typer.Option(
+            metavar="fixed|sequential|anytime",
+            help="fixed: n samples. sequential looks at the votes on a schedule, anytime at any time; both stop as "
+            "soon as every radius of --radii is decided.",
+        ),
+    ] = "fixed",
+    bound: Annotated[
+        str,
+        typer.Option(metavar="clopper-pearson|joint", help="joint bounds the runner-up by its own votes, too."),
+    ] = "clopper-pearson",
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="Instead of --radii: stop when the radius is known to this relative precision."),
+    ] = None,
+    looks: Annotated[
+        str | None,
+        typer.Option(help="When sequential looks, such as 200,1000,10000.", show_default="200,500,1000 … n"),
+    ] = None,
     dtype: Precision = "float32",
     batch_size: BatchSize = "auto",
     compile: Compile = "auto",
@@ -106,25 +139,47 @@ def run(
 ) -> None:
     """Certify images and print the radius table.
 
-    This is CERTIFY of Cohen et al. (2019): n0 samples select a class, n fresh ones bound its probability.
+    This is CERTIFY of Cohen et al. (2019): n0 samples select a class, n fresh ones bound its probability. With
+    --procedure sequential most images take a few hundred of them, at the same alpha.
     """
     from certify.session import certify_request
 
     wanted = _radii(radii)
-    table = certify_request(_request(context), n0, n)
-    print(summary.render(read(table), wanted))
+    schedule = _integers("--looks", looks)
+
+    def sampling_at(sigma: float) -> Sampling:
+        return Sampling(
+            sigma=sigma,
+            n0=n0,
+            n=n,
+            alpha=alpha,
+            procedure=procedure,
+            bound=bound,
+            radii=None if wanted is None or procedure == "fixed" or tolerance is not None else tuple(wanted),
+            tolerance=tolerance,
+            looks=schedule,
+        )
+
+    table = read(certify_request(_request(context), sampling_at))
+    print(summary.render(table, wanted))
+    if procedure != "fixed":
+        print(summary.saved_text(table))
 
 
 @app.command()
 def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A radius table.")],
     radii: Radii = None,
+    simultaneous: Simultaneous = False,
 ) -> None:
     """Print certified accuracy at several radii.
 
-    Each with its 95 % interval and the count behind it.
+    Each with the count behind it, its 95 % interval, and a 95 % lower bound for the population.
     """
-    print(summary.render(read(file), _radii(radii)))
+    table = read(file)
+    if simultaneous:
+        table = population.simultaneous(table)
+    print(summary.render(table, _radii(radii)))
 
 
 @app.command()
@@ -180,6 +235,15 @@ def _radii(text: str | None) -> list[float] | None:
     if not all(0 <= radius < float("inf") for radius in radii):
         raise ValueError(f"--radii must be at least 0 and finite, got {text!r}.")
     return radii
+
+
+def _integers(option: str, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"{option} must be positive integers separated by commas, got {text!r}.")
+    return tuple(map(int, parts))
 
 
 def _batch_size(text: str) -> int | None:

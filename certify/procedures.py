@@ -2,13 +2,15 @@
 
 # Shapes: K classes; V = K + 1 kinds of vote, the last for logits that were not finite.
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.binomial import LARGEST_N, lower_confidence_bound, two_sided_p_value
-from certify.radius import ABSTAIN, certified_radius, min_samples_to_certify, min_samples_to_predict
+from certify.binomial import LARGEST_N, two_sided_p_value
+from certify.looks import Look, limits
+from certify.radius import ABSTAIN, min_samples_to_predict, two_class_radius
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,16 +20,34 @@ class Certificate:
     Attributes:
         predict: The class, or ``ABSTAIN``.
         radius: No perturbation of smaller l2 norm changes g's class; [0, 1] pixel units; 0.0 on abstention.
-        p_a_lower: Lower confidence bound on the probability of the selected class.
-        n_a: Votes for the selected class among the estimation samples.
+        selected: The class that was tried, from the selection samples.
+        p_a_lower: Lower confidence bound on its probability.
+        p_b_upper: Upper confidence bound on that of every other class.
         counts: int64, (K + 1,): estimation votes; the last entry counts logits that were not finite.
+        procedure: How often the votes were looked at; see ``certify.looks.PROCEDURES``.
+        bound: How the runner-up was bounded; see ``certify.looks.BOUNDS``.
+        looks: The looks at the votes, all of them.
     """
 
     predict: int
     radius: float
+    selected: int
     p_a_lower: float
-    n_a: int
+    p_b_upper: float
     counts: NDArray[np.int64]
+    procedure: str
+    bound: str
+    looks: tuple[Look, ...]
+
+    @property
+    def n(self) -> int:
+        """Estimation samples."""
+        return self.looks[-1].n
+
+    @property
+    def n_a(self) -> int:
+        """Votes for the selected class among them."""
+        return self.looks[-1].n_a
 
 
 def certificate(
@@ -36,6 +56,7 @@ def certificate(
     alpha: float,
     sigma: float,
     probability_error: float = 0.0,
+    bound: str = "clopper-pearson",
 ) -> Certificate:
     """Cohen's CERTIFY from the votes of its two stages.
 
@@ -49,19 +70,47 @@ def certificate(
         sigma: Standard deviation of the noise, positive.
         probability_error: How far the law of the samples may be from N(0, sigma^2), in total variation; subtracted
             from the bound.
+        bound: One of ``certify.looks.BOUNDS``.
 
     References:
         Cohen et al. (2019), section 3.2.2.
     """
     selected = int(selection_V[:-1].argmax())
-    n_a = int(estimation_V[selected])
-    p_a_lower = float(lower_confidence_bound(n_a, int(estimation_V.sum()), alpha))
-    if probability_error:
-        p_a_lower = max(0.0, float(np.nextafter(p_a_lower - probability_error, 0.0)))
-    radius = float(certified_radius(p_a_lower, sigma))
-    certified = p_a_lower > 0.5  # at exactly 1/2 the radius is 0, and Cohen's "below 1/2 abstains" says nothing more
+    looks = [look_at(estimation_V, selected, alpha)]
+    return certificate_of(
+        looks, selected, estimation_V, sigma=sigma, procedure="fixed", bound=bound, probability_error=probability_error
+    )
+
+
+def look_at(counts_V: NDArray[np.int64], selected: int, level: float) -> Look:
+    """A look at the votes (K + 1,); logits that were not finite are a rival like any class."""
+    n_a = int(counts_V[selected])
+    return Look(int(counts_V.sum()), n_a, int(np.delete(counts_V, selected).max()), level)
+
+
+def certificate_of(
+    looks: Sequence[Look],
+    selected: int,
+    counts_V: NDArray[np.int64],
+    *,
+    sigma: float,
+    procedure: str,
+    bound: str,
+    probability_error: float,
+) -> Certificate:
+    """The certificate of a class fixed beforehand, from all looks at its votes; see ``certify.looks.limits``."""
+    p_a_lower, p_b_upper = limits(looks, procedure=procedure, bound=bound, probability_error=probability_error)
+    # At equal bounds the radius is 0, and an abstention says as much.
     return Certificate(
-        predict=selected if certified else ABSTAIN, radius=radius, p_a_lower=p_a_lower, n_a=n_a, counts=estimation_V
+        predict=selected if p_a_lower > p_b_upper else ABSTAIN,
+        radius=float(two_class_radius(p_a_lower, p_b_upper, sigma)),
+        selected=selected,
+        p_a_lower=p_a_lower,
+        p_b_upper=p_b_upper,
+        counts=counts_V,
+        procedure=procedure,
+        bound=bound,
+        looks=tuple(looks),
     )
 
 
@@ -84,22 +133,6 @@ def prediction(votes_V: NDArray[np.int64], alpha: float) -> int:
     return int(order[0])
 
 
-def require_certifiable(sigma: float, n0: int, n: int, alpha: float) -> None:
-    """Refuse settings under which no input could ever be certified.
-
-    Raises:
-        ValueError: With the fix.
-    """
-    require_sigma(sigma)
-    _require_alpha(alpha)
-    if n0 < 1:
-        raise ValueError(f"n0, the selection samples, must be at least 1, got {n0}.")
-    _require_at_most(n)
-    needed = min_samples_to_certify(alpha)
-    if n < needed:
-        raise ValueError(f"n = {n} samples cannot certify anything at alpha = {alpha:g}; at least {needed} are needed.")
-
-
 def require_predictable(sigma: float, n: int, alpha: float) -> None:
     """Refuse settings under which PREDICT could only abstain.
 
@@ -107,8 +140,9 @@ def require_predictable(sigma: float, n: int, alpha: float) -> None:
         ValueError: With the fix.
     """
     require_sigma(sigma)
-    _require_alpha(alpha)
-    _require_at_most(n)
+    require_alpha(alpha)
+    if n > LARGEST_N:
+        raise ValueError(f"n = {n} is more than {LARGEST_N}, up to which the bound's accuracy was checked; lower it.")
     needed = min_samples_to_predict(alpha)
     if n < needed:
         raise ValueError(
@@ -130,11 +164,11 @@ def require_sigma(sigma: float) -> None:
         )
 
 
-def _require_at_most(n: int) -> None:
-    if n > LARGEST_N:
-        raise ValueError(f"n = {n} is more than {LARGEST_N}, up to which the bound's accuracy was checked; lower it.")
+def require_alpha(alpha: float) -> None:
+    """Refuse an alpha that is no probability.
 
-
-def _require_alpha(alpha: float) -> None:
+    Raises:
+        ValueError: With the fix.
+    """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, got {alpha}.")

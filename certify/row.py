@@ -1,5 +1,6 @@
 """One line of a radius table: its fields, how they are written, and what they must fulfil to be believed."""
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -8,13 +9,17 @@ from functools import lru_cache
 from typing import Any
 
 from certify.binomial import lower_confidence_bound
-from certify.radius import ABSTAIN, ceiling_radius, certified_radius
+from certify.looks import BOUNDS, PROCEDURES, Look, limits
+from certify.radius import ABSTAIN, ceiling_radius, certified_radius, two_class_radius
 
 #: Votes that are none, because a logit was not finite; ``invalid`` in the file.
 INVALID = -2
 CERTIFIED, ABSTAINED = "certified", "abstain"
 FIELD_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")  # what this research field's scripts read
-COLUMNS = (*FIELD_COLUMNS, "n0", "n", "n_a", "p_a_lower", "sigma", "alpha", "status", "counts")
+COLUMNS = (
+    *FIELD_COLUMNS, "n0", "n", "n_a", "p_a_lower", "sigma", "alpha", "status", "counts",
+    "selected", "p_b_upper", "procedure", "bound", "looks",
+)  # fmt: skip
 
 # Another version of scipy may differ in the last digits; a claim made in error differs in the first five.
 _SLACK = 1 + 1e-9
@@ -24,8 +29,8 @@ _SLACK = 1 + 1e-9
 class Row:
     """The certificate of one example, or its abstention; units and ranges are those of the columns.
 
-    ``counts`` are the estimation stage's votes by class, `INVALID` for non-finite logits; ``n_a`` are those for the
-    class that the selection stage chose, also where the result is an abstention and ``predict`` is `ABSTAIN`.
+    ``counts`` are the estimation stage's votes by class, `INVALID` for non-finite logits; ``n_a`` are those for
+    ``selected``, the class that the selection stage chose, also where the result is an abstention.
     """
 
     idx: int
@@ -42,16 +47,23 @@ class Row:
     alpha: float
     status: str
     counts: Mapping[int, int]
+    selected: int
+    p_b_upper: float
+    procedure: str
+    bound: str
+    looks: tuple[Look, ...]
 
 
 def format_row(row: Row) -> str:
     """The row's line, without its end; floats in their shortest exact form, so that what was certified is stored."""
     fields: dict[str, object] = {
         "time": format_seconds(row.seconds),
-        "status": row.status,
         "counts": format_counts(row.counts),
+        "looks": format_looks(row.looks),
     }
-    fields |= {name: repr(float(getattr(row, name))) for name in ("radius", "p_a_lower", "sigma", "alpha")}
+    fields |= {name: getattr(row, name) for name in ("status", "procedure", "bound")}
+    exact = ("radius", "p_a_lower", "p_b_upper", "sigma", "alpha")
+    fields |= {name: repr(float(getattr(row, name))) for name in exact}
     return "\t".join(str(fields[name] if name in fields else int(getattr(row, name))) for name in COLUMNS)
 
 
@@ -83,6 +95,8 @@ def parse_fields(line: str, header: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"{name} must be {error}, got {text!r}.") from None
     _check_claim(fields)
     _check_votes(fields)
+    if {"selected", "p_b_upper", "procedure", "bound", "looks"} <= fields.keys() >= set(COLUMNS):
+        _check_looks(fields)
     return fields
 
 
@@ -90,6 +104,11 @@ def format_counts(counts: Mapping[int, int]) -> str:
     """``class:count`` pairs sorted by class, those that are 0 left out."""
     votes = sorted((int(label), int(count)) for label, count in counts.items() if count != 0)
     return ",".join(f"{'invalid' if label == INVALID else label}:{count}" for label, count in votes)
+
+
+def format_looks(looks: Sequence[Look]) -> str:
+    """``n:n_a:n_b:level`` of each look."""
+    return ",".join(f"{look.n}:{look.n_a}:{look.n_b}:{float(look.level)!r}" for look in looks)
 
 
 def format_seconds(seconds: float) -> str:
@@ -106,7 +125,11 @@ def _check_claim(row: Mapping[str, Any]) -> None:
         raise ValueError(f"an abstention must have radius 0, got {radius}.")
     if "status" in row and row["status"] != (ABSTAINED if predict == ABSTAIN else CERTIFIED):
         raise ValueError(f"status is {row['status']}, but predict is {predict}.")
-    if {"n", "alpha", "sigma"} <= row.keys() and radius > _ceiling(row["n"], row["alpha"], row["sigma"]) * _SLACK:
+    if (
+        _plain(row)
+        and {"n", "alpha", "sigma"} <= row.keys()
+        and radius > _ceiling(row["n"], row["alpha"], row["sigma"]) * _SLACK
+    ):
         ceiling = _ceiling(row["n"], row["alpha"], row["sigma"])
         raise ValueError(
             f"radius {radius} is above {ceiling}, the most that n={row['n']} votes can certify at "
@@ -125,14 +148,43 @@ def _check_votes(row: Mapping[str, Any]) -> None:
             raise ValueError(f"counts of class {row['predict']} are not n_a={row['n_a']}.")
         if row["n_a"] not in (0, *counts.values()):
             raise ValueError(f"no class has n_a={row['n_a']} counts.")
-    if {"n", "n_a", "alpha", "p_a_lower"} <= row.keys():
+    if _plain(row) and {"n", "n_a", "alpha", "p_a_lower"} <= row.keys():
         bound = _bound(row["n_a"], row["n"], row["alpha"])
         if row["p_a_lower"] > bound * _SLACK:
             raise ValueError(f"p_a_lower is {row['p_a_lower']}, but n_a={row['n_a']} of n={row['n']} give {bound}.")
-    if {"p_a_lower", "sigma"} <= row.keys() and row["radius"] > 0:
+    if _plain(row) and {"p_a_lower", "sigma"} <= row.keys() and row["radius"] > 0:
         proved = float(certified_radius(row["p_a_lower"], row["sigma"]))
         if row["radius"] > proved * _SLACK:
             raise ValueError(f"radius is {row['radius']}, but p_a_lower={row['p_a_lower']} gives {proved}.")
+
+
+def _plain(row: Mapping[str, Any]) -> bool:
+    """Whether the row is one of Cohen's procedure with its bound, as every log is that does not say otherwise."""
+    return row.get("procedure", "fixed") == "fixed" and row.get("bound", "clopper-pearson") == "clopper-pearson"
+
+
+def _check_looks(row: Mapping[str, Any]) -> None:
+    looks, selected = row["looks"], row["selected"]
+    for earlier, later in itertools.pairwise(looks):
+        if not (later.n > earlier.n and 0 <= later.n_a - earlier.n_a <= later.n - earlier.n):
+            raise ValueError(f"looks must grow, got {format_looks([earlier, later])}.")
+    rival = max((count for label, count in row["counts"].items() if label != selected), default=0)
+    if (looks[-1].n, looks[-1].n_a, looks[-1].n_b) != (row["n"], row["counts"].get(selected, 0), rival):
+        raise ValueError(f"the last look, {format_looks(looks[-1:])}, does not agree with n and counts.")
+    if row["predict"] not in (ABSTAIN, selected):
+        raise ValueError(f"predict is {row['predict']}, but class {selected} was selected.")
+    spent = looks[-1].level if row["procedure"] == "anytime" else math.fsum(look.level for look in looks)
+    if spent > row["alpha"] * _SLACK:
+        raise ValueError(f"the looks spend {spent}, more than alpha={row['alpha']}.")
+    p_a_lower, p_b_upper = limits(looks, procedure=row["procedure"], bound=row["bound"])
+    if row["p_a_lower"] > p_a_lower * _SLACK or row["p_b_upper"] * _SLACK < p_b_upper:
+        raise ValueError(
+            f"p_a_lower={row['p_a_lower']} and p_b_upper={row['p_b_upper']} claim more than the looks prove, "
+            f"{p_a_lower} and {p_b_upper}."
+        )
+    proved = float(two_class_radius(row["p_a_lower"], row["p_b_upper"], row["sigma"]))
+    if row["radius"] > proved * _SLACK:
+        raise ValueError(f"radius is {row['radius']}, but the bounds give {proved}.")
 
 
 # Rows repeat n, alpha and sigma, and many repeat n_a; a scalar call costs as much as an array of a hundred.
@@ -181,12 +233,6 @@ def _seconds(text: str) -> float:
     return ((int(days or 0) * 24 + int(hours)) * 60 + int(minutes)) * 60 + float(seconds)
 
 
-def _status(text: str) -> str:
-    if text not in (CERTIFIED, ABSTAINED):
-        raise ValueError(f"{CERTIFIED} or {ABSTAINED}")
-    return text
-
-
 def _counts(text: str) -> dict[int, int]:
     counts: dict[int, int] = {}
     for part in text.split(","):
@@ -199,6 +245,25 @@ def _counts(text: str) -> dict[int, int]:
         raise ValueError("class:count pairs with each class once")
     return counts
 
+
+def _name(names: Sequence[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"one of {', '.join(names)}")
+        return text
+
+    return parse
+
+
+def _looks(text: str) -> tuple[Look, ...]:
+    try:
+        parts = [part.split(":") for part in text.split(",")]
+        return tuple(Look(_COUNT(n), _COUNT(n_a), _COUNT(n_b), _LEVEL(level)) for n, n_a, n_b, level in parts)
+    except ValueError:
+        raise ValueError("n:n_a:n_b:level of each look, such as 200:198:2:3e-05,500:495:3:3e-05") from None
+
+
+_COUNT, _LEVEL = _integer(0), _number("a number in (0, 1)", lambda value: 0 < value < 1)
 
 PARSERS: Mapping[str, Callable[[str], Any]] = {
     "idx": _integer(0),
@@ -213,6 +278,11 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "p_a_lower": _number("a number in [0, 1)", lambda value: 0 <= value < 1),
     "sigma": _number("a number > 0", lambda value: value > 0),
     "alpha": _number("a number in (0, 1)", lambda value: 0 < value < 1),
-    "status": _status,
+    "status": _name((CERTIFIED, ABSTAINED)),
     "counts": _counts,
+    "selected": _integer(0),
+    "p_b_upper": _number("a number in (0, 1]", lambda value: 0 < value <= 1),
+    "procedure": _name(PROCEDURES),
+    "bound": _name(BOUNDS),
+    "looks": _looks,
 }

@@ -19,8 +19,9 @@ from certify.classifier import BaseClassifier
 from certify.foreign import ArrayFunction
 from certify.noise import NoiseSource
 from certify.predictions import PredictionTable, render_predictions
-from certify.procedures import require_certifiable, require_predictable
-from certify.run import PredictionSampling, Sampling, certify_dataset, predict_dataset
+from certify.procedures import require_predictable
+from certify.run import PredictionSampling, certify_dataset, predict_dataset
+from certify.sampling import Sampling
 from certify.smoothing import noise_source
 from certify.table import INVALID, RadiusTable
 from certify.tuning import compiled_if_faster, fastest_batch_size
@@ -66,8 +67,12 @@ class Session:
     manifest: dict[str, Any]
 
 
-def certify_request(request: Request, n0: int, n: int) -> Path:
+def certify_request(request: Request, sampling_at: Callable[[float], Sampling]) -> Path:
     """Certify what ``request`` says, going on where an earlier run stopped.
+
+    Args:
+        request: What to certify.
+        sampling_at: The procedure for a sigma.
 
     Returns:
         The radius table.
@@ -76,10 +81,11 @@ def certify_request(request: Request, n0: int, n: int) -> Path:
         ValueError: For anything in the request that does not fit; with the fix.
         OSError: If files cannot be read or written.
     """
-    session = _open(request, "radii.tsv", lambda sigma: require_certifiable(sigma, n0, n, request.alpha), n0 + n)
-    sampling = Sampling(sigma=session.sigma, n0=n0, n=n, alpha=request.alpha)
+    session = open_session(request, "radii.tsv", lambda sigma: sampling_at(sigma).expected)
+    sampling = sampling_at(session.sigma)
     with RadiusTable.open(session.out, _manifest(session, sampling), overwrite=request.overwrite) as table:
-        with _meter("certifying", session, table, n0 + n) as meter:
+        samples = sampling.n0 + sampling.most if sampling.procedure == "fixed" else None
+        with _meter("certifying", session, table, samples) as meter:
             certify_dataset(
                 session.classifier, session.noise, session.dataset, session.indices, sampling, table, meter.advance
             )
@@ -97,7 +103,12 @@ def predict_request(request: Request, n: int) -> str:
         ValueError: For anything in the request that does not fit; with the fix.
         OSError: If files cannot be read or written.
     """
-    session = _open(request, "predictions.tsv", lambda sigma: require_predictable(sigma, n, request.alpha), n)
+
+    def check(sigma: float) -> int:
+        require_predictable(sigma, n, request.alpha)
+        return n
+
+    session = open_session(request, "predictions.tsv", check)
     sampling = PredictionSampling(sigma=session.sigma, n=n, alpha=request.alpha)
     with PredictionTable.open(session.out, _manifest(session, sampling), overwrite=request.overwrite) as table:
         with _meter("predicting", session, table, n) as meter:
@@ -112,7 +123,7 @@ def _manifest(session: Session, sampling: Sampling | PredictionSampling) -> dict
     return {"sampling": sampling.describe(), **session.manifest}
 
 
-def _meter(what: str, session: Session, table: RadiusTable | PredictionTable, samples: int) -> console.Meter:
+def _meter(what: str, session: Session, table: RadiusTable | PredictionTable, samples: int | None) -> console.Meter:
     """Say what will be done, and measure it."""
     todo = sum(index not in table.done for index in session.indices)
     f, data, noise = session.classifier, session.dataset, session.noise.describe()["source"]
@@ -123,7 +134,7 @@ def _meter(what: str, session: Session, table: RadiusTable | PredictionTable, sa
         file=sys.stderr,
         flush=True,
     )
-    return console.Meter(what, "images", todo, todo * samples, "samples")
+    return console.Meter(what, "images", todo, None if samples is None else todo * samples, "samples")
 
 
 def _warn_of_invalid(table: RadiusTable | PredictionTable) -> None:
@@ -136,8 +147,18 @@ def _warn_of_invalid(table: RadiusTable | PredictionTable) -> None:
         )
 
 
-def _open(request: Request, default_out: str, check: Callable[[float], None], samples: int) -> Session:
-    """Load and check everything; ``samples`` an image is what the run will draw, to judge if compiling pays."""
+def open_session(request: Request, default_out: str, check: Callable[[float], int]) -> Session:
+    """Load and check everything.
+
+    Args:
+        request: What to certify.
+        default_out: Name of the table where the request gives none.
+        check: Refuses a sigma that does not fit; returns the samples an image will take, to judge if compiling pays.
+
+    Raises:
+        ValueError: For anything in the request that does not fit; with the fix.
+        OSError: If files cannot be read.
+    """
     device = _device(request.device)
     name = request.data or loader.trained_on(request.model)
     dataset = registry.load(name, request.split, request.data_root)
@@ -153,7 +174,7 @@ def _open(request: Request, default_out: str, check: Callable[[float], None], sa
     sigma = request.sigma if request.sigma is not None else loaded.sigma
     if sigma is None:
         raise ValueError(f"{request.model} does not say what noise it was trained with; pass --sigma.")
-    check(sigma)
+    samples = check(sigma)
     out = request.out or _beside(request.model, default_out)
     stored = _stored_manifest(out, request.overwrite)
     if request.seed is not None and not 0 <= request.seed < 2**64:

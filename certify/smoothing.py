@@ -17,18 +17,13 @@ from torch import Tensor, nn
 from certify.classifier import BaseClassifier
 from certify.engine import Item, count_votes
 from certify.foreign import ArrayCallable, ArrayFunction
-from certify.noise import ESTIMATION, PREDICTION, SELECTION, SOURCES, NoiseSource
+from certify.noise import PREDICTION, SOURCES, NoiseSource
 from certify.noise.exact import ExactNoise
 from certify.noise.floating import FloatNoise
-from certify.procedures import (
-    Certificate,
-    certificate,
-    prediction,
-    require_certifiable,
-    require_predictable,
-    require_sigma,
-)
+from certify.procedures import Certificate, prediction, require_predictable, require_sigma
 from certify.radius import ABSTAIN
+from certify.rounds import certify_inputs
+from certify.sampling import Sampling
 
 
 def noise_source(name: str, sigma: float, seed: int) -> NoiseSource:
@@ -93,18 +88,28 @@ class SmoothedClassifier:
         images: Tensor | ArrayLike,
         *,
         n0: int = 100,
-        n: int = 100_000,
+        n: int | None = None,
         alpha: float = 0.001,
+        procedure: str = "fixed",
+        bound: str = "clopper-pearson",
+        radii: Sequence[float] | None = None,
+        tolerance: float | None = None,
+        looks: Sequence[int] | None = None,
         input_ids: Sequence[int] | None = None,
     ) -> list[Certificate]:
-        """CERTIFY for each image.
+        """CERTIFY for each image, with a fixed number of samples or as few as it takes; see ``certify.sampling``.
 
         Args:
             images: (N, C, H, W), or one of (C, H, W): uint8, or floats in [0, 1]. For exact noise floats are moved to
                 the nearest multiples of 1/255 first.
             n0: Selection samples for each image.
-            n: Estimation samples for each image.
+            n: Estimation samples for each image, at most; 100,000 by default.
             alpha: Failure probability of each certificate, in (0, 1).
+            procedure: "fixed", "sequential" or "anytime".
+            bound: "clopper-pearson" or "joint".
+            radii: What to decide, for the procedures that stop early.
+            tolerance: Instead: stop when the radius is known to this relative precision.
+            looks: When "sequential" looks at the votes.
             input_ids: Number of each image, on which its noise depends; 0, 1, … by default. Give each image of a data
                 set its own, or images certified in separate calls share their noise.
 
@@ -115,15 +120,21 @@ class SmoothedClassifier:
         Raises:
             ValueError: If no image could be certified with such n and alpha, or the images are not as described.
         """
-        require_certifiable(self.sigma, n0, n, alpha)
+        sampling = Sampling(
+            sigma=self.sigma,
+            n0=n0,
+            n=n,
+            alpha=alpha,
+            procedure=procedure,
+            bound=bound,
+            radii=None if radii is None else tuple(radii),
+            tolerance=tolerance,
+            looks=None if looks is None else tuple(looks),
+        )
         x_NCHW, moved_N, ids = self._inputs(images, input_ids)
-        selection_NV = self._votes(x_NCHW, ids, SELECTION, n0)
-        estimation_NV = self._votes(x_NCHW, ids, ESTIMATION, n)
-        error = self.noise.probability_error(x_NCHW[:1].numel())
-        return [
-            moved_by(distance, certificate(selection_V, estimation_V, alpha, self.sigma, error))
-            for distance, selection_V, estimation_V in zip(moved_N, selection_NV, estimation_NV, strict=True)
-        ]
+        found = certify_inputs(self.base, self.noise, zip(ids, x_NCHW, strict=True), sampling)
+        proved = {input_id: certificate for input_id, certificate, _ in found}
+        return [moved_by(distance, proved[input_id]) for distance, input_id in zip(moved_N, ids, strict=True)]
 
     def predict(
         self,

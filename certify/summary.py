@@ -167,6 +167,21 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
     return "\n".join([*lines, "", *(f"{name:<16}{text}" for name, text in facts.items())])
 
 
+def saved_text(table: pd.DataFrame, n: int = 100_000) -> str:
+    """What a procedure that stops early saved against a fixed number of samples, in a line.
+
+    Args:
+        table: Rows as `certify.table.read` returns them, with n0 and n.
+        n: The fixed number.
+    """
+    used = (table["n0"] + table["n"]).mean()
+    fixed = (table["n0"] + n).mean()
+    return (
+        f"samples         {used:,.0f} an image (n0 + n; median n {table['n'].median():,.0f}), {fixed / used:.1f} times "
+        f"fewer than {fixed:,.0f} of n={n:,}"
+    )
+
+
 def radius_text(radius: float) -> str:
     """A radius asked for, exactly, with two decimals or as many as it needs."""
     short = f"{radius:.2f}"

@@ -8,9 +8,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from certify.durable import DurableTable
+from certify.procedures import Certificate
+from certify.radius import ABSTAIN
 from certify.row import (
     ABSTAINED,
     CERTIFIED,
@@ -36,10 +40,12 @@ __all__ = [
     "format_seconds",
     "parse_row",
     "read",
+    "row_of",
+    "sparse",
 ]
 
-_INTEGERS = ("idx", "label", "predict", "correct", "n0", "n", "n_a")
-_NUMBERS = ("radius", "time", "p_a_lower", "sigma", "alpha")
+_INTEGERS = ("idx", "label", "predict", "correct", "n0", "n", "n_a", "selected")
+_NUMBERS = ("radius", "time", "p_a_lower", "p_b_upper", "sigma", "alpha")
 
 
 class RadiusTable(DurableTable[Row]):
@@ -51,6 +57,37 @@ class RadiusTable(DurableTable[Row]):
     parse = staticmethod(parse_row)
 
 
+def row_of(proved: Certificate, idx: int, label: int, *, n0: int, sigma: float, alpha: float, seconds: float) -> Row:
+    """The row of a certificate."""
+    return Row(
+        idx=idx,
+        label=label,
+        predict=proved.predict,
+        radius=proved.radius,
+        correct=proved.predict == label,
+        seconds=seconds,
+        n0=n0,
+        n=proved.n,
+        n_a=proved.n_a,
+        p_a_lower=proved.p_a_lower,
+        sigma=sigma,
+        alpha=alpha,
+        status=ABSTAINED if proved.predict == ABSTAIN else CERTIFIED,
+        counts=sparse(proved.counts),
+        selected=proved.selected,
+        p_b_upper=proved.p_b_upper,
+        procedure=proved.procedure,
+        bound=proved.bound,
+        looks=proved.looks,
+    )
+
+
+def sparse(votes_V: NDArray[np.int64]) -> dict[int, int]:
+    """Votes (K + 1,) by class, those that are 0 left out, with logits that were not finite under `INVALID`."""
+    counts = {number: int(count) for number, count in enumerate(votes_V[:-1]) if count}
+    return {**counts, INVALID: int(votes_V[-1])} if votes_V[-1] else counts
+
+
 def read(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a radius table, or a log with at least this field's six columns, and check every field.
 
@@ -58,8 +95,8 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         path: A tab-separated file; no suffix is expected.
 
     Returns:
-        One line a row, in the file's order: integers as int64, ``time`` as seconds, ``counts`` as dicts, columns that
-        are not ours as text. Zero rows are allowed.
+        One line a row, in the file's order: integers as int64, ``time`` as seconds, ``counts`` as dicts, ``looks`` as
+        tuples, columns that are not ours as text. Zero rows are allowed.
 
     Raises:
         ValueError: If the header is foreign or a field is malformed or contradicts another, with file and line.
@@ -84,7 +121,12 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
         rows[fields["idx"]] = fields
-    dtypes = {**dict.fromkeys(_INTEGERS, "int64"), **dict.fromkeys(_NUMBERS, "float64"), "counts": "object"}
+    dtypes = {
+        **dict.fromkeys(_INTEGERS, "int64"),
+        **dict.fromkeys(_NUMBERS, "float64"),
+        "counts": "object",
+        "looks": "object",
+    }
     return pd.DataFrame(
         {name: pd.Series([row[name] for row in rows.values()], dtype=dtypes.get(name, "str")) for name in header}
     )

@@ -65,11 +65,11 @@ class Meter:
         what: Such as "certifying".
         unit: Such as "images".
         total: How many of them.
-        steps: Smaller pieces of work in all, by which rate and time left are measured.
+        steps: Smaller pieces of work in all, by which the time left is measured; None if unknown: by units then.
         step_unit: Such as "samples".
     """
 
-    def __init__(self, what: str, unit: str, total: int, steps: int, step_unit: str) -> None:
+    def __init__(self, what: str, unit: str, total: int, steps: int | None, step_unit: str) -> None:
         self._what, self._unit, self._total, self._steps, self._step_unit = what, unit, total, steps, step_unit
         self._finished, self._stepped = 0, 0
         self._start = self._told = time.monotonic()
@@ -80,7 +80,7 @@ class Meter:
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._bar.add_task(what, total=max(1, steps), text="")
+        self._task = self._bar.add_task(what, total=max(1, total if steps is None else steps), text="")
 
     def __enter__(self) -> "Meter":
         """Start drawing."""
@@ -97,9 +97,10 @@ class Meter:
         self._finished += finished
         now = time.monotonic()
         rate = self._stepped / max(now - self._start, 1e-9)
-        left = timedelta(seconds=round((self._steps - self._stepped) / rate)) if rate else "?"
+        done, whole = (self._finished, self._total) if self._steps is None else (self._stepped, self._steps)
+        left = timedelta(seconds=round((whole - done) / done * (now - self._start))) if done else "?"
         text = f"{self._finished}/{self._total} {self._unit}, {rate:,.0f} {self._step_unit}/s, {left} left"
-        self._bar.update(self._task, completed=self._stepped, text=text)
+        self._bar.update(self._task, completed=done, text=text)
         if not self._bar.console.is_terminal and now - self._told > 30:
             self._told = now
             print(f"{self._what}: {text}", file=sys.stderr, flush=True)

@@ -6,34 +6,17 @@ from matplotlib.figure import Figure
 
 from analysis.figures import draw, encode
 from analysis.runs import Run, load
-from certify.binomial import lower_confidence_bound
-from certify.radius import ceiling_radius, certified_radius
-from certify.table import RadiusTable, Row
+from certify.procedures import certificate
+from certify.radius import ceiling_radius
+from certify.table import RadiusTable, row_of
 
 
 def write_run(path: Path, votes: list[int], n: int = 1000, sigma: float = 0.5) -> Path:
     with RadiusTable.open(path, {}) as table:
         for idx, n_a in enumerate(votes):
-            bound = float(lower_confidence_bound(n_a, n, 0.001))
-            predict = 3 if bound > 0.5 else -1
-            table.append(
-                Row(
-                    idx=idx,
-                    label=3,
-                    predict=predict,
-                    radius=float(certified_radius(bound, sigma)),
-                    correct=predict == 3,
-                    seconds=0.1,
-                    n0=100,
-                    n=n,
-                    n_a=n_a,
-                    p_a_lower=bound,
-                    sigma=sigma,
-                    alpha=0.001,
-                    status="certified" if predict == 3 else "abstain",
-                    counts={3: n_a, 4: n - n_a},
-                )
-            )
+            votes_V = np.array([0, 0, 0, n_a, n - n_a, 0])
+            proved = certificate(np.array([0, 0, 0, 100, 0, 0]), votes_V, 0.001, sigma)
+            table.append(row_of(proved, idx, 3, n0=100, sigma=sigma, alpha=0.001, seconds=0.1))
     return path
 
 

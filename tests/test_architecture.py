@@ -16,7 +16,11 @@ MAY_IMPORT = {
     "certify": {"data"},
     "analysis": {"data", "certify"},
 }
-WITHOUT_TORCH = ("binomial", "radius", "procedures", "manifest", "durable", "row", "table", "predictions", "summary")
+WITHOUT_TORCH = (
+    "binomial", "radius", "procedures", "manifest", "durable", "row", "table", "predictions", "summary",
+    "population", "sequential", "anytime", "looks", "thresholds", "sampling",
+    "audit", "findings", "claims", "inference",
+)  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[ast.alias | ast.ImportFrom]:

@@ -6,38 +6,25 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certify.binomial import lower_confidence_bound
+from certify.looks import Look
 from certify.manifest import manifest_path
-from certify.radius import ABSTAIN, ceiling_radius, certified_radius
-from certify.table import COLUMNS, INVALID, RadiusTable, Row, format_row, format_seconds, parse_row, read
+from certify.procedures import certificate
+from certify.radius import ceiling_radius
+from certify.table import COLUMNS, INVALID, RadiusTable, Row, format_row, format_seconds, parse_row, read, row_of
 
 MANIFEST = {"certification": {"n": 1000, "alpha": 0.001}, "notes": {"host": "a"}}
 SIX = "idx\tlabel\tpredict\tradius\tcorrect\ttime"
 
 
 def make_row(idx: int, n_a: int = 990, *, n: int = 1000, sigma: float = 0.5, label: int = 3) -> Row:
-    bound = float(lower_confidence_bound(n_a, n, 0.001))
-    predict = 3 if bound > 0.5 else ABSTAIN
-    return Row(
-        idx=idx,
-        label=label,
-        predict=predict,
-        radius=float(certified_radius(bound, sigma)),
-        correct=predict == label,
-        seconds=1.25,
-        n0=100,
-        n=n,
-        n_a=n_a,
-        p_a_lower=bound,
-        sigma=sigma,
-        alpha=0.001,
-        status="abstain" if predict == ABSTAIN else "certified",
-        counts={3: n_a, 5: n - n_a},
-    )
+    votes_V = np.array([0, 0, 0, n_a, 0, n - n_a, 0])
+    proved = certificate(np.array([0, 0, 0, 100, 0, 0, 0]), votes_V, 0.001, sigma)
+    return row_of(proved, idx, label, n0=100, sigma=sigma, alpha=0.001, seconds=1.25)
 
 
 def write_table(path: Path, rows: int = 3) -> bytes:
@@ -54,12 +41,14 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_table_is_exactly_these_bytes(path: Path) -> None:
     row = dataclasses.replace(make_row(7), counts={5: 9, 3: 990, INVALID: 1, 8: 0}, seconds=90061.5)
+    row = dataclasses.replace(row, looks=(Look(1000, 990, 9, 0.001),))
     with RadiusTable.open(path, MANIFEST) as table:
         table.append(row)
     assert path.read_text() == (
-        "idx\tlabel\tpredict\tradius\tcorrect\ttime\tn0\tn\tn_a\tp_a_lower\tsigma\talpha\tstatus\tcounts\n"
+        "idx\tlabel\tpredict\tradius\tcorrect\ttime\tn0\tn\tn_a\tp_a_lower\tsigma\talpha\tstatus\tcounts\t"
+        "selected\tp_b_upper\tprocedure\tbound\tlooks\n"
         f"7\t3\t3\t{row.radius!r}\t1\t25:01:01.500000\t100\t1000\t990\t{row.p_a_lower!r}\t0.5\t0.001\tcertified\t"
-        "invalid:1,3:990,5:9\n"
+        f"invalid:1,3:990,5:9\t3\t{row.p_b_upper!r}\tfixed\tclopper-pearson\t1000:990:9:0.001\n"
     )
 
 
@@ -307,7 +296,7 @@ ABSTENTION = make_row(0, 300)
         ("sigma", "0.49", "but p_a_lower=0.97603"),
         ("alpha", "1", r"alpha must be a number in \(0, 1\)"),
         ("alpha", "0.0001", "p_a_lower is 0.97603"),
-        ("status", "fine", "status must be certified or abstain"),
+        ("status", "fine", "status must be one of certified, abstain"),
         ("status", "abstain", "status is abstain, but predict is 3"),
         ("counts", "3:990", "counts sum to 990, but n is 1000"),
         ("counts", "3:990,5:5,5:5", "counts must be class:count pairs with each class once"),

@@ -1,0 +1,73 @@
+"""Many inputs through one procedure: each round fills batches with what the inputs in hand need next."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from torch import Tensor
+
+from certify.classifier import BaseClassifier
+from certify.engine import Item, count_votes
+from certify.noise import NoiseSource
+from certify.procedures import Certificate
+from certify.sampling import Sampling
+from certify.trial import Trial
+
+# Samples of a round, at least: that many batches, so that the padding of the last is nothing, and seconds on any
+# device, which is what an interruption can lose.
+_BATCHES, _SAMPLES = 16, 4096
+
+
+def certify_inputs(
+    classifier: BaseClassifier,
+    noise: NoiseSource,
+    inputs: Iterable[tuple[int, Tensor]],
+    sampling: Sampling,
+    advance: Callable[[int], None] = lambda samples: None,
+) -> Iterator[tuple[int, Certificate, float]]:
+    """Certify inputs; an easy one costs its share of a batch.
+
+    A round takes the inputs that have most samples first, so that few are ever half done, and then as many new ones as
+    it takes to fill it.
+
+    Args:
+        classifier: The base classifier f.
+        noise: Where noisy copies come from.
+        inputs: (input_id, image (C, H, W)) with different numbers; read as they are needed.
+        sampling: The procedure.
+        advance: Called with the number of samples of each batch.
+
+    Yields:
+        (input_id, certificate, seconds of its share of the rounds), in the order in which they are finished.
+    """
+    waiting = iter(inputs)
+    images: dict[int, Tensor] = {}
+    trials: dict[int, Trial] = {}
+    seconds: dict[int, float] = {}
+    while True:
+        chosen: list[int] = []
+        items: list[Item] = []
+        candidates = iter(sorted(trials, key=lambda input_id: -trials[input_id].samples))
+        while sum(item.stop - item.start for item in items) < max(_SAMPLES, _BATCHES * classifier.batch_size):
+            input_id = next(candidates, None)
+            if input_id is None:
+                new = next(waiting, None)
+                if new is None:
+                    break
+                input_id, image_CHW = new
+                images[input_id] = image_CHW
+                trials[input_id] = Trial(sampling, noise.probability_error(image_CHW.numel()))
+                seconds[input_id] = 0.0
+            chosen.append(input_id)
+            items += [Item(images[input_id], input_id, *request) for request in trials[input_id].requests()]
+        if not items:
+            return
+        start = time.perf_counter()
+        votes = count_votes(classifier, noise, items, advance)
+        a_sample = (time.perf_counter() - start) / sum(item.stop - item.start for item in items)
+        for input_id in chosen:
+            own = [number for number, item in enumerate(items) if item.input_id == input_id]
+            trials[input_id].add([votes[number] for number in own])
+            seconds[input_id] += a_sample * sum(items[number].stop - items[number].start for number in own)
+            if trials[input_id].finished:
+                yield input_id, trials.pop(input_id).certificate(), seconds.pop(input_id)
+                del images[input_id]
