@@ -194,7 +194,10 @@ def _require_own_manifest(path: Path) -> None:
 
 
 def _require_settings(row: Any, sampling: Mapping[str, Any]) -> None:
-    for name in ("n0", "n", "sigma", "alpha"):
+    early = sampling.get("procedure", "fixed") in ("sequential", "anytime")
+    if early and row.n > sampling.get("n", row.n):
+        raise ValueError(f"n is {row.n}, more than the {sampling['n']} of the manifest.")
+    for name in ("n0", *([] if early else ["n"]), "sigma", "alpha", "procedure", "bound"):
         if name in sampling and hasattr(row, name) and getattr(row, name) != sampling[name]:
             raise ValueError(f"{name} is {getattr(row, name)}, but the manifest says {sampling[name]}.")
 
