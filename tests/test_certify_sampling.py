@@ -3,6 +3,7 @@
 # Shapes: N inputs; V kinds of vote.
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from certify.noise.floating import FloatNoise
 from certify.procedures import Certificate
 from certify.radius import ABSTAIN, certified_radius
 from certify.rounds import certify_inputs
-from certify.row import format_row, parse_row
+from certify.row import COLUMNS, format_row, parse_row
 from certify.sampling import Sampling
 from certify.smoothing import SmoothedClassifier
 from certify.table import read, row_of
@@ -83,6 +84,32 @@ def test_what_is_proved_is_what_its_row_allows(procedure: str, bound: str) -> No
         assert parse_row(format_row(row)) == row
         # Two classes: true radius sigma |Phi^-1(p)| is the distance of the grey level to 1/2, up to half a grid step.
         assert one.radius <= abs(LEVELS[idx] / 255 - 0.5) + 0.5 / 255 + 1e-9
+
+
+TAMPERED: dict[str, tuple[str, Callable[[str], str], str]] = {
+    "a level that alpha does not cover": ("looks", lambda text: re.sub(r":[^:]*$", ":0.01", text), "spend"),
+    "a look forgotten, whose votes were better": ("looks", lambda text: text.split(",")[0], "does not agree"),
+    "looks out of order": ("looks", lambda text: ",".join(text.split(",")[::-1]), "looks must grow"),
+    "a look that is none": ("looks", lambda text: text + ":1", "n:n_a:n_b:level of each look"),
+    "another procedure": ("procedure", lambda text: "fixed", "procedure fixed allows one look"),
+    "an unknown procedure": ("procedure", lambda text: "lucky", "procedure must be one of fixed"),
+    "a better bound": ("p_a_lower", lambda text: repr(float(text) + 1e-6), "claim more than the looks prove"),
+    "a better runner-up": ("p_b_upper", lambda text: repr(float(text) - 1e-6), "claim more than the looks prove"),
+    "a larger radius": ("radius", lambda text: repr(float(text) + 1e-6), "but the bounds give"),
+    "another class": ("selected", lambda text: "0", "does not agree with n and counts"),
+}
+
+
+@pytest.mark.parametrize("bound", ["clopper-pearson", "joint"])
+@pytest.mark.parametrize("case", TAMPERED)
+def test_a_row_that_claims_more_than_its_looks_is_refused(case: str, bound: str) -> None:
+    column, change, message = TAMPERED[case]
+    one = certify(sampling(bound=bound))[6]
+    assert len(one.looks) > 2
+    texts = format_row(row_of(one, 6, 1, n0=100, sigma=SIGMA, alpha=ALPHA, seconds=0.0)).split("\t")
+    texts[COLUMNS.index(column)] = change(texts[COLUMNS.index(column)])
+    with pytest.raises(ValueError, match=message):
+        parse_row("\t".join(texts))
 
 
 @pytest.mark.parametrize("procedure", EARLY)
@@ -186,7 +213,7 @@ def test_the_command_says_what_it_saved_and_goes_on_where_it_stopped(command: li
     damaged = Path("radii.tsv").read_text().replace("sequential", "anytime", 1)
     Path("radii.tsv").write_text(damaged)
     refused = CliRunner().invoke(app, [*command, "--radii", "0.45", "--n", "20000"])
-    assert "line 2: the looks" in str(refused.exception) or "procedure is anytime" in str(refused.exception)
+    assert "claim more than the looks prove" in str(refused.exception)
     Path("radii.tsv").write_text(damaged.replace("anytime", "sequential"))
     other = CliRunner().invoke(app, [*command, "--radii", "0.2", "--n", "20000"])
     assert "sampling.radii" in str(other.exception)
