@@ -14,6 +14,8 @@ def parameters(model: nn.Module) -> int:
 @pytest.mark.parametrize(
     ("arch", "shape", "count"),
     [
+        # 16 (27 + 1) + 32 (144 + 1) + 64 (288 + 1) + 10 (1024 + 1)
+        ("small", (3, 32, 32), 33_834),
         ("lenet", (1, 28, 28), 431_080),  # the tables of the field
         # He et al. (2016), table 6, give 0.27M and 1.7M (without the shortcuts' convolutions).
         ("resnet20", (3, 32, 32), 272_474),

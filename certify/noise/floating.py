@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 64  # samples drawn at a time, always whole: what torch draws depends on the size of the tensor
-OPEN = 8  # streams kept open; the engine finishes one input of a stage before the next
+OPEN, OPEN_BYTES = 8, 2**28  # streams kept open: at least, or as many as fit; others are drawn again from their start
 
 
 @dataclass
@@ -64,7 +64,7 @@ class FloatNoise:
             done += take
         out_BCHW += image_CHW.to(torch.float32) / 255 if image_CHW.dtype == torch.uint8 else image_CHW
         self._streams[input_id, stage] = stream
-        while len(self._streams) > OPEN:
+        while len(self._streams) > max(OPEN, OPEN_BYTES // stream.block.nbytes):
             self._streams.pop(next(iter(self._streams)))
 
     def probability_error(self, dimension: int) -> float:

@@ -9,10 +9,12 @@ from torch import nn
 from train.models.lenet import LeNet
 from train.models.normalize import Normalize
 from train.models.resnet_cifar import resnet
+from train.models.small import Small
 
 Backbone = Callable[..., nn.Module]
 
 ARCHITECTURES: Mapping[str, Backbone] = {
+    "small": Small,
     "lenet": LeNet,
     "resnet20": resnet(20),
     "resnet56": resnet(56),
