@@ -3,6 +3,12 @@
     certify run runs/maxup --protocol skip20   a radius table, beside the checkpoint
     certify show runs/maxup/radii.tsv          certified accuracy at the radii asked for
     certify predict runs/maxup --n 1000        the smoothed classifier's classes
+    certify plan runs/maxup --radii 0.5        what a run will take, measured in seconds
+    certify verify runs/maxup/radii.tsv        some rows again from the recorded seed: are they the same?
+    certify recompute radii.tsv --alpha 1e-4 --out strict.tsv    new radii from the stored votes
+    certify merge A.tsv B.tsv --out all.tsv    several tables as one
+    certify audit FILE                         are these radii possible? Also for logs of other projects
+    certify selftest                           does this installation err no more often than alpha?
 
 MODEL is one of
 
@@ -24,7 +30,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from certify import population, summary
+from certify import cli_checks, cli_plan, cli_tables, population, summary
 from certify.sampling import Sampling
 from certify.table import read
 from data import console
@@ -214,6 +220,17 @@ def predict(
     from certify.session import predict_request
 
     print(predict_request(_request(context), n))
+
+
+for command in (
+    cli_plan.plan,
+    cli_checks.verify,
+    cli_tables.recompute,
+    cli_tables.merge,
+    cli_tables.audit,
+    cli_checks.selftest,
+):
+    app.command()(command)
 
 
 def _request(context: typer.Context) -> "Request":

@@ -17,8 +17,10 @@ whose quantile bounds it. N counts all rows: abstentions are never false, but th
 probability at least 1 - alpha if each is taken at alpha / m.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,8 +28,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from certify.binomial import lower_confidence_bound
-from certify.radius import ABSTAIN, certified_radius
-from certify.row import ABSTAINED, CERTIFIED
+from certify.looks import Look
+from certify.radius import ABSTAIN
+from certify.recompute import recompute_row
+from certify.row import Row
+from certify.stored import complete
 
 _NEEDED = ("n", "n_a", "p_a_lower", "sigma", "alpha")
 _ACCEPTED = 1 - 1e-9  # the reserve of `certify.binomial`: `betainc` itself is accurate to 3e-11
@@ -97,21 +102,22 @@ def false_certificates(table: pd.DataFrame, confidence: float = 0.95) -> FalseCe
 def simultaneous(table: pd.DataFrame, alpha: float | None = None) -> pd.DataFrame:
     """The table with certificates that are all true together with probability at least 1 - alpha.
 
-    Each of the m rows is read again, from its counts, at alpha / m. What a row claimed below its counts (the noise's
-    distance from a Gaussian, a distance taken off its radius) is taken off again. No row claims more than before.
+    Each of the m rows is computed again from its votes at alpha / m, whatever its procedure and its bound; see
+    `certify.recompute`. What a row claimed below its votes (the noise's distance from a Gaussian, a distance taken off
+    its radius) is taken off again. No row claims more than before.
 
     Args:
         table: Rows as `certify.table.read` returns them, with the columns n, n_a, p_a_lower, sigma and alpha.
         alpha: Probability, at most, that any certificate is false, in (0, 1); the rows' own if None (the smallest).
 
     Returns:
-        A copy with p_a_lower, radius, predict, correct, status and alpha replaced.
+        A copy with p_a_lower, radius, predict, correct, status and alpha replaced, and p_b_upper and looks where the
+        table has them.
 
     Raises:
-        ValueError: If the table has no rows or no counts, was certified by another procedure than a fixed n with
-            Clopper-Pearson bounds, or was certified at less than alpha / m.
+        ValueError: If the table has no rows or no votes, or was certified at less than alpha / m.
     """
-    _require_counts(table)
+    _require_votes(table)
     strictest = float(table["alpha"].min())
     alpha = strictest if alpha is None else alpha
     each = _rounded_down(_probability("alpha", alpha) / len(table))
@@ -120,46 +126,39 @@ def simultaneous(table: pd.DataFrame, alpha: float | None = None) -> pd.DataFram
             f"alpha={alpha} is {each} an image, looser than the {strictest} of a row; "
             f"take at most {len(table)} times the latter."
         )
-    n_a, n, sigma, told = (table[name].to_numpy() for name in ("n_a", "n", "sigma", "p_a_lower"))
-    p_a_lower = _less(lower_confidence_bound(n_a, n, each), lower_confidence_bound(n_a, n, table["alpha"]), told)
-    radius = _less(_radii(p_a_lower, sigma), _radii(told, sigma), table["radius"].to_numpy())
-    kept = radius > 0  # abstentions and bounds of at most 1/2 have radius 0
-    predict = np.where(kept, table["predict"], ABSTAIN)
+    rows = [recompute_row(_row(fields), alpha=each) for fields in table.to_dict("records")]
+    numbers = ("p_a_lower", "radius", "predict", "alpha", *(["p_b_upper"] if "p_b_upper" in table else []))
+    new: dict[str, Any] = {name: np.array([getattr(row, name) for row in rows]) for name in numbers}
+    if "looks" in table:
+        new["looks"] = pd.Series([row.looks for row in rows], index=table.index, dtype="object")
     return table.assign(
-        predict=predict,
-        radius=radius,
-        correct=(predict == table["label"]).astype(np.int64),
-        p_a_lower=p_a_lower,
-        alpha=each,
-        status=np.where(kept, CERTIFIED, ABSTAINED),
+        **new,
+        correct=np.array([row.correct for row in rows], dtype=np.int64),
+        status=[row.status for row in rows],
     )
 
 
-def _require_counts(table: pd.DataFrame) -> None:
+def _require_votes(table: pd.DataFrame) -> None:
     if len(table) == 0:
         raise ValueError("the table has no rows: nothing has been certified yet.")
     if missing := [name for name in _NEEDED if name not in table]:
         raise ValueError(f"the table has no column {', '.join(missing)}, without which no row can be read again.")
+    if "looks" in table:
+        return
     for name, wanted in (("procedure", "fixed"), ("bound", "clopper-pearson")):
         if name in table and (found := set(table[name])) != {wanted}:
             raise ValueError(
-                f"only {name}={wanted} can be read again at another alpha, got {', '.join(sorted(found))}; "
-                f"certify with alpha / {len(table)} instead."
+                f"without a column looks only {name}={wanted} can be read again at another alpha, got "
+                f"{', '.join(sorted(found))}; certify with alpha / {len(table)} instead."
             )
 
 
-def _less(fresh: NDArray[np.float64], full: NDArray[np.float64], told: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``fresh`` less what ``told`` was below ``full``, rounded down; at least 0 and at most ``told``."""
-    shortfall = np.maximum(full - told, 0.0)
-    reduced = np.nextafter(fresh - np.nextafter(shortfall, np.inf), -1.0)
-    return np.clip(np.where(shortfall > 0, reduced, fresh), 0.0, told)
-
-
-def _radii(p_a_lower: NDArray[np.float64], sigma: NDArray[np.float64]) -> NDArray[np.float64]:
-    radii = np.zeros(len(sigma))
-    for one in np.unique(sigma):
-        radii[sigma == one] = certified_radius(p_a_lower[sigma == one], float(one))
-    return radii
+def _row(fields: Mapping[Any, Any]) -> Row:
+    """A row whose bound alone is wanted: a smaller alpha makes no abstention a certificate, so its class is none."""
+    known = {str(name): value for name, value in fields.items()}
+    if "looks" not in known:
+        known["looks"] = (Look(known["n"], known["n_a"], known["n"] - known["n_a"], known["alpha"]),)
+    return complete({"selected": known["predict"], "counts": {}, **known})
 
 
 def _probability(name: str, value: float) -> Fraction:

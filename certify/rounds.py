@@ -44,10 +44,11 @@ def certify_inputs(
     trials: dict[int, Trial] = {}
     seconds: dict[int, float] = {}
     while True:
-        chosen: list[int] = []
+        chosen: dict[int, list[int]] = {}  # for each input, the numbers of its items
         items: list[Item] = []
         candidates = iter(sorted(trials, key=lambda input_id: -trials[input_id].samples))
-        while sum(item.stop - item.start for item in items) < max(_SAMPLES, _BATCHES * classifier.batch_size):
+        drawn = 0
+        while drawn < max(_SAMPLES, _BATCHES * classifier.batch_size):
             input_id = next(candidates, None)
             if input_id is None:
                 new = next(waiting, None)
@@ -57,15 +58,16 @@ def certify_inputs(
                 images[input_id] = image_CHW
                 trials[input_id] = Trial(sampling, noise.probability_error(image_CHW.numel()))
                 seconds[input_id] = 0.0
-            chosen.append(input_id)
-            items += [Item(images[input_id], input_id, *request) for request in trials[input_id].requests()]
+            requests = trials[input_id].requests()
+            chosen[input_id] = [len(items) + number for number in range(len(requests))]
+            items += [Item(images[input_id], input_id, *request) for request in requests]
+            drawn += sum(stop - start for _, start, stop in requests)
         if not items:
             return
         start = time.perf_counter()
         votes = count_votes(classifier, noise, items, advance)
-        a_sample = (time.perf_counter() - start) / sum(item.stop - item.start for item in items)
-        for input_id in chosen:
-            own = [number for number, item in enumerate(items) if item.input_id == input_id]
+        a_sample = (time.perf_counter() - start) / drawn
+        for input_id, own in chosen.items():
             trials[input_id].add([votes[number] for number in own])
             seconds[input_id] += a_sample * sum(items[number].stop - items[number].start for number in own)
             if trials[input_id].finished:

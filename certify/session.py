@@ -194,7 +194,7 @@ def open_session(request: Request, default_out: str, check: Callable[[float], in
         },
         "data": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
         "protocol": {"name": protocol.name, "indices": protocol.slice(len(dataset.images))},
-        "noise": noise.describe(),
+        "noise": {**noise.describe(), "probability_error": noise.probability_error(dataset.images[0].size)},
         "notes": _notes(request),
     }
     return Session(

@@ -1,0 +1,294 @@
+"""``certify plan``: what a run can reach, and what it will take."""
+
+# Shapes: I images of the pilot.
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from scipy import special
+
+from certify.looks import PROCEDURES
+from certify.plan import expectation, n_for_power, samples_after_votes, unanimous_n
+from certify.sampling import Sampling
+from certify.summary import floor_text
+from certify.thresholds import probability_at
+
+if TYPE_CHECKING:  # it brings torch, whose import takes seconds
+    from certify.session import Session
+
+_MARGINS = (1.05, 1.1, 1.25, 1.5)
+_PROBABILITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 0.999, 0.9999, 1.0)
+_COLUMNS = 6  # radii of a table of 100 characters
+# The pilot's noise is another stream than that of a run with the same seed: what was planned by is not counted again.
+_PILOT_KEY = 0x70696C6F74
+_PILOT_IMAGES, _PILOT_SAMPLES, _SELECTION = (2, 100), (100, 2000), 0.25
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A short measurement.
+
+    Attributes:
+        votes: For the class that a quarter of the samples selected, among the rest; shape (I,).
+        n: The rest: samples of each image.
+        rate: Samples a second, noise included.
+        images: Of the run that is planned.
+        error: Of the law of the noise; see ``certify.looks.limits``.
+        text: What it was, in words.
+    """
+
+    votes: NDArray[np.int64]
+    n: int
+    rate: float
+    images: int
+    error: float
+    text: str
+
+
+def plan(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="As in `certify run`; without it nothing is measured.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="As in `certify run`.")] = None,
+    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    protocol: Annotated[str, typer.Option(help="Which images the run will certify.")] = "full",
+    maximum: Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many of them.")] = None,
+    sigma: Annotated[
+        float | None, typer.Option(help="Noise in [0, 1] pixel units.", show_default="the checkpoint's")
+    ] = None,
+    n0: Annotated[int, typer.Option(help="Selection samples for each image.")] = 100,
+    n: Annotated[
+        int | None, typer.Option(help="Estimation samples, at most.", show_default="100000; anytime 10000000")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Failure probability of each certificate.")] = 0.001,
+    procedure: Annotated[str, typer.Option(metavar="|".join(PROCEDURES), help="As in `certify run`.")] = "sequential",
+    bound: Annotated[str, typer.Option(metavar="clopper-pearson|joint", help="As in `certify run`.")] = (
+        "clopper-pearson"
+    ),
+    radii: Annotated[
+        str | None, typer.Option(help="Radii to decide, such as 0.25,0.5.", show_default="0,0.25,0.5 … the ceiling")
+    ] = None,
+    pilot: Annotated[float, typer.Option(help="Seconds to measure for.")] = 5.0,
+    price_per_hour: Annotated[float | None, typer.Option(help="Of the machine, in any currency.")] = None,
+    dtype: Annotated[str, typer.Option(help="Arithmetic of the network.")] = "float32",
+    batch_size: Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")] = "auto",
+    compile: Annotated[str, typer.Option(metavar="auto|on|off", help="torch.compile.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    noise: Annotated[str, typer.Option(help="exact or float.")] = "exact",
+    seed: Annotated[int, typer.Option(help="Of the pilot's noise, which no run draws.")] = 0,
+    arch: Annotated[str | None, typer.Option(help="Of another project's weights.")] = None,
+    normalize: Annotated[str | None, typer.Option(help="Of another project's weights.")] = None,
+    data_root: Annotated[Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie.")] = None,
+) -> None:
+    """Say what a run can reach, and what it will take; nothing is written.
+
+    Without MODEL: the largest radius, the samples that a radius needs, and the samples that inputs of known probability
+    take. With MODEL also time and cost, estimated from a few seconds of its votes.
+    """
+    wanted = _radii(radii)
+    if not 0 < pilot < float("inf"):
+        raise ValueError(f"--pilot must be a positive number of seconds, got {pilot}.")
+    if price_per_hour is not None and not 0 <= price_per_hour < float("inf"):
+        raise ValueError(f"--price-per-hour must not be negative, got {price_per_hour}.")
+
+    def sampling_at(sigma: float, procedure: str = procedure, radii: tuple[float, ...] | None = wanted) -> Sampling:
+        sampling = Sampling(sigma=sigma, n0=n0, n=n, alpha=alpha, procedure=procedure, bound=bound)
+        _require_reach(sampling, radii or ())
+        return sampling if procedure == "fixed" else dataclasses.replace(sampling, radii=radii)
+
+    if model is None:
+        if sigma is None:
+            raise ValueError("without a MODEL the noise is not known; pass --sigma.")
+        print(_reach(sampling_at(sigma), wanted))
+        return
+    from certify.session import Request, open_session
+
+    request = Request(
+        model=model,
+        data=data,
+        split=split,
+        protocol=protocol,
+        maximum=maximum,
+        sigma=sigma,
+        alpha=alpha,
+        dtype=dtype,
+        batch_size=_batch_size(batch_size),
+        compile=compile,
+        device=device,
+        noise=noise,
+        seed=seed,
+        out=Path("plan.tsv"),  # neither read, since to be overwritten, nor written
+        overwrite=True,
+        arch=arch,
+        normalize=normalize,
+        data_root=data_root,
+    )
+    session = open_session(request, "plan.tsv", lambda sigma: sampling_at(sigma).expected)
+    print(_reach(sampling_at(session.sigma), wanted), flush=True)
+    rows = [("fixed", sampling_at(session.sigma, "fixed", None))]
+    rows += [("sequential, whole curve", sampling_at(session.sigma, "sequential", None))]
+    for kind in ("sequential", "anytime") if wanted else ():
+        with contextlib.suppress(ValueError):  # out of reach at this n: said above, if it is the procedure asked for
+            rows.append((f"{kind}, these radii", sampling_at(session.sigma, kind)))
+    print("\n" + _costs(_measure(session, request.noise, pilot), rows, price_per_hour))
+
+
+def _reach(sampling: Sampling, wanted: tuple[float, ...] | None) -> str:
+    """What needs no model."""
+    sigma, alpha, n = sampling.sigma, sampling.alpha, sampling.most
+    at_n = [dataclasses.replace(sampling, procedure=name, n=n, radii=None) for name in PROCEDURES]
+    ceilings = [f"{name} {floor_text(at.ceiling, 4)}" for name, at in zip(PROCEDURES, at_n, strict=True)]
+    lines = [
+        f"sigma {sigma:g}, alpha {alpha:g}, n {n}, bound {sampling.bound}",
+        f"largest radius, all votes for one class: {', '.join(ceilings)}",
+        "",
+        "n that certify a radius with one look (fixed, clopper-pearson): fewest, all votes for one class,",
+        "and with probability 0.99 for an input whose true radius is so many times as large",
+        f"{'radius':>8}{'p':>10}{'fewest':>14}" + "".join(f"{f'{margin:g} x':>14}" for margin in _MARGINS),
+    ]
+    radii = sorted(set(wanted or sampling.to_decide))
+    fixed = dataclasses.replace(at_n[0], bound="clopper-pearson")
+    for radius in radii:
+        numbers = [unanimous_n(radius, fixed)]
+        if radius > 0:
+            numbers += [n_for_power(radius, radius * margin, alpha=alpha, sigma=sigma) for margin in _MARGINS]
+        texts = "".join(f"{'over 1e9' if number is None else number:>14}" for number in numbers)
+        lines.append(f"{radius:>8g}{probability_at(radius, sigma):>10.5f}{texts}")
+    lines.append("")
+    if sampling.procedure == "fixed":
+        return "\n".join([*lines, f"fixed draws n0 + n = {sampling.n0 + n} samples for every image."])
+    shown = radii if 1 < len(radii) <= _COLUMNS else []
+    columns = [dataclasses.replace(sampling, radii=(radius,)) for radius in shown]
+    columns.append(dataclasses.replace(sampling, radii=tuple(radii)))
+    lines += [
+        f"mean samples until {sampling.procedure} has decided a radius, for a class of probability p",
+        f"(exact; the n0 = {sampling.n0} samples that select the class come on top)",
+        f"{'p':>8}{'radius':>9}"
+        + "".join(f"{f'at {radius:g}':>12}" for radius in shown)
+        + f"{'all of them' if len(radii) > 1 else f'at {radii[0]:g}':>14}",
+    ]
+    if sampling.bound == "joint":
+        lines.insert(-1, "with one runner-up, which takes all other votes")
+    for p in _PROBABILITIES:
+        true = sigma * float(special.ndtri(p))
+        means = [f"{expectation(column, p).samples:,.0f}" for column in columns]
+        cells = "".join(f"{mean:>12}" for mean in means[:-1]) + f"{means[-1]:>14}"
+        lines.append(f"{p:>8g}{true if true > 0 else 0:>9.4f}{cells}")
+    return "\n".join(lines)
+
+
+def _measure(session: "Session", noise: str, seconds: float) -> Pilot:
+    """Votes of some images of the protocol, evenly spaced, in about so many seconds."""
+    import torch
+
+    from certify.engine import Item, count_votes
+    from certify.noise import ESTIMATION, SELECTION
+    from certify.smoothing import noise_source
+    from certify.tuning import seconds_a_batch
+
+    f, shape = session.classifier, session.dataset.images.shape[1:]
+    source = noise_source(noise, session.sigma, session.seed ^ _PILOT_KEY)
+    alone = f.batch_size / seconds_a_batch(f, shape)
+
+    def timed(items: list[Item]) -> tuple[NDArray[np.int64], float, int]:
+        start, rows = time.perf_counter(), sum(item.stop - item.start for item in items)
+        votes = count_votes(f, source, items)
+        return votes, time.perf_counter() - start, -(-rows // f.batch_size) * f.batch_size
+
+    def image(index: int) -> torch.Tensor:
+        return torch.from_numpy(session.dataset.images[index])
+
+    for _ in range(2):  # the first prepares
+        _, spent, rows = timed([Item(image(session.indices[0]), session.indices[0], SELECTION, 0, f.batch_size)])
+    affordable, total = seconds * rows / spent, len(session.indices)
+    images = min(total, max(_PILOT_IMAGES[0], min(_PILOT_IMAGES[1], int(affordable / 200))))
+    samples = max(_PILOT_SAMPLES[0], min(_PILOT_SAMPLES[1], int(affordable / images)))
+    selection = int(samples * _SELECTION)
+    chosen = [session.indices[number * total // images] for number in range(images)]
+    items = [Item(image(index), index, SELECTION, 0, selection) for index in chosen]
+    items += [Item(image(index), index, ESTIMATION, 0, samples - selection) for index in chosen]
+    votes, spent, rows = timed(items)
+    selected = votes[:images, :-1].argmax(axis=1)
+    return Pilot(
+        votes=votes[images:][np.arange(images), selected],
+        n=samples - selection,
+        rate=rows / spent,
+        images=total,
+        error=source.probability_error(int(np.prod(shape))),
+        text=f"{images} of {total} images, {samples} samples each, in {spent:.1f} s: {rows / spent:,.0f} samples/s\n"
+        f"({alone:,.0f} without the noise), {f.dtype_name}, batches of {f.batch_size} on {f.device}, {noise} noise",
+    )
+
+
+def _costs(pilot: Pilot, rows: Sequence[tuple[str, Sampling]], price: float | None) -> str:
+    head = f"{'':<25}{'samples an image':>33}{'time':>26}" + (f"{'cost':>14}" if price is not None else "")
+    lines = [
+        f"pilot: {pilot.text}",
+        f"estimates from these votes for all {pilot.images} images, n0 included; the rough 90 % intervals cover",
+        "only which images the pilot took; those whose radius is close to one that is decided take most",
+        head,
+    ]
+    for name, sampling in rows:
+        samples_I = sampling.n0 + samples_after_votes(sampling, pilot.votes, pilot.n, pilot.error)
+        mean, (low, high) = float(samples_I.mean()), _interval(samples_I)
+        seconds = [number * pilot.images / pilot.rate for number in (mean, low, high)]
+        unit, length = _unit(seconds[0])
+        samples, spent = f"{mean:,.0f}", f"{seconds[0] / length:,.1f} {unit}"
+        if sampling.procedure != "fixed":  # else the votes make no difference
+            samples += f" [{low:,.0f}, {high:,.0f}]"
+            spent += f" [{seconds[1] / length:,.1f}, {seconds[2] / length:,.1f}]"
+        line = f"{name:<25}{samples:>33}{spent:>26}"
+        lines.append(line + (f"{seconds[0] / 3600 * price:>14,.2f}" if price is not None else ""))
+    return "\n".join(lines)
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """90 % percentile interval of the mean over 2000 seeded resamples of the images; rough where they are few."""
+    means = np.random.default_rng(0).choice(values, size=(2000, len(values))).mean(axis=1)
+    low, high = np.quantile(means, [0.05, 0.95])
+    return float(low), float(high)
+
+
+def _unit(seconds: float) -> tuple[str, int]:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return unit, length
+    return "s", 1
+
+
+def _require_reach(sampling: Sampling, radii: Sequence[float]) -> None:
+    """Refuse radii that no vote of n samples certifies."""
+    largest = max(radii, default=0.0)
+    if largest > sampling.ceiling:
+        needed = unanimous_n(largest, sampling)
+        raise ValueError(
+            f"radius {largest:g} is above {floor_text(sampling.ceiling, 4)}, that of a unanimous vote of "
+            f"n = {sampling.most} samples with {sampling.procedure}; "
+            + (f"pass --n {needed} or more." if needed else "no n up to 1e9 reaches it: leave it out.")
+        )
+
+
+def _radii(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        radii = tuple(sorted({float(part) for part in text.split(",")}))
+    except ValueError:
+        raise ValueError(f"--radii must be numbers separated by commas, such as 0.25,0.5; got {text!r}.") from None
+    if not all(0 <= radius < float("inf") for radius in radii):
+        raise ValueError(f"--radii must be at least 0 and finite, got {text!r}.")
+    return radii
+
+
+def _batch_size(text: str) -> int | None:
+    if text != "auto" and not (text.isdecimal() and int(text) > 0):
+        raise ValueError(f"--batch-size must be auto or a positive integer, got {text!r}.")
+    return None if text == "auto" else int(text)
