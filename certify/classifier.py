@@ -59,7 +59,7 @@ class BaseClassifier:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         require_evaluation_mode(model)
-        self.sha256 = weights_hash(model)
+        self.sha256 = weights_hash(model) if model.state_dict() or list(model.buffers()) else None
         self.num_classes, self.device, self.batch_size = num_classes, torch.device(device), batch_size
         self.dtype, self.dtype_name = DTYPES[dtype], dtype
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -148,11 +148,26 @@ class BaseClassifier:
         x_BCHW = torch.empty((rows, *image_shape), device=self.device, dtype=torch.float32)
         return x_BCHW.normal_(0.5, 0.5, generator=generator).to(memory_format=self.layout)
 
-    def classes_on_probe(self, image_shape: Sequence[int]) -> str:
-        """f's classes of 32 fixed noisy images: a fingerprint of what the weights' hash cannot see, the code."""
-        x_BCHW = self._probe(self.batch_size, image_shape)
-        x_BCHW[:32] = self._probe(32, image_shape)[: self.batch_size]
-        return " ".join(str(int(label)) for label in self.classify(x_BCHW)[:32])
+    def fingerprint(self, images: Tensor) -> dict[str, str | None]:
+        """What the weights' hash cannot see, the code, on the first images of a data set and fixed noise.
+
+        Args:
+            images: uint8, (N, C, H, W), at least one; the first 32 are taken.
+
+        Returns:
+            For the manifest: f's classes of them, and for an f without weights of its own, such as a function of
+            arrays, also the SHA-256 of all its logits, to the bit; None for others, whose last bits may depend on the
+            number of threads.
+        """
+        used = images[:32].to(self.device)
+        rows = min(32, self.batch_size)
+        x_BCHW = self._probe(self.batch_size, images.shape[1:])
+        x_BCHW[:rows] += used[torch.arange(rows, device=self.device) % len(used)] / 255 - 0.5
+        with torch.inference_mode():
+            logits_BK = self._logits(x_BCHW)[:rows].float().cpu()
+        classes = " ".join(str(int(label)) for label in self.classify(x_BCHW)[:rows])
+        logits = hashlib.sha256(logits_BK.contiguous().numpy().tobytes()).hexdigest()
+        return {"classes_on_probe": classes, "logits_sha256": None if self.sha256 else logits}
 
     def describe(self) -> dict[str, Any]:
         """Definition of f for the manifest: what must be equal for two runs to certify the same function."""

@@ -122,7 +122,7 @@ def run(
     ] = "clopper-pearson",
     tolerance: Annotated[
         float | None,
-        typer.Option(help="Instead of --radii: stop when the radius is known to this relative precision."),
+        typer.Option(help="Stop when the radius is known to this relative precision; --radii are then only printed."),
     ] = None,
     looks: Annotated[
         str | None,
@@ -152,6 +152,7 @@ def run(
 
     wanted = _radii(radii)
     schedule = _integers("--looks", looks)
+    decided = None if wanted is None or procedure == "fixed" or tolerance is not None else tuple(sorted(set(wanted)))
 
     def sampling_at(sigma: float) -> Sampling:
         return Sampling(
@@ -161,7 +162,7 @@ def run(
             alpha=alpha,
             procedure=procedure,
             bound=bound,
-            radii=None if wanted is None or procedure == "fixed" or tolerance is not None else tuple(wanted),
+            radii=decided,
             tolerance=tolerance,
             looks=schedule,
         )
@@ -169,7 +170,7 @@ def run(
     table = read(certify_request(_request(context), sampling_at))
     print(summary.render(table, wanted))
     if procedure != "fixed":
-        print(summary.saved_text(table))
+        print(summary.saved_text(table, min(n or 100_000, 100_000)))
 
 
 @app.command()

@@ -7,12 +7,13 @@ import contextlib
 import errno
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from certify import manifest as manifests
+from data.files import write_atomically
 
 
 class Numbered(Protocol):
@@ -76,12 +77,13 @@ class DurableTable(ABC, Generic[R]):
         path = Path(path)
         manifests.encode(manifest)  # refuse what cannot be written before anything is touched
         path.parent.mkdir(parents=True, exist_ok=True)
+        if overwrite or not path.exists() or not path.stat().st_size:
+            _require_own_manifest(path)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             _lock(descriptor, path)
             old = None if overwrite else cls._load(path, manifest)
             if old is None:
-                _require_own_manifest(path)
                 # Emptied first: after a crash anywhere here the file has no rows that the manifest beside it could
                 # misdescribe, and the next run begins again.
                 os.ftruncate(descriptor, 0)
@@ -95,6 +97,28 @@ class DurableTable(ABC, Generic[R]):
         except BaseException:
             os.close(descriptor)
             raise
+
+    @classmethod
+    def write(cls, path: str | os.PathLike[str], manifest: Mapping[str, Any], rows: Iterable[R]) -> None:
+        """Write a whole table in place of whatever is there, or leave that as it is.
+
+        Raises:
+            ValueError: If another process is writing the file, or it would share another table's manifest.
+            OSError: If it cannot be written.
+        """
+        path = Path(path)
+        _require_own_manifest(path)
+        whole = path.with_name(f".{path.name}.{os.getpid()}.whole")
+        with contextlib.ExitStack() as stack:
+            if path.exists():
+                descriptor = os.open(path, os.O_RDWR)
+                stack.callback(os.close, descriptor)
+                _lock(descriptor, path)
+            stack.callback(whole.unlink, missing_ok=True)
+            # The rows reach the disk first: what can fail after them is a few bytes of manifest, and two renamings.
+            write_atomically(whole, (cls._header() + "".join(cls.format(row) + "\n" for row in rows)).encode())
+            manifests.write(manifests.manifest_path(path), manifest)
+            os.replace(whole, path)
 
     def append(self, row: R) -> None:
         """Add a row; it is on disk, whole, when this returns.

@@ -139,13 +139,13 @@ def is_fixed(row: Mapping[str, Any]) -> bool:
     return row.get("procedure", "fixed") == "fixed" and row.get("bound", "clopper-pearson") == "clopper-pearson"
 
 
-def _expected(manifest: Mapping[str, Any]) -> range | None:
-    """The images that a manifest's protocol names; as many of them as its command asked for."""
+def _expected(manifest: Mapping[str, Any]) -> list[int] | None:
+    """The images that a manifest's protocol names; as many of them as the run was asked for."""
     protocol, notes = manifest.get("protocol"), manifest.get("notes")
     indices = str(protocol.get("indices")) if isinstance(protocol, dict) else ""
-    if not (match := re.fullmatch("([0-9]{1,9}):([0-9]{1,9}):([1-9][0-9]{0,8})", indices)):
+    slices = [re.fullmatch("([0-9]{1,9}):([0-9]{1,9}):([1-9][0-9]{0,8})", part) for part in indices.split(",")]
+    if not all(slices):
         return None
-    expected = range(int(match[1]), int(match[2]), int(match[3]))
-    command = str(notes.get("command")) if isinstance(notes, dict) else ""
-    limit = re.search(r"--max[ =]([0-9]{1,9})\b", command)
-    return expected[: int(limit[1])] if limit else expected
+    expected = [idx for found in slices if found for idx in range(*map(int, found.groups()))]
+    images = notes.get("images") if isinstance(notes, dict) else None
+    return expected[:images] if isinstance(images, int) and images >= 0 else expected

@@ -120,9 +120,8 @@ def onnx_model(path: Path, image_shape: Sequence[int], num_classes: int, device:
         return found
 
     sizes = (shape[0], shape[0]) if isinstance(shape[0], int) else ANY_BATCH
-    # Weights of large models lie in files beside it, whose names begin with its own.
-    beside = [one for one in sorted(path.parent.iterdir()) if one.name.startswith(path.name) and one.is_file()]
-    return ForeignModel(ArrayFunction(run, num_classes), sizes, _sha256(beside))
+    # Weights in files of their own are seen by `BaseClassifier.fingerprint`.
+    return ForeignModel(ArrayFunction(run, num_classes), sizes, _sha256(path))
 
 
 def exported_program(path: Path, device: torch.device) -> ForeignModel:
@@ -161,7 +160,7 @@ def exported_program(path: Path, device: torch.device) -> ForeignModel:
     model = move_to_device_pass(program, str(device)).module() if device.type != "cpu" else program.module()
     for module in model.modules():
         module.training = False  # the mode is part of the program, and was checked above; eval() is not supported
-    return ForeignModel(model, sizes, _sha256([path]))
+    return ForeignModel(model, sizes, _sha256(path))
 
 
 def _argument(node: Any, name: str, default: Any) -> Any:
@@ -179,12 +178,9 @@ def _require_file(path: Path) -> None:
         raise FileNotFoundError(f"no model at {path}.")
 
 
-def _sha256(paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _line(error: Exception) -> str:

@@ -165,10 +165,15 @@ def _plain(row: Mapping[str, Any]) -> bool:
 
 def _check_looks(row: Mapping[str, Any]) -> None:
     looks, selected = row["looks"], row["selected"]
+    others = [count for label, count in row["counts"].items() if label != selected]
     for earlier, later in itertools.pairwise(looks):
-        if not (later.n > earlier.n and 0 <= later.n_a - earlier.n_a <= later.n - earlier.n):
+        more, more_others = later.n - earlier.n, (later.n - later.n_a) - (earlier.n - earlier.n_a)
+        if not (0 <= later.n_a - earlier.n_a <= more and more > 0 and 0 <= later.n_b - earlier.n_b <= more_others):
             raise ValueError(f"looks must grow, got {format_looks([earlier, later])}.")
-    rival = max((count for label, count in row["counts"].items() if label != selected), default=0)
+    for look in looks:  # no kind of vote had more than n_b then, nor more than it has now
+        if look.n - look.n_a > sum(min(count, look.n_b) for count in others):
+            raise ValueError(f"the look {format_looks([look])} cannot have led to these counts.")
+    rival = max(others, default=0)
     if (looks[-1].n, looks[-1].n_a, looks[-1].n_b) != (row["n"], row["counts"].get(selected, 0), rival):
         raise ValueError(f"the last look, {format_looks(looks[-1:])}, does not agree with n and counts.")
     if row["predict"] not in (ABSTAIN, selected):

@@ -190,12 +190,12 @@ def open_session(request: Request, default_out: str, check: Callable[[float], in
         "model": loaded.source,
         "classifier": {
             **classifier.describe(),
-            "classes_on_probe": classifier.classes_on_probe(dataset.images.shape[1:]),
+            **classifier.fingerprint(torch.from_numpy(dataset.images[:32])),
         },
         "data": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
         "protocol": {"name": protocol.name, "indices": protocol.slice(len(dataset.images))},
         "noise": {**noise.describe(), "probability_error": noise.probability_error(dataset.images[0].size)},
-        "notes": _notes(request),
+        "notes": {**_notes(request), "images": len(indices)},
     }
     return Session(
         classifier=classifier,

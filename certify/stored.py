@@ -97,14 +97,7 @@ def write_rows(
             parse_row(format_row(row))
         except ValueError as error:
             raise ValueError(f"{out}: the row of idx {row.idx} is refused: {error}") from None
-    with RadiusTable.open(out, manifest, overwrite=overwrite) as table:
-        try:
-            for row in rows:
-                table.append(row)
-        except BaseException:
-            out.unlink(missing_ok=True)
-            manifests.manifest_path(out).unlink(missing_ok=True)
-            raise
+    RadiusTable.write(out, manifest, rows)
 
 
 def section(manifest: Mapping[str, Any] | None, name: str) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class Summary:
     """A radius table in numbers; None for what the file does not say, or not once for all its rows.
 
     ``acr`` is the mean over all images of the radius, abstentions and wrong predictions counting 0. It grows with
-    ``n`` and ``alpha``, so it means nothing without them. ``ceiling`` is the radius of a unanimous vote.
+    ``n`` and ``alpha``, so it means nothing without them. ``ceiling`` is the radius of a unanimous vote of n samples;
+    procedures that stop early have neither one n nor a ceiling that the rows tell.
     """
 
     images: int
@@ -40,6 +41,8 @@ class Summary:
     n0: int | None
     n: int | None
     alpha: float | None
+    procedure: str | None
+    bound: str | None
     ceiling: float | None
 
 
@@ -52,7 +55,11 @@ def summarize(table: pd.DataFrame) -> Summary:
     _require_rows(table)
     correct, abstained = table["correct"] == 1, table["predict"] == ABSTAIN
     sigma, n0, n, alpha = (_common(table, column) for column in ("sigma", "n0", "n", "alpha"))
-    unknown = sigma is None or n is None or alpha is None
+    procedure, bound = (_common(table, column) for column in ("procedure", "bound"))
+    if "procedure" in table and procedure != "fixed":
+        n = None
+    plain = procedure in ("fixed", None) and bound in ("clopper-pearson", None)
+    unknown = sigma is None or n is None or alpha is None or not plain
     return Summary(
         images=len(table),
         correct=int(correct.sum()),
@@ -65,6 +72,8 @@ def summarize(table: pd.DataFrame) -> Summary:
         n0=n0,
         n=n,
         alpha=alpha,
+        procedure=procedure,
+        bound=bound,
         ceiling=None if unknown else ceiling_radius(n, alpha, sigma),
     )
 
@@ -152,7 +161,11 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
         )
     told = (("sigma", summary.sigma), ("n0", summary.n0), ("n", summary.n), ("alpha", summary.alpha))
     settings = ", ".join(f"{name}={value}" for name, value in told if value is not None)
+    unusual = [name for name in (summary.procedure, summary.bound) if name not in (None, "fixed", "clopper-pearson")]
+    settings += "".join(f", {name}" for name in unusual)
     ceiling = "unknown: it takes one sigma, n and alpha for all rows"
+    if unusual:
+        ceiling = f"not told by rows of {' and '.join(unusual)}; see `certify plan`"
     if summary.ceiling is not None:
         ceiling = f"{floor_text(summary.ceiling, 4)}, the radius of a unanimous vote"
     facts = {
@@ -167,8 +180,8 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
     return "\n".join([*lines, "", *(f"{name:<16}{text}" for name, text in facts.items())])
 
 
-def saved_text(table: pd.DataFrame, n: int = 100_000) -> str:
-    """What a procedure that stops early saved against a fixed number of samples, in a line.
+def saved_text(table: pd.DataFrame, n: int) -> str:
+    """What a procedure that stops early used, against a fixed number of samples, in a line.
 
     Args:
         table: Rows as `certify.table.read` returns them, with n0 and n.
@@ -177,8 +190,8 @@ def saved_text(table: pd.DataFrame, n: int = 100_000) -> str:
     used = (table["n0"] + table["n"]).mean()
     fixed = (table["n0"] + n).mean()
     return (
-        f"samples         {used:,.0f} an image (n0 + n; median n {table['n'].median():,.0f}), {fixed / used:.1f} times "
-        f"fewer than {fixed:,.0f} of n={n:,}"
+        f"samples         {used:,.0f} an image (median n {table['n'].median():,.0f}); "
+        f"fixed n={n:,} takes {fixed / used:.1f} times as many"
     )
 
 
@@ -220,7 +233,8 @@ def _common(table: pd.DataFrame, column: str) -> Any:
     """The value that a column has in all rows, None if there is no such value."""
     if column not in table or table[column].nunique() != 1:
         return None
-    return table[column].iloc[0].item()
+    value = table[column].iloc[0]
+    return value if isinstance(value, str) else value.item()
 
 
 def _require_rows(table: pd.DataFrame) -> None:

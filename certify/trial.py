@@ -26,16 +26,12 @@ class Trial:
         self._selected: int | None = None
         self._counts_V: NDArray[np.int64] | None = None
         self._looks: list[Look] = []
+        self.finished = False  # whether the votes are enough
 
     @property
     def samples(self) -> int:
         """Estimation samples so far."""
         return self._looks[-1].n if self._looks else 0
-
-    @property
-    def finished(self) -> bool:
-        """Whether the votes are enough."""
-        return bool(self._looks) and self._sampling.enough(self._looks, self._error)
 
     def requests(self) -> list[tuple[int, int, int]]:
         """Samples up to the next look, as (stage, start, stop); the selection stage comes with the first of them."""
@@ -52,6 +48,7 @@ class Trial:
         self._counts_V = estimation_V if self._counts_V is None else self._counts_V + estimation_V
         level = self._sampling.schedule[len(self._looks)][1]
         self._looks.append(look_at(self._counts_V, self._selected, level))
+        self.finished = self._sampling.enough(self._looks, self._error)
 
     def certificate(self) -> Certificate:
         """What the votes so far prove."""

@@ -263,6 +263,11 @@ def _stored(file: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"no manifest at {path}; without its seed and settings no sample can be drawn again.")
     stored = manifests.read(path)
+    protocol = stored.get("protocol")
+    if isinstance(protocol, dict) and protocol.get("name") == "merged":
+        raise ValueError(f"{file} was merged from several tables; verify those, each with its own manifest.")
+    if "recomputed" in stored:
+        raise ValueError(f"{file} was recomputed; verify the table it was made from, and recompute that again.")
     for section in ("sampling", "model", "classifier", "data", "protocol", "noise", "notes"):
         if not isinstance(stored.get(section), dict):
             raise ValueError(f"{path} has no section {section}; it is not the manifest of `certify run`.")

@@ -98,12 +98,12 @@ def own_table(folder: Path, count: int = 40) -> tuple[Path, list[str]]:
     return path, lines
 
 
-def rewrite_manifest(path: Path, command: str = "certify run model", **sampling: Any) -> None:
+def rewrite_manifest(path: Path, images: int = 40, **sampling: Any) -> None:
     told = {"procedure": "fixed", "bound": "clopper-pearson", "sigma": 0.25, "n0": 100, "n": 1000, "alpha": 0.001}
     manifest = {
         "sampling": told | sampling,
         "protocol": {"name": "skip10", "indices": "0:400:10"},
-        "notes": {"command": command},
+        "notes": {"images": images},
     }
     manifest_path(path).write_bytes(encode(manifest))
 
@@ -204,9 +204,9 @@ def test_images_outside_the_manifests_protocol_are_an_error_and_missing_ones_a_w
 def test_a_run_limited_by_its_command_misses_only_the_images_before_the_limit(tmp_path: Path) -> None:
     path, _ = own_table(tmp_path, count=30)
     assert of(audit_log(path), "missing-rows").rows == 10
-    rewrite_manifest(path, command="certify run model --max 30")
+    rewrite_manifest(path, images=30)
     assert audit_log(path).findings == ()
-    rewrite_manifest(path, command="certify run model --max 33")
+    rewrite_manifest(path, images=33)
     assert of(audit_log(path), "missing-rows").rows == 3
 
 

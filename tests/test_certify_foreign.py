@@ -1,6 +1,8 @@
 """Functions of arrays, ONNX files and exported programs get the votes of the module that they equal."""
 
+import importlib
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -216,12 +218,37 @@ def test_files_that_are_something_else_are_refused(small: Small) -> None:
         loader.load("small.onnx", SHAPE, 7)
 
 
-def test_another_file_is_another_model(small: Small) -> None:
-    write_onnx(small, "small.onnx")
+def test_a_file_with_other_weights_does_not_continue_the_table(small: Small) -> None:
+    def write() -> None:  # weights outside, as large models have them: the file itself stays the same
+        write_onnx(small, "small.onnx")
+        model = onnx.load("small.onnx")
+        onnx.save(model, "small.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+
+    write()
     before = onnx_model(Path("small.onnx"), SHAPE, 10, CPU).sha256
+    command = ["run", "small.onnx", "--data", "images.npz", "--sigma", "0.5", "--n", "300"]
+    assert CliRunner().invoke(app, [*command, "--max", "2"], catch_exceptions=False).exit_code == 0
+    assert CliRunner().invoke(app, [*command, "--max", "3"], catch_exceptions=False).exit_code == 0
+    with torch.no_grad():
+        small.linear.bias[0] += 1e-3
+    Path("weights.bin").unlink()
+    write()
     assert onnx_model(Path("small.onnx"), SHAPE, 10, CPU).sha256 == before
-    Path("small.onnx.data").write_bytes(b"weights of a large model lie outside")
-    assert onnx_model(Path("small.onnx"), SHAPE, 10, CPU).sha256 != before
+    refused = CliRunner().invoke(app, [*command, "--max", "4"])
+    assert "classifier.logits_sha256" in str(refused.exception)
+    assert len(read("radii.tsv")) == 3
+
+
+def test_a_function_that_has_changed_does_not_continue_the_table() -> None:
+    command = ["run", "limits:load", "--data", "images.npz", "--sigma", "0.5", "--n", "300", "--out", "radii.tsv"]
+    function = "lambda x: np.eye(10, dtype=np.float32)[(x.mean((1, 2, 3)) > {}).astype(int)]"
+    text = f"import numpy as np\ndef load():\n    return {function}\n"
+    for limit, most, refused in ((0.30, "1", False), (0.30, "2", False), (0.34, "3", True)):
+        Path("limits.py").write_text(text.format(limit))
+        sys.modules.pop("limits", None)
+        importlib.invalidate_caches()
+        result = CliRunner().invoke(app, [*command, "--max", most])
+        assert ("this run uses classifier." in str(result.exception)) is refused
 
 
 def test_without_onnxruntime_the_message_says_how_to_get_it(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:

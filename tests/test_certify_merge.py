@@ -1,6 +1,7 @@
 """Tables of the same settings become one, others are refused; and the command that audits logs."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -129,17 +130,17 @@ def test_an_input_is_never_the_output_and_another_file_only_if_asked(tmp_path: P
 
 def test_a_disk_that_fills_up_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = write(tmp_path / "a.tsv", [row(0)]), write(tmp_path / "b.tsv", [row(1)])
-    append = RadiusTable.append
+    fsync = os.fsync
 
-    def full(table: RadiusTable, one: Row) -> None:
-        if one.idx == 1:
+    def full(descriptor: int) -> None:
+        if "whole" in os.readlink(f"/proc/self/fd/{descriptor}"):
             raise OSError(28, "No space left on device")
-        append(table, one)
+        fsync(descriptor)
 
-    monkeypatch.setattr(RadiusTable, "append", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         merge_tables([a, b], tmp_path / "out.tsv")
-    assert not list(tmp_path.glob("out*"))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.manifest.json", "a.tsv", "b.manifest.json", "b.tsv"]
 
 
 def test_parts_computed_again_in_the_same_way_are_merged(tmp_path: Path) -> None:
@@ -183,3 +184,20 @@ def test_the_audit_command_fails_if_any_log_does(tmp_path: Path) -> None:
     assert "PASS" in invoked[1].stdout
     with pytest.raises(ValueError, match=r"alpha must be in \(0, 1\)"):
         CliRunner().invoke(app(), ["audit", str(good), "--alpha", "2"], catch_exceptions=False)
+
+
+def test_a_disk_that_fills_up_leaves_the_old_table_and_its_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "radii.tsv"
+    with RadiusTable.open(path, {"noise": {"seed": 1}}):
+        pass
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        RadiusTable.write(path, {"noise": {"seed": 2}}, [])
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

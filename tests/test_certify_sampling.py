@@ -91,6 +91,12 @@ TAMPERED: dict[str, tuple[str, Callable[[str], str], str]] = {
     "a look forgotten, whose votes were better": ("looks", lambda text: text.split(",")[0], "does not agree"),
     "looks out of order": ("looks", lambda text: ",".join(text.split(",")[::-1]), "looks must grow"),
     "a look that is none": ("looks", lambda text: text + ":1", "n:n_a:n_b:level of each look"),
+    "a rival forgotten": ("looks", lambda text: re.sub(r"^(\d+:\d+):\d+", r"\1:0", text), "looks must|cannot have"),
+    "a rival with too many": (
+        "looks",
+        lambda text: re.sub(r"^(\d+:\d+):\d+", r"\1:9999", text),
+        "looks must|n:n_a",
+    ),
     "another procedure": ("procedure", lambda text: "fixed", "procedure fixed allows one look"),
     "an unknown procedure": ("procedure", lambda text: "lucky", "procedure must be one of fixed"),
     "a better bound": ("p_a_lower", lambda text: repr(float(text) + 1e-6), "claim more than the looks prove"),
@@ -201,7 +207,7 @@ def lines(path: str) -> list[list[str]]:
 
 def test_the_command_says_what_it_saved_and_goes_on_where_it_stopped(command: list[str]) -> None:
     whole = CliRunner().invoke(app, [*command, "--radii", "0.45", "--n", "20000"], catch_exceptions=False)
-    assert re.search(r"samples +[\d,]+ an image .* times fewer than 100,100 of n=100,000", whole.stdout)
+    assert re.search(r"samples +[\d,]+ an image .* fixed n=20,000 takes \d+\.\d times as many", whole.stdout)
     expected = lines("radii.tsv")
     assert {row[15] for row in expected} == {"sequential"}
     assert len({row[6] for row in expected}) > 1  # images took different numbers of samples

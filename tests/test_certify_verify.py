@@ -15,11 +15,12 @@ import typer
 from typer.testing import CliRunner
 
 from certify import cli_checks
+from certify import manifest as manifests
 from certify.cli import app as certify
 from certify.noise.exact import ExactNoise
 from certify.row import Row, format_row, parse_row
 from certify.table import COLUMNS
-from certify.verify import CONSISTENT, DIFFERENT, EXACT, Report, verify_table
+from certify.verify import CONSISTENT, DIFFERENT, EXACT, Report, _stored, verify_table
 from train import checkpoint
 from train.checkpoint import Architecture
 
@@ -272,3 +273,12 @@ def test_mistakes_are_refused_with_the_fix(mistake: str) -> None:
     change()
     with pytest.raises((ValueError, OSError), match=message):
         CliRunner().invoke(app, ["verify", str(TABLE), *arguments], catch_exceptions=False)
+
+
+def test_tables_whose_rows_were_not_drawn_so_are_refused(tmp_path: Path) -> None:
+    for change, message in (({"recomputed": []}, "was recomputed"), ({"protocol": {"name": "merged"}}, "was merged")):
+        path = tmp_path / "radii.tsv"
+        path.write_text("idx\n")
+        manifests.write(tmp_path / "radii.manifest.json", {"notes": {}, **change})
+        with pytest.raises(ValueError, match=message):
+            _stored(path)
