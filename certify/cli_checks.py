@@ -42,9 +42,9 @@ def selftest(
     print(_outcomes(outcomes))
     if answers == 3 and all(equal.values()) and all(outcome.passed for outcome in outcomes):
         print(
-            "PASS: no procedure made significantly more false certificates than it promises, and an error made on\n"
-            "purpose, the whole of alpha at each of 9 looks (peeking), was caught. An error smaller than an interval is\n"
-            "wide would have gone unnoticed."
+            "PASS: no procedure made significantly more false certificates than it promises, and an error made\n"
+            "on purpose, the whole of alpha at each of 9 looks (peeking), was caught. An error smaller than an\n"
+            "interval is wide would have gone unnoticed."
         )
         return
     print(
