@@ -171,8 +171,8 @@ def compare(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[st
         flat["notes.threads"] = manifest["notes"].get("threads")
     differing = [name for name in {**old, **new} if name not in _NAMES and old.get(name) != new.get(name)]
     warnings = [name for name in differing if name in _PLATFORM]
-    if warnings:  # a probe near a decision boundary is rounded like any other image
-        warnings += [name for name in differing if name == "classifier.classes_on_probe"]
+    if warnings:  # a probe is rounded like any other image
+        warnings += [name for name in differing if name in ("classifier.classes_on_probe", "classifier.logits_sha256")]
     shown = {name: f"{name}: recorded {_shown(old.get(name))}, here {_shown(new.get(name))}" for name in differing}
     return [shown[name] for name in differing if name not in warnings], [shown[name] for name in warnings]
 
@@ -263,11 +263,8 @@ def _stored(file: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"no manifest at {path}; without its seed and settings no sample can be drawn again.")
     stored = manifests.read(path)
-    protocol = stored.get("protocol")
-    if isinstance(protocol, dict) and protocol.get("name") == "merged":
-        raise ValueError(f"{file} was merged from several tables; verify those, each with its own manifest.")
-    if "recomputed" in stored:
-        raise ValueError(f"{file} was recomputed; verify the table it was made from, and recompute that again.")
+    if "recomputed" in stored or (stored.get("protocol") or {}).get("name") == "merged":
+        raise ValueError(f"{file} was recomputed or merged; verify the tables it was made from.")
     for section in ("sampling", "model", "classifier", "data", "protocol", "noise", "notes"):
         if not isinstance(stored.get(section), dict):
             raise ValueError(f"{path} has no section {section}; it is not the manifest of `certify run`.")
@@ -299,6 +296,4 @@ def _shown(value: object) -> str:
 
 
 def _brief(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(f"{look.n}:{look.n_a}:{look.n_b}" for look in value)
-    return str(value)
+    return ",".join(f"{one.n}:{one.n_a}:{one.n_b}" for one in value) if isinstance(value, tuple) else str(value)
