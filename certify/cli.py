@@ -46,7 +46,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="See above: `certify --help`.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint, factory, file or name; see `certify --help`.")]
 Data = Annotated[
     str | None,
     typer.Option(help="Data set name, FILE.npz, or folder of class folders.", show_default="the checkpoint's own"),
