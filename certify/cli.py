@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from certify import cli_checks, cli_plan, cli_tables, population, summary
+from certify import arguments, cli_checks, cli_plan, cli_tables, population, summary
 from certify.sampling import Sampling
 from certify.table import read
 from data import console
@@ -150,8 +150,8 @@ def run(
     """
     from certify.session import certify_request
 
-    wanted = _radii(radii)
-    schedule = _integers("--looks", looks)
+    wanted = arguments.radii(radii)
+    schedule = arguments.integers("--looks", looks)
     decided = None if wanted is None or procedure == "fixed" or tolerance is not None else tuple(sorted(set(wanted)))
 
     def sampling_at(sigma: float) -> Sampling:
@@ -186,7 +186,7 @@ def show(
     table = read(file)
     if simultaneous:
         table = population.simultaneous(table)
-    print(summary.render(table, _radii(radii)))
+    print(summary.render(table, arguments.radii(radii)))
 
 
 @app.command()
@@ -239,37 +239,8 @@ def _request(context: typer.Context) -> "Request":
     from certify.session import Request
 
     given = dict(context.params)
-    given["batch_size"] = _batch_size(given["batch_size"])
+    given["batch_size"] = arguments.batch_size(given["batch_size"])
     return Request(**{field.name: given[field.name] for field in dataclasses.fields(Request)})
-
-
-def _radii(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        radii = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"--radii must be numbers separated by commas, such as 0,0.25,0.5; got {text!r}.") from None
-    if not all(0 <= radius < float("inf") for radius in radii):
-        raise ValueError(f"--radii must be at least 0 and finite, got {text!r}.")
-    return radii
-
-
-def _integers(option: str, text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    parts = text.split(",")
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError(f"{option} must be positive integers separated by commas, got {text!r}.")
-    return tuple(map(int, parts))
-
-
-def _batch_size(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"--batch-size must be auto or a positive integer, got {text!r}.")
-    return int(text)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import typer
 from numpy.typing import NDArray
 from scipy import special
 
+from certify import arguments
 from certify.looks import PROCEDURES
 from certify.plan import expectation, n_for_power, samples_after_votes, unanimous_n
 from certify.sampling import Sampling
@@ -93,7 +94,8 @@ def plan(
     Without MODEL: the largest radius, the samples that a radius needs, and the samples that inputs of known probability
     take. With MODEL also time and cost, estimated from a few seconds of its votes.
     """
-    wanted = _radii(radii)
+    named = arguments.radii(radii)
+    wanted = None if named is None else tuple(sorted(set(named)))
     if not 0 < pilot < float("inf"):
         raise ValueError(f"--pilot must be a positive number of seconds, got {pilot}.")
     if price_per_hour is not None and not 0 <= price_per_hour < float("inf"):
@@ -120,7 +122,7 @@ def plan(
         sigma=sigma,
         alpha=alpha,
         dtype=dtype,
-        batch_size=_batch_size(batch_size),
+        batch_size=arguments.batch_size(batch_size),
         compile=compile,
         device=device,
         noise=noise,
@@ -274,21 +276,3 @@ def _require_reach(sampling: Sampling, radii: Sequence[float]) -> None:
             f"n = {sampling.most} samples with {sampling.procedure}; "
             + (f"pass --n {needed} or more." if needed else "no n up to 1e9 reaches it: leave it out.")
         )
-
-
-def _radii(text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        radii = tuple(sorted({float(part) for part in text.split(",")}))
-    except ValueError:
-        raise ValueError(f"--radii must be numbers separated by commas, such as 0.25,0.5; got {text!r}.") from None
-    if not all(0 <= radius < float("inf") for radius in radii):
-        raise ValueError(f"--radii must be at least 0 and finite, got {text!r}.")
-    return radii
-
-
-def _batch_size(text: str) -> int | None:
-    if text != "auto" and not (text.isdecimal() and int(text) > 0):
-        raise ValueError(f"--batch-size must be auto or a positive integer, got {text!r}.")
-    return None if text == "auto" else int(text)

@@ -23,11 +23,10 @@ from scipy import signal, special, stats
 
 from certify.anytime import lower_confidence_sequence, upper_confidence_sequence
 from certify.binomial import LARGEST_N, lower_confidence_bound, upper_confidence_bound
-from certify.looks import Look, limits, optimistic
+from certify.looks import Look
 from certify.radius import ceiling_radius, certified_radius, two_class_radius
 from certify.sampling import Sampling
-from certify.sequential import FUTILITY
-from certify.thresholds import probability_at
+from certify.thresholds import bisect, probability_at
 
 # Counts further from their mean than so many deviations (and votes) have probability below 1e-13, and are left out.
 _DEVIATIONS, _VOTES, _NEGLIGIBLE = 7.5, 40, 1e-16
@@ -82,20 +81,18 @@ def regions(sampling: Sampling, error: float = 0.0) -> tuple[Region, ...]:
     radii = decided(sampling)
     n_J1 = np.array([[n] for n, _ in sampling.schedule])
     level_J1 = np.array([[level] for _, level in sampling.schedule])
-    beta = FUTILITY / (len(n_J1) if sampling.procedure == "sequential" else 1)
     proved_JR = _guess(n_J1, radii, lambda k: _bounds_radius(sampling, k, n_J1, level_J1, error))
-    plausible_JR = _guess(n_J1, radii, lambda k: _bounds_radius(sampling, k, n_J1, beta, error, plausible=True))
-    names, sigma = {"procedure": sampling.procedure, "bound": sampling.bound}, sampling.sigma
+    plausible_JR = _guess(
+        n_J1, radii, lambda k: _bounds_radius(sampling, k, n_J1, sampling.beta, error, plausible=True)
+    )
     result = []
     for row, (n, level) in enumerate(sampling.schedule):
 
         def proves(k: int, radius: float, n: int = n, level: float = level) -> bool:
-            bounds = limits([Look(n, k, n - k, level)], **names, probability_error=error)
-            return (proved := float(two_class_radius(*bounds, sigma))) > 0 and proved >= radius
+            return (proved := sampling.proved([Look(n, k, n - k, level)], error)) > 0 and proved >= radius
 
         def hopes(k: int, radius: float, n: int = n, level: float = level) -> bool:
-            bounds = optimistic(Look(n, k, n - k, level), **names, beta=beta, probability_error=error)
-            return (plausible := float(two_class_radius(*bounds, sigma))) > 0 and plausible >= radius
+            return (plausible := sampling.plausible(Look(n, k, n - k, level), error)) > 0 and plausible >= radius
 
         certify = [_first(proves, radius, n, guess) for radius, guess in zip(radii, proved_JR[row], strict=True)]
         hope = [_first(hopes, radius, n, guess) for radius, guess in zip(radii, plausible_JR[row], strict=True)]
@@ -204,7 +201,7 @@ def unanimous_n(radius: float, sampling: Sampling) -> int | None:
         except ValueError:  # so few samples certify nothing
             return False
 
-    n = _bisect(1, LARGEST_N + 1, reaches)
+    n = bisect(1, LARGEST_N + 1, reaches)
     return None if n > LARGEST_N else n
 
 
@@ -232,13 +229,13 @@ def n_for_power(radius: float, true_radius: float, *, alpha: float, sigma: float
     p0, q = probability_at(radius, sigma), float(special.ndtr(-true_radius / sigma))
 
     def at_step(lost: int) -> int:
-        return _bisect(lost + 1, LARGEST_N + 1, lambda n: bool(lower_confidence_bound(n - lost, n, alpha) >= p0))
+        return bisect(lost + 1, LARGEST_N + 1, lambda n: bool(lower_confidence_bound(n - lost, n, alpha) >= p0))
 
     def suffices(lost: int) -> bool:
         n = at_step(lost)
         return n > LARGEST_N or bool(stats.binom.cdf(lost, n, q) >= wanted)
 
-    lost = _bisect(0, LARGEST_N, suffices)
+    lost = bisect(0, LARGEST_N, suffices)
     # The power at the steps rises but for the rounding of n to integers.
     n = next(at_step(fewer) for fewer in range(max(0, lost - _TEETH), lost + 1) if suffices(fewer))
     return None if n > LARGEST_N else n
@@ -290,11 +287,3 @@ def _first(holds: Callable[[int, float], bool], radius: float, n: int, guess: in
     while k <= n and not holds(k, radius):
         k += 1
     return k
-
-
-def _bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """The smallest of low, ..., high - 1 from which ``holds`` is true; ``high`` if it is nowhere."""
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return low

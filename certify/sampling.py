@@ -103,7 +103,7 @@ class Sampling:
     @cached_property
     def ceiling(self) -> float:
         """The radius of a unanimous vote of all samples; 0.0 if nothing can be certified."""
-        return self._unanimous([Look(n, n, 0, level) for n, level in self.schedule])
+        return self.proved([Look(n, n, 0, level) for n, level in self.schedule])
 
     @property
     def expected(self) -> int:
@@ -117,6 +117,21 @@ class Sampling:
             return self.radii
         return tuple(index * _STEP for index in range(math.ceil(self.ceiling / _STEP)))
 
+    @property
+    def beta(self) -> float:
+        """Futility of one look; see ``certify.sequential.FUTILITY``."""
+        return FUTILITY / (len(self.schedule) if self.procedure == "sequential" else 1)
+
+    def proved(self, looks: Sequence[Look], error: float = 0.0) -> float:
+        """The radius that these looks prove."""
+        bounds = limits(looks, procedure=self.procedure, bound=self.bound, probability_error=error)
+        return float(two_class_radius(*bounds, self.sigma))
+
+    def plausible(self, last: Look, error: float = 0.0) -> float:
+        """The largest radius that more samples may still prove, as far as the last look tells."""
+        bounds = optimistic(last, procedure=self.procedure, bound=self.bound, beta=self.beta, probability_error=error)
+        return float(two_class_radius(*bounds, self.sigma))
+
     def enough(self, looks: Sequence[Look], error: float) -> bool:
         """Whether no further look is needed; a rule of cost, since the bounds hold whenever one stops.
 
@@ -126,16 +141,7 @@ class Sampling:
         """
         if len(looks) == len(self.schedule):
             return True
-        p_a_lower, p_b_upper = limits(looks, procedure=self.procedure, bound=self.bound, probability_error=error)
-        p_a_upper, p_b_lower = optimistic(
-            looks[-1],
-            procedure=self.procedure,
-            bound=self.bound,
-            beta=FUTILITY / (len(self.schedule) if self.procedure == "sequential" else 1),
-            probability_error=error,
-        )
-        proved = float(two_class_radius(p_a_lower, p_b_upper, self.sigma))
-        plausible = float(two_class_radius(p_a_upper, p_b_lower, self.sigma))
+        proved, plausible = self.proved(looks, error), self.plausible(looks[-1], error)
         if plausible == 0:
             return True
         if self.tolerance is not None:
@@ -153,14 +159,10 @@ class Sampling:
         rule = {"radii": list(self.to_decide)} if self.tolerance is None else {"tolerance": self.tolerance}
         return {**settings, **rule, "futility": FUTILITY}
 
-    def _unanimous(self, looks: Sequence[Look]) -> float:
-        bounds = limits(looks, procedure=self.procedure, bound=self.bound)
-        return float(two_class_radius(*bounds, self.sigma))
-
     def _needed(self) -> int:
         """Fewest samples with which something can be certified."""
         level = self.schedule[-1][1]
-        return next(n for n in itertools.count(1) if self._unanimous([Look(n, n, 0, level)]) > 0)
+        return next(n for n in itertools.count(1) if self.proved([Look(n, n, 0, level)]) > 0)
 
 
 def _require_name(what: str, name: str, names: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ def certify_threshold(n: int, level: float, p0: float) -> int:
         ValueError: If an argument is out of range.
     """
     _require_probability(p0)
-    return _first(n + 1, lambda k: bool(lower_confidence_bound(k, n, level) >= p0))
+    return bisect(0, n + 1, lambda k: bool(lower_confidence_bound(k, n, level) >= p0))
 
 
 @lru_cache(maxsize=4096)
@@ -52,7 +52,7 @@ def futility_threshold(n: int, level: float, p0: float) -> int:
         ValueError: If an argument is out of range.
     """
     _require_probability(p0)
-    return _first(n + 1, lambda k: bool(upper_confidence_bound(k, n, level) >= p0)) - 1
+    return bisect(0, n + 1, lambda k: bool(upper_confidence_bound(k, n, level) >= p0)) - 1
 
 
 @lru_cache(maxsize=4096)
@@ -75,21 +75,17 @@ def probability_at(radius: float, sigma: float) -> float:
     if not (radius >= 0 and math.isfinite(radius)):
         raise ValueError(f"radius must be finite and not negative, got {radius}.")
     # The floats from 1/2 to 1 are 1/2 + j 2^-53.
-    steps = 1 + _first(
-        2**52 - 1, lambda j: bool(certified_radius(0.5 + (j + 1) * 2.0**-53, sigma) >= radius * _STEP_BACK)
+    steps = 1 + bisect(
+        0, 2**52 - 1, lambda j: bool(certified_radius(0.5 + (j + 1) * 2.0**-53, sigma) >= radius * _STEP_BACK)
     )
     return 0.5 + steps * 2.0**-53
 
 
-def _first(end: int, holds: Callable[[int], bool]) -> int:
-    """The smallest of 0, ..., end - 1 from which ``holds`` is true; ``end`` if it is nowhere."""
-    low, high = 0, end
+def bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The smallest of low, ..., high - 1 from which ``holds`` is true; ``high`` if it is nowhere."""
     while low < high:
         middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle + 1
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
     return low
 
 

@@ -19,7 +19,7 @@ MAY_IMPORT = {
 WITHOUT_TORCH = (
     "binomial", "radius", "procedures", "manifest", "durable", "row", "table", "predictions", "summary",
     "population", "sequential", "anytime", "looks", "thresholds", "sampling",
-    "audit", "findings", "claims", "inference", "recompute", "stored", "merge", "plan",
+    "audit", "findings", "claims", "inference", "recompute", "stored", "merge", "plan", "arguments",
 )  # fmt: skip
 
 

@@ -130,6 +130,14 @@ def test_easy_inputs_stop_at_once_and_hard_ones_are_given_all(procedure: str) ->
     assert certify(near)[5].n == 5000
 
 
+@pytest.mark.parametrize("procedure", EARLY)
+def test_results_come_in_the_order_of_the_inputs_however_long_each_takes(procedure: str) -> None:
+    hardest_first = [(idx, IMAGES[idx]) for idx in (5, 0, 7, 3, 6, 1)]
+    proved = certify(sampling(procedure, radii=(float(abs(200 / 255 - 0.5)),)), images=hardest_first)
+    assert list(proved) == [idx for idx, _ in hardest_first]
+    assert proved[5].n > 5 * proved[0].n
+
+
 def test_the_stopping_rule_in_numbers() -> None:
     chosen = sampling(n=100_000, radii=(0.25, 0.5))
     first, last = chosen.schedule[0], chosen.schedule[-1]
