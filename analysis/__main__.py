@@ -13,6 +13,12 @@ certificates; by --simultaneous with all certificates of a run true together:
 
     python -m analysis table runs/*/radii.tsv --radii 0,0.25,0.5
 
+Write a report in Markdown, with its figures in a folder beside it, of run
+folders, in which training and certification lie together: certified accuracy,
+ACR, paired comparisons with a control, published numbers, and all conditions:
+
+    python -m analysis results runs/* --control gaussian --out docs/results.md
+
 FILE is a table that `certify` wrote, or another project's log with at least
 the columns idx, label, predict, radius, correct and time. A run is called NAME
 where its file is NAME/radii.tsv, and as the file otherwise.
@@ -29,7 +35,9 @@ from typing import Annotated
 
 import typer
 
-from analysis import figures, runs, tables
+from analysis import figures, run_folders, runs, tables
+from analysis.published import load_published
+from analysis.results import build_report
 from certify.summary import radii_of
 from data import console
 from data.files import write_atomically
@@ -92,6 +100,25 @@ def table(
     else:
         write_atomically(out, text.encode())
         print(f"wrote {out}")
+
+
+@app.command()
+def results(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", show_default=False, help="Run folders.")],
+    out: Annotated[Path, typer.Option(show_default=False, help="The report: a file that ends in .md.")],
+    control: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Compare all runs with this one; may be given again.")
+    ] = None,
+) -> None:
+    """Write what run folders say as a Markdown report with figures."""
+    if out.suffix != ".md":
+        raise ValueError(f"--out must end in .md, got {out}.")
+    report = build_report(run_folders.load_folders(folders), control or [], load_published(), out.stem)
+    figure_folder = out.with_suffix("")
+    for name, figure in report.figures.items():
+        write_atomically(figure_folder / name, figures.encode(figure, ".png"))
+    write_atomically(out, report.markdown.encode())
+    print(f"wrote {out} and {', '.join(str(figure_folder / name) for name in report.figures)}")
 
 
 def main() -> None:

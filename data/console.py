@@ -41,8 +41,8 @@ def manual(docstring: str | None) -> str:
     return "\n\n".join(f"\b\n{text}" if text.startswith(" ") else text for text in paragraphs)
 
 
-def progress(*columns: ProgressColumn) -> Progress:
-    """A progress bar on stderr: description, bar, done/total, ``columns``, time left.
+def progress(*columns: ProgressColumn, disable: bool = False) -> Progress:
+    """A progress bar on stderr: description, bar, done/total, ``columns``, time left; nothing with ``disable``.
 
     On a terminal it is redrawn in place and vanishes at the end; into a file or a pipe nothing is drawn, and the
     caller prints lines instead.
@@ -55,6 +55,7 @@ def progress(*columns: ProgressColumn) -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        disable=disable,
     )
 
 

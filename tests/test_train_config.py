@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from train import objectives
-from train.config import CONFIGS, TrainConfig, load
+from train.config import TrainConfig
+from train.config_file import CONFIGS, load
 
 REQUIRED = 'dataset = "mnist"\narch = "lenet"\nobjective = "maxup"\nsigma = 0.5\nepochs = 2\nbatch_size = 8\nlr = 1\n'
 
@@ -53,6 +54,10 @@ def test_set_changes_a_key_and_strings_need_no_quotes(file: Path) -> None:
         ("schedule=linear", "schedule must be one of step, cosine, onecycle, constant, got 'linear'"),
         ('augment=["cutout"]', "augment must be one of crop, flip, got 'cutout'"),
         ("m", "--set expects key=value, got 'm'"),
+        ("m=0", "m must be positive"),
+        ("ema=1.0", r"ema must lie in \[0, 1\), got 1\.0"),
+        ("label_smoothing=1.0", r"label_smoothing must lie in \[0, 1\), got 1\.0"),
+        ("validate_every=5", "validate_every certifies held-out training images: set holdout"),
     ],
 )
 def test_bad_values_are_refused_with_the_fix(file: Path, change: str, message: str) -> None:
@@ -87,10 +92,53 @@ def test_every_field_is_documented() -> None:
     ("changes", "message"),
     [
         (["objective=maxxup"], "unknown objective 'maxxup'; did you mean 'maxup'"),
-        (["objective=gaussian", "m=4"], "objective 'gaussian' draws one copy, got m = 4"),
-        (["m=0"], "m, the number of copies, must be at least 1"),
+        (
+            ["objective=gaussian", "m=4"],
+            r"'gaussian' does not read m \(set to 4\); leave it out, or choose one that does: ",
+        ),
+        (["m=4", "m_start=5"], r"m_start must lie in \[0, m\] = \[0, 4\]"),
+        (["reduction=topk", "top_k=3"], r"top_k must lie in \[1, m\] = \[1, 1\], got 3"),
+        (["objective=consistency"], "'consistency' compares copies: m must be at least 2, got 1"),
     ],
 )
 def test_objectives_refuse_settings_that_contradict(file: Path, changes: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         objectives.build(load(str(file), changes))
+
+
+def test_a_file_changes_its_base_and_tables_hold_for_their_sigma(file: Path, tmp_path: Path) -> None:
+    below = tmp_path / "below.toml"
+    below.write_text(
+        f'base = "{file}"\nobjective = "consistency"\nm = 2\nlam = 5\n[at_sigma."0.25"]\nlam = 10\neta = 1\n'
+    )
+    above = tmp_path / "above.toml"
+    above.write_text(f'base = "{below}"\nlam = 7\nlr = 3\n[at_sigma."1.0"]\nlam = 1\n')
+
+    def at(path: Path, *changes: str) -> tuple[float, float, float]:
+        config = load(str(path), list(changes))
+        return config.lam, config.eta, config.lr
+
+    assert at(below) == (5, 0.5, 1)
+    assert at(below, "sigma=0.25") == (10, 1, 1)
+    assert at(below, "sigma=0.25", "lam=2") == (2, 1, 1), "--set has the last word"
+    assert at(above, "sigma=0.25") == (7, 1, 3), "a file has it over all of its base"
+    assert at(above, "sigma=1") == (1, 0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('base = "nowhere"', "no configuration 'nowhere'"),
+        ("base = 3", "base must be the name or path of a configuration, got 3"),
+        ('base = "{itself}"', "is its own base, by way of"),
+        ("at_sigma = 3", r"at_sigma holds tables, such as \[at_sigma\."),
+        ('[at_sigma."half"]\nlam = 1', r'the key of \[at_sigma\."half"\] is not a number'),
+    ],
+)
+def test_bad_bases_and_tables_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(text.replace("{itself}", str(path)) + ("" if "base" in text else "\n"))
+    if "half" in text:
+        path.write_text(REQUIRED + text)
+    with pytest.raises(ValueError, match=message):
+        load(str(path))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from train.maxup import MaxUpLoss, Reduction, maxup_loss
+from train.maxup import BatchLoss, Reduction, maxup_loss, worst_copies
 from train.perturbations import GaussianNoise
 from train.seeds import generator
 
@@ -39,7 +39,7 @@ def copies(x: Tensor, y: Tensor, seed: int, m: int = M) -> Tensor:
     return torch.stack([NOISE(x, y, generator(x.device, seed, copy))[0] for copy in range(m)], dim=1)
 
 
-def run(model: nn.Module, x: Tensor, y: Tensor, **changes: Any) -> MaxUpLoss:
+def run(model: nn.Module, x: Tensor, y: Tensor, **changes: Any) -> BatchLoss:
     return maxup_loss(model, cross_entropy, NOISE, x, y, **{"m": M, "seed": 3, **changes})
 
 
@@ -102,7 +102,7 @@ def test_permuting_copies_or_examples_changes_nothing(order: list[int], examples
 
     def loss(copy_order: list[int], example_order: list[int]) -> float:
         # Copies that are read from a table: copy c of the permuted run is copy order[c] of example example_order[b].
-        drawn = iter(copy_order * 2)  # selection, then regeneration, each in the order of the copies
+        drawn = iter(copy_order)
 
         def perturb(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
             return table_BMD[example_order, next(drawn)].double(), y
@@ -114,22 +114,40 @@ def test_permuting_copies_or_examples_changes_nothing(order: list[int], examples
 
 
 def test_only_the_worst_copy_of_each_example_gets_gradient() -> None:
-    """A regenerated copy has gradient in the rows where it is the worst, and only there; selection has none at all."""
+    """Of all passes the last alone may be differentiated, and it is on each example's worst copy."""
     model, (x, y) = network(), batch()
-    seen: list[Tensor] = []
-
-    def perturb(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        noisy = NOISE(x, y, generator)[0].double().requires_grad_(True)
-        seen.append(noisy)
-        return noisy, y
-
-    result = maxup_loss(model, cross_entropy, perturb, x, y, m=M, seed=3)
-    result.loss.backward()
-    selection, regenerated = seen[:M], seen[M:]
-    assert all(noisy.grad is None for noisy in selection)
-    got_BM = torch.stack([(noisy.grad.abs().sum(1) > 0) for noisy in regenerated if noisy.grad is not None], dim=1)
+    seen: list[tuple[bool, Tensor]] = []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append((torch.is_grad_enabled(), inputs[0])))
+    result = run(model, x.double(), y)
+    assert [grad for grad, _ in seen] == [False] * M + [True]
     worst_B = result.copies_BM.argmax(1)
-    assert got_BM.tolist() == F.one_hot(worst_B, M).bool().tolist()
+    assert len(set(worst_B.tolist())) > 1
+    assert torch.equal(seen[-1][1], copies(x.double(), y, 3)[torch.arange(B), worst_B])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    loss=st.lists(st.lists(st.integers(0, 5), min_size=M, max_size=M), min_size=B, max_size=B),
+    keep=st.integers(1, M),
+)
+def test_the_kept_copies_have_the_largest_losses_in_order(loss: list[list[int]], keep: int) -> None:
+    table_BM = torch.tensor(loss, dtype=torch.float64)
+    drawn = iter(range(M))
+
+    def number(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        copy = next(drawn)
+        return table_BM[:, copy, None], torch.full((B,), copy)
+
+    worst, copies_BM = worst_copies(
+        nn.Identity(), lambda out, y: out[:, 0], number, torch.zeros(B, 1), torch.zeros(B), m=M, seed=0, keep=keep
+    )
+    assert torch.equal(copies_BM, table_BM)
+    found = torch.stack([y for _, y in worst], dim=1)
+    for b in range(B):
+        kept = found[b].tolist()
+        assert len(set(kept)) == keep
+        assert [loss[b][c] for c in kept] == sorted(loss[b], reverse=True)[:keep]
+        assert kept[0] == loss[b].index(max(loss[b])), "of equals the first"
 
 
 def test_one_copy_is_augmentation_with_noise() -> None:

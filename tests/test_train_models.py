@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from train import models
+from train.models import lenet
 
 
 def parameters(model: nn.Module) -> int:
@@ -71,3 +72,16 @@ def test_normalisation_of_the_wrong_channels_is_refused() -> None:
         models.build("lenet", (1, 28, 28), 10, mean=(0.1, 0.2, 0.3))
     with pytest.raises(ValueError, match="std must be positive"):
         models.build("lenet", (1, 28, 28), 10, std=(0.0,))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 3, 9, 7), (1, 1, 2, 3)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pooling_is_torchs_with_and_without_gradient(shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    x = torch.randn(shape).contiguous(memory_format=layout)
+    x[0, 0, 0, 0] = float("nan")
+    expected = torch.nn.functional.max_pool2d(x, 2)
+    torch.testing.assert_close(lenet.pool(x), expected, rtol=0, atol=0, equal_nan=True)
+    with_gradient = x.clone().requires_grad_(True)
+    lenet.pool(with_gradient).sum().backward()
+    assert with_gradient.grad is not None
+    assert with_gradient.grad.sum() == expected.numel()

@@ -17,7 +17,8 @@ from train import checkpoint, models, objectives
 from train import optimizer as optimizers
 from train.__main__ import app
 from train.checkpoint import Architecture
-from train.config import TrainConfig, load
+from train.config import TrainConfig
+from train.config_file import load
 from train.loop import Trainer
 
 SMALL = [

@@ -3,12 +3,15 @@
     python -m train mnist_maxup --out runs/mnist            a file in configs/
     python -m train my.toml --set sigma=0.25 --set m=8      a file of yours, with changes
     python -m train mnist_maxup --out runs/mnist --resume   go on after an interruption, bit for bit
+    torchrun --nproc-per-node 4 -m train cifar10_maxup      on four devices of this machine; the same batches, shared
 
 The folder then holds config.toml (what was run), environment.json (where), train.csv (a line an epoch),
-checkpoint.safetensors (for `certify run`) and state.pt (for --resume).
+checkpoint.safetensors (for `certify run`) and state.pt (for --resume); with validate_every also best.safetensors, the
+epoch that was best on held-out images. Set tensorboard=true to watch the run with TensorBoard.
 """
 
 import json
+import math
 import platform
 import shlex
 import sys
@@ -16,16 +19,20 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
+from torch import nn
 
+from certify import validation
 from data import console, registry
 from data.registry import Dataset
-from train import checkpoint, objectives
-from train import config as configs
+from train import checkpoint, config_file, distributed, objectives
+from train.board import Board
 from train.checkpoint import Architecture
 from train.config import TrainConfig
-from train.loop import Epoch, Trainer
+from train.distributed import World
+from train.loop import Epoch, Trainer, Validation
 from train.run_folder import RunFolder
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -46,10 +53,17 @@ def train(
     ] = None,
 ) -> None:
     """Train a classifier as CONFIG says."""
-    settings = configs.load(config, changes or [])
+    settings = config_file.load(config, changes or [])
     folder = RunFolder(out or Path("runs") / Path(config).stem)
-    objective = objectives.build(settings)
     device = _device(settings)
+    with distributed.join(device.type) as world:
+        _train(settings, folder, device, world, resume, data_root)
+
+
+def _train(
+    settings: TrainConfig, folder: RunFolder, device: torch.device, world: World, resume: bool, data_root: Path | None
+) -> None:
+    objective = objectives.build(settings)
     dataset = registry.load(settings.dataset, "train", data_root)
     architecture = Architecture(
         arch=settings.arch,
@@ -59,39 +73,60 @@ def train(
     )
     torch.manual_seed(settings.seed)  # initial weights; all else has generators of its own
     model = architecture.build(settings.mean, settings.std).to(device)
+    if world.size > 1 and device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # statistics of the whole batch, as on one device
     images, labels = torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels)
-    trainer = Trainer(model, objective, images, labels, settings)
-
-    state = folder.prepare(settings, resume=resume)
+    state = world.of_first(lambda: folder.prepare(settings, resume=resume))
+    trainer = Trainer(model, objective, images, labels, settings, world, _validation(settings, dataset, device))
     if state is not None:
         folder.restore(trainer, state, dataset.fingerprint)
-    folder.begin(_environment(device), trainer.finished)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(
-        f"{settings.objective} on {dataset.name}: {len(trainer.images)} images, {settings.arch} "
-        f"({parameters:,} parameters), sigma {settings.sigma:g}, epochs {trainer.finished + 1} to {settings.epochs}, "
-        f"{settings.dtype} on {device}"
-        if trainer.finished < settings.epochs
-        else f"{folder.path} is finished: {settings.epochs} epochs."
-    )
-    with console.progress() as bar:
+    if world.first:
+        folder.begin(_environment(device, world), trainer.finished)
+        print(_title(trainer, dataset, settings, folder, world), flush=True)
+    board = Board(folder.path, trainer.finished) if settings.tensorboard and world.first else None
+    with console.progress(disable=not world.first) as bar:
         task = bar.add_task("training", total=settings.epochs * len(trainer.images))
         bar.update(task, completed=trainer.finished * len(trainer.images))
         while trainer.finished < settings.epochs:
             line = trainer.epoch(lambda images: bar.advance(task, images))
+            if not world.first:
+                continue
             # The state comes last: what it says is finished is on disk already.
-            _save(folder, trainer, architecture, dataset, settings)
+            _save(folder.checkpoint, trainer, architecture, dataset, settings)
+            if line.validation_acr == trainer.best:
+                _save(folder.best, trainer, architecture, dataset, settings)
             folder.record(line, {**trainer.state(), "data": dataset.fingerprint})
+            if board is not None:
+                board.record(line)
             print(_report(line, settings.epochs), flush=True)
-    print(f"checkpoint: {folder.checkpoint}")
+    if world.first:
+        print(f"checkpoint: {folder.checkpoint}")
 
 
-def _save(
-    folder: RunFolder, trainer: Trainer, architecture: Architecture, dataset: Dataset, settings: TrainConfig
-) -> None:
+def _validation(settings: TrainConfig, dataset: Dataset, device: torch.device) -> Validation | None:
+    if not settings.validate_every:
+        return None
+    held_out = np.linspace(
+        len(dataset.images) - settings.holdout,
+        len(dataset.images) - 1,
+        min(settings.validate_images, settings.holdout),
+    ).astype(int)
+    return validation.certifier(
+        dataset.images[held_out],
+        dataset.labels[held_out],
+        num_classes=dataset.num_classes,
+        sigma=settings.sigma,
+        n=settings.validate_n,
+        dtype=settings.dtype,
+        device=device,
+        seed=settings.seed,
+    )
+
+
+def _save(path: Path, trainer: Trainer, architecture: Architecture, dataset: Dataset, settings: TrainConfig) -> None:
     checkpoint.save(
-        folder.checkpoint,
-        trainer.model,
+        path,
+        trainer.result,
         architecture,
         {
             "config": json.loads(json.dumps(vars(settings))),
@@ -102,11 +137,24 @@ def _save(
     )
 
 
+def _title(trainer: Trainer, dataset: Dataset, settings: TrainConfig, folder: RunFolder, world: World) -> str:
+    if trainer.finished >= settings.epochs:
+        return f"{folder.path} is finished: {settings.epochs} epochs."
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    processes = f", {world.size} processes" if world.size > 1 else ""
+    return (
+        f"{settings.objective} on {dataset.name}: {len(trainer.images)} images, {settings.arch} "
+        f"({parameters:,} parameters), sigma {settings.sigma:g}, epochs {trainer.finished + 1} to {settings.epochs}, "
+        f"{settings.dtype} on {trainer.device}{processes}"
+    )
+
+
 def _report(line: Epoch, epochs: int) -> str:
     left = (epochs - line.epoch) * line.seconds
+    certified = "" if math.isnan(line.validation_acr) else f"validation ACR {line.validation_acr:.4f}  "
     return (
         f"epoch {line.epoch:3d}/{epochs}  loss {line.loss:.4f}  gap {line.gap:.4f}  "
-        f"noisy accuracy {line.noisy_accuracy:.4f}  {line.images_per_second:,.0f} images/s  "
+        f"noisy accuracy {line.noisy_accuracy:.4f}  {certified}{line.images_per_second:,.0f} images/s  "
         f"{time.strftime('%H:%M:%S', time.gmtime(left))} left"
     )
 
@@ -128,7 +176,7 @@ def _device(settings: TrainConfig) -> torch.device:
     return device
 
 
-def _environment(device: torch.device) -> bytes:
+def _environment(device: torch.device, world: World) -> bytes:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     described = {
         "command": shlex.join(["python", "-m", "train", *sys.argv[1:]]),
@@ -136,6 +184,7 @@ def _environment(device: torch.device) -> bytes:
         "torch": torch.__version__,
         "device": name,
         "threads": torch.get_num_threads(),
+        "processes": world.size,
         "host": platform.node(),
     }
     return json.dumps(described, indent=1).encode() + b"\n"

@@ -1,18 +1,9 @@
-"""What a training run is: one frozen dataclass, filled from a TOML file and ``--set key=value``."""
+"""What a training run is: one frozen dataclass. ``train.config_file`` fills it."""
 
 import dataclasses
-import difflib
 import json
 import math
-import tomllib
-import types
-import typing
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +16,32 @@ class TrainConfig:
         objective: Name in ``train.objectives``.
         sigma: Standard deviation of the noise in [0, 1] pixel units; 0 trains without noise.
         epochs: Passes over the training images.
-        batch_size: Images in a step.
+        batch_size: Images in a step, over all processes and accumulated parts.
         lr: Learning rate; for ``onecycle`` its peak.
-        m: Copies of each image (objective ``maxup``).
-        reduction: ``max``, ``mean``, ``topk`` or ``logsumexp`` over the copies.
+        m: Noisy copies of each image.
+        m_start: MaxUp: copies in the first epoch, from which ``m`` is reached within ``warmup``; 0 for m throughout.
+        reduction: MaxUp: ``max``, ``mean``, ``topk`` or ``logsumexp`` over the copies.
         top_k: How many copies ``topk`` keeps.
         temperature: Of ``logsumexp``.
         selection: Mode in which MaxUp compares copies, ``train`` or ``eval``; see ``train.maxup``.
+        worst_of: MaxUp on top of stability, consistency and smoothadv: candidates for the worst copy; 1 without.
+        lam: Weight of the method's own term (lambda; SmoothMix's eta).
+        eta: Consistency: weight of the entropy of the mean prediction.
+        start: Epoch, from 0, in which the method's own term (or attack) sets in.
+        warmup: Epochs within which its strength grows to the full one.
+        attack: SmoothAdv: ``pgd`` or ``ddn``.
+        epsilon: Largest l2 norm of the attack in [0, 1] pixel units.
+        steps: Of the attack.
+        step_size: Of SmoothMix's attack; it has no largest norm.
+        one_step: SmoothMix: train on the image after the attack's first step instead of the clean one.
+        beta: MACER: inverse temperature of the softmax in the radius.
+        margin: MACER: largest gap of quantiles that is still widened (gamma).
+        teacher: CAT-RS: run folder of a classifier trained with noise, whose smoothed predictions are the targets;
+            without one the model's own are.
+        teacher_n: CAT-RS: noisy copies of each training image that the teacher sees.
+        label_smoothing: Of every cross-entropy, in [0, 1).
+        accumulate: Parts into which each process cuts its share of a batch, one after another: less memory.
+        ema: Decay of the moving average of the weights that is saved, such as 0.999 a step; 0 saves the weights.
         schedule: ``step``, ``cosine``, ``onecycle`` or ``constant``.
         step_epochs: For ``step``: epochs between two drops.
         gamma: For ``step``: factor of a drop.
@@ -44,10 +54,15 @@ class TrainConfig:
         shortcut: Of the residual networks, ``conv`` or ``pad``.
         dtype: Arithmetic of the passes: ``float32`` or ``bfloat16`` (autocast; weights stay float32).
         channels_last: Memory layout of images and weights.
+        compile: Pass the model through torch.compile; see benchmarks/README.md for where it pays.
         holdout: Images withheld from training, the last ones of the split; noisy accuracy is then measured on them.
+        validate_every: Epochs between two certifications of held-out images (and after the last epoch); 0 for none.
+        validate_images: How many of them, evenly spread.
+        validate_n: Samples for each, at most.
         probe: Without ``holdout``: training images on which noisy accuracy is measured.
         seed: Fixes initial weights, order, augmentation and noise.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        tensorboard: Write what train.csv holds for TensorBoard, too.
     """
 
     dataset: str
@@ -58,10 +73,28 @@ class TrainConfig:
     batch_size: int
     lr: float
     m: int = 1
+    m_start: int = 0
     reduction: str = "max"
     top_k: int = 1
     temperature: float = 1.0
     selection: str = "train"
+    worst_of: int = 1
+    lam: float = 1.0
+    eta: float = 0.5
+    start: int = 0
+    warmup: int = 0
+    attack: str = "pgd"
+    epsilon: float = 1.0
+    steps: int = 10
+    step_size: float = 1.0
+    one_step: bool = False
+    beta: float = 16.0
+    margin: float = 8.0
+    teacher: str = ""
+    teacher_n: int = 100
+    label_smoothing: float = 0.0
+    accumulate: int = 1
+    ema: float = 0.0
     schedule: str = "step"
     step_epochs: int = 30
     gamma: float = 0.1
@@ -74,17 +107,25 @@ class TrainConfig:
     shortcut: str = "conv"
     dtype: str = "float32"
     channels_last: bool = True
+    compile: bool = False
     holdout: int = 0
+    validate_every: int = 0
+    validate_images: int = 200
+    validate_n: int = 1000
     probe: int = 2000
     seed: int = 0
     device: str = "auto"
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         """Check what one field alone can say; names are checked where they are looked up."""
-        for name in ("epochs", "batch_size", "lr", "gamma", "step_epochs"):
+        positive = ("epochs", "batch_size", "accumulate", "lr", "gamma", "step_epochs", "validate_images", "validate_n")
+        methods = ("m", "worst_of", "steps", "teacher_n", "beta", "epsilon", "step_size", "margin")
+        for name in (*positive, *methods):
             value = getattr(self, name)
             _require(0 < value < math.inf, f"{name} must be positive and finite, got {value}.")
-        for name in ("sigma", "momentum", "weight_decay", "holdout", "probe", "seed"):
+        counts = ("holdout", "probe", "seed", "start", "warmup", "validate_every")
+        for name in ("sigma", "momentum", "weight_decay", "lam", "eta", *counts):
             _require(getattr(self, name) >= 0, f"{name} must be at least 0, got {getattr(self, name)}.")
         _require(self.seed < 2**63, f"seed must be below 2^63, got {self.seed}.")
         _require(
@@ -92,84 +133,23 @@ class TrainConfig:
         )
         _choice("schedule", self.schedule, ("step", "cosine", "onecycle", "constant"))
         _choice("dtype", self.dtype, ("float32", "bfloat16"))
+        _choice("attack", self.attack, ("pgd", "ddn"))
+        _choice("selection", self.selection, ("train", "eval"))
+        _require(0 <= self.ema < 1, f"ema must lie in [0, 1), got {self.ema}.")
+        _require(
+            self.validate_every == 0 or self.holdout > 0,
+            "validate_every certifies held-out training images: set holdout to their number, such as 5000.",
+        )
+        _require(0 <= self.label_smoothing < 1, f"label_smoothing must lie in [0, 1), got {self.label_smoothing}.")
         for part in self.augment:
             _choice("augment", part, ("crop", "flip"))
 
     def to_toml(self) -> str:
-        """The configuration as a TOML file that ``load`` reads back to an equal one."""
+        """The configuration as a TOML file that ``train.config_file.load`` reads back to an equal one."""
         # JSON's strings, numbers, booleans and lists are TOML's.
         return "".join(
             f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in dataclasses.asdict(self).items()
         )
-
-
-def load(name: str, overrides: Iterable[str] = ()) -> TrainConfig:
-    """Read a configuration.
-
-    Args:
-        name: Path of a TOML file, or the name of a file in ``configs/`` without its ending.
-        overrides: ``key=value`` each, the value written as in TOML (quotes around strings may be left out).
-
-    Raises:
-        ValueError: If the file is missing or not TOML, or a key or value is not one of ``TrainConfig``.
-    """
-    path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
-    if not path.is_file():
-        known = sorted(file.stem for file in CONFIGS.glob("*.toml"))
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"no configuration {name!r}{hint} Give a .toml file or one of: {', '.join(known)}.")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}.") from error
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ValueError(f"--set expects key=value, got {override!r}.")
-        values[key.strip()] = _parse(text.strip())
-    return from_mapping(values, str(path))
-
-
-def from_mapping(values: Mapping[str, Any], source: str) -> TrainConfig:
-    """A configuration from keys and values; ``source`` is named in errors.
-
-    Raises:
-        ValueError: If a key is unknown or missing, or a value has the wrong type or range.
-    """
-    fields = typing.get_type_hints(TrainConfig)
-    for key in values:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0)[0]
-            raise ValueError(f"{source}: unknown key {key!r}; did you mean {near!r}?")
-    required = (field.name for field in dataclasses.fields(TrainConfig) if field.default is dataclasses.MISSING)
-    missing = [name for name in required if name not in values]
-    if missing:
-        raise ValueError(f"{source}: missing {', '.join(missing)}; add it to the file or pass --set {missing[0]}=….")
-    converted = {key: _convert(source, key, value, fields[key]) for key, value in values.items()}
-    try:
-        return TrainConfig(**converted)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
-
-
-def _parse(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _convert(source: str, key: str, value: Any, kind: Any) -> Any:
-    if isinstance(kind, types.GenericAlias) and isinstance(value, list):
-        item = typing.get_args(kind)[0]
-        return tuple(_convert(source, key, part, item) for part in value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        wanted = "a list" if isinstance(kind, types.GenericAlias) else f"of type {kind.__name__}"
-        raise ValueError(f"{source}: {key} must be {wanted}, got {value!r}.")
-    return value
 
 
 def _require(condition: bool, message: str) -> None:

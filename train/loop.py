@@ -10,19 +10,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from train import optimizer as optimizers
 from train.config import TrainConfig
-from train.objectives import Objective
+from train.distributed import World
+from train.objectives.objective import Objective
 from train.perturbations import Compose, GaussianNoise, Perturbation, RandomCrop, RandomFlip
 from train.seeds import derive_seed, generator
+from train.step import Rows, Step, parts
 
 ORDER, AUGMENT, OBJECTIVE, PROBE = range(4)  # what a seed is for
 CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
+
+#: From a classifier in evaluation mode to its average certified radius on held-out images; see certify.validation.
+Validation = Callable[[nn.Module], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,7 @@ class Epoch:
         mean_loss: Mean over all copies.
         gap: Mean over the images of (worst copy - mean copy); 0 with one copy.
         noisy_accuracy: Fraction right at one noisy copy of each probe image, in evaluation mode, after the epoch.
+        validation_acr: Average certified radius of held-out images, rounded down to a grid; NaN where none was asked.
         images_per_second: Of training, without the probe.
         seconds: Of training.
     """
@@ -46,6 +53,7 @@ class Epoch:
     mean_loss: float
     gap: float
     noisy_accuracy: float
+    validation_acr: float
     images_per_second: float
     seconds: float
 
@@ -59,12 +67,27 @@ class Trainer:
         images: uint8, (N, C, H, W), the whole split; kept on the model's device.
         labels: int64, (N,).
         config: See ``TrainConfig``.
+        world: The processes that share each batch.
+        validate: Certifies the classifier, if ``config.validate_every`` asks for it.
+
+    Attributes:
+        finished: Epochs.
+        result: The classifier: the model, or the moving average of its weights.
+        best: Largest ``validation_acr`` so far; -1 before the first.
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, images: Tensor, labels: Tensor, config: TrainConfig
+        self,
+        model: nn.Module,
+        objective: Objective,
+        images: Tensor,
+        labels: Tensor,
+        config: TrainConfig,
+        world: World | None = None,
+        validate: Validation | None = None,
     ) -> None:
         self.model, self.objective, self.config = model, objective, config
+        self.world, self.validate = world or World(), validate
         self.device = next(model.parameters()).device
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
         model.to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stubs forget this form
@@ -77,7 +100,15 @@ class Trainer:
         self.steps = -(-size // config.batch_size)
         self.augment = augmentation(config)
         self.optimizer, self.schedule = optimizers.build(model, config, self.steps)
-        self.finished = 0
+        self.average = (
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+            if config.ema
+            else None
+        )
+        self.result: nn.Module = self.average.module if self.average else model
+        self.passed = cast(nn.Module, torch.compile(model)) if config.compile else model
+        self.finished, self.best = 0, -1.0
+        objective.prepare(self.images)
 
     def epoch(self, advance: Callable[[int], None] = lambda images: None) -> Epoch:
         """Train for one epoch.
@@ -91,20 +122,26 @@ class Trainer:
         lr, start = optimizers.learning_rate(self.optimizer), time.perf_counter()
         totals = torch.zeros(3, dtype=torch.float64, device=self.device)
         self.model.train()
-        for step, (x, y) in enumerate(self._batches()):
-            with self._autocast():
-                result = self.objective(self.model, x, y, derive_seed(self.config.seed, OBJECTIVE, self.finished, step))
+        for step, index_B in enumerate(self._order()):
             self.optimizer.zero_grad(set_to_none=True)
-            result.loss.backward()
+            for rows in self._rows(len(index_B)):
+                totals += self._backward(index_B, rows, step)
+            self.world.sum_gradients(self.model)
             self.optimizer.step()
             self.schedule.step()
-            totals += len(x) * torch.stack([result.loss.detach(), result.mean, result.gap]).double()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
             if step % CHECK_EVERY == CHECK_EVERY - 1 or step == self.steps - 1:
                 self._require_finite(totals)
-            advance(len(x))
-        loss, mean_loss, gap = (totals / len(self.images)).tolist()
+            advance(len(index_B))
+        for model in {self.model, self.result}:
+            self.world.average_buffers(model)
+        loss, mean_loss, gap = (self.world.sum(totals) / len(self.images)).tolist()
         seconds = time.perf_counter() - start
         self.finished += 1
+        validation_acr = self.world.of_first(self._validation_acr)
+        if validation_acr > self.best:
+            self.best = validation_acr
         return Epoch(
             epoch=self.finished,
             lr=lr,
@@ -112,6 +149,7 @@ class Trainer:
             mean_loss=mean_loss,
             gap=gap,
             noisy_accuracy=self.noisy_accuracy(),
+            validation_acr=validation_acr,
             images_per_second=len(self.images) / seconds,
             seconds=seconds,
         )
@@ -119,39 +157,62 @@ class Trainer:
     @torch.no_grad()
     def noisy_accuracy(self) -> float:
         """Fraction of the probe images whose class is right at one noisy copy (the same copy at every call)."""
-        self.model.eval()
+        self.result.eval()
         noise, right = GaussianNoise(self.config.sigma), 0
         batches = zip(self.probe_images.split(256), self.probe_labels.split(256), strict=True)
         for number, (images, y) in enumerate(batches):
             x, _ = noise(self._to_input(images), y, generator(self.device, self.config.seed, PROBE, number))
             with self._autocast():
-                right += int((self.model(x).argmax(1) == y).sum())
+                right += int((self.result(x).argmax(1) == y).sum())
         return right / max(1, len(self.probe_labels))
 
     def state(self) -> dict[str, Any]:
         """All that ``restore`` needs."""
-        return {
+        state = {
             "finished": self.finished,
+            "best": self.best,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
         }
+        return state | ({"average": self.average.state_dict()} if self.average is not None else {})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a ``state`` of a run with the same configuration and images."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.finished = state["finished"]
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.finished, self.best = state["finished"], state["best"]
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        seed, epoch = self.config.seed, self.finished
-        order = torch.randperm(
-            len(self.images), generator=generator(self.device, seed, ORDER, epoch), device=self.device
-        )
-        for step, index_B in enumerate(order.split(self.config.batch_size)):
-            x, y = self._to_input(self.images[index_B]), self.labels[index_B]
-            yield self.augment(x, y, generator(self.device, seed, AUGMENT, epoch, step))
+    def _order(self) -> Iterator[Tensor]:
+        """Numbers of the images of each step."""
+        order = generator(self.device, self.config.seed, ORDER, self.finished)
+        yield from torch.randperm(len(self.images), generator=order, device=self.device).split(self.config.batch_size)
+
+    def _rows(self, total: int) -> list[Rows]:
+        """The rows of a batch that this process passes, in the parts in which it does."""
+        count, rank = self.config.accumulate, self.world.rank
+        mine = parts(total, count * self.world.size)[rank * count : (rank + 1) * count]
+        return [rows for rows in mine if rows.share]
+
+    def _backward(self, index_B: Tensor, rows: Rows, step: int) -> Tensor:
+        """Add the gradient of some rows of a batch; returns their sums of loss, mean loss and gap, (3,)."""
+        seed, index_B = self.config.seed, index_B[rows.slice]
+        x, y = self._to_input(self.images[index_B]), self.labels[index_B]
+        now = Step(derive_seed(seed, OBJECTIVE, self.finished, step), self.finished, rows, index_B)
+        x, y = now.of_rows(self.augment)(x, y, generator(self.device, seed, AUGMENT, self.finished, step))
+        with self._autocast():
+            result = self.objective(self.passed, x, y, now)
+        (result.loss if rows.whole else result.loss * rows.share).backward()
+        return len(x) * torch.stack([result.loss.detach(), result.mean, result.gap]).double()
+
+    def _validation_acr(self) -> float:
+        every = self.config.validate_every
+        if self.validate is None or not every or (self.finished % every and self.finished < self.config.epochs):
+            return float("nan")
+        return self.validate(self.result.eval())
 
     def _to_input(self, images: Tensor) -> Tensor:
         return images.to(torch.float32, memory_format=self.layout) / 255

@@ -1,9 +1,9 @@
 """MaxUp by itself: the loss of the worst of m randomly perturbed copies of each example.
 
 For each example draw m copies and minimise the largest of their losses. Only the worst copy needs a gradient, so it is
-found by m forward passes without one, drawn again from its seed, and passed forward and backward alone: about
-(m + 3) / 3 of a plain step's time (a backward pass costs two forward ones) and a plain step's memory, where
-back-propagating through every copy costs m of each.
+found by m forward passes without one, and passed forward and backward alone: about (m + 3) / 3 of a plain step's time
+(a backward pass costs two forward ones) and a plain step's memory, where back-propagating through every copy costs m of
+each.
 
 Selection and gradient see the same function, up to batch statistics, which are those of the winners in the gradient
 pass. Modules stay in the mode that they are in (batch norm normalises by the
@@ -20,8 +20,7 @@ References:
 # Shapes: B examples, M copies of each, S of them selected. Dimension 0 of every input is the example.
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -30,21 +29,21 @@ from torch import Tensor, nn
 
 from train.perturbations import Perturbation
 from train.seeds import derive_seed, generator
+from train.step import DROPOUT, same_randomness, without_trace
 
 Reduction = Literal["max", "mean", "topk", "logsumexp"]
 Selection = Literal["train", "eval"]
 PerExampleLoss = Callable[[Any, Tensor], Tensor]
-
-DROPOUT = 1 << 32  # apart from the copies, which are numbered from 0
+Ranked = tuple[Tensor, tuple[Tensor, Tensor]]  # (B,) losses, and the copies and targets that have them
 
 
 @dataclass(frozen=True)
-class MaxUpLoss:
-    """The objective of one batch and what it was made of.
+class BatchLoss:
+    """The loss of one batch and what it was made of.
 
     Attributes:
         loss: Scalar, mean over the examples, with gradient.
-        copies_BM: (B, M) loss of every copy, without gradient.
+        copies_BM: (B, M) loss of every noisy copy that was looked at, without gradient.
     """
 
     loss: Tensor
@@ -74,7 +73,7 @@ def maxup_loss(
     top_k: int = 1,
     temperature: float = 1.0,
     selection: Selection = "train",
-) -> MaxUpLoss:
+) -> BatchLoss:
     r"""The MaxUp objective of a batch.
 
     For losses :math:`l_{b1}, \dots, l_{bm}` of example b's copies the mean over b is returned of: ``max``, the largest;
@@ -104,37 +103,62 @@ def maxup_loss(
         ValueError: If an argument is out of range, or ``per_example_loss`` does not return one loss per example.
     """
     check(m=m, reduction=reduction, top_k=top_k, temperature=temperature, selection=selection)
+    if reduction in ("max", "topk") and m > 1:
+        kept = top_k if reduction == "topk" else 1
+        worst, copies_BM = worst_copies(
+            model, per_example_loss, perturb, x, y, m=m, seed=seed, keep=kept, selection=selection
+        )
+        loss_BS = torch.stack([_losses(model, per_example_loss, batch, seed) for batch in worst], dim=1)
+        return BatchLoss(loss_BS.mean(), copies_BM)
 
-    def draw(copy: int) -> tuple[Tensor, Tensor]:
-        return perturb(x, y, generator(x.device, seed, copy))
+    copies = (perturb(x, y, generator(x.device, seed, copy)) for copy in range(m))
+    loss_BM = torch.stack([_losses(model, per_example_loss, batch, seed) for batch in copies], dim=1)
+    if reduction == "logsumexp":
+        # Relative to the maximum nothing overflows, and expm1 and log1p keep the digits at high temperatures.
+        largest_B1 = loss_BM.detach().amax(1, keepdim=True)
+        excess_B = ((loss_BM - largest_B1) / temperature).expm1().mean(1).log1p()
+        loss_B = largest_B1.squeeze(1) + temperature * excess_B
+    else:
+        loss_B = loss_BM.mean(1)
+    return BatchLoss(loss_B.mean(), loss_BM.detach())
 
-    def loss_of(batch: tuple[Tensor, Tensor]) -> Tensor:
-        with same_randomness(x.device, derive_seed(seed, DROPOUT)):
-            loss_B = per_example_loss(model(batch[0]), batch[1])
-        if loss_B.shape != (len(x),):
-            raise ValueError(
-                f"per_example_loss must return {len(x)} losses, one an example, got {tuple(loss_B.shape)}."
-            )
-        return loss_B
 
-    if reduction in ("mean", "logsumexp") or m == 1:
-        loss_BM = torch.stack([loss_of(draw(copy)) for copy in range(m)], dim=1)
-        if reduction == "logsumexp":
-            # Relative to the maximum nothing overflows, and expm1 and log1p keep the digits at high temperatures.
-            largest_B1 = loss_BM.detach().amax(1, keepdim=True)
-            excess_B = ((loss_BM - largest_B1) / temperature).expm1().mean(1).log1p()
-            loss_B = largest_B1.squeeze(1) + temperature * excess_B
-        else:
-            loss_B = loss_BM.mean(1)
-        return MaxUpLoss(loss_B.mean(), loss_BM.detach())
+def worst_copies(
+    model: nn.Module,
+    per_example_loss: PerExampleLoss,
+    perturb: Perturbation,
+    x: Tensor,
+    y: Tensor,
+    *,
+    m: int,
+    seed: int,
+    keep: int = 1,
+    selection: Selection = "train",
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """The ``keep`` copies of each example with the largest losses.
 
-    with torch.no_grad(), _without_trace(model, selection):
-        copies_BM = torch.stack([loss_of(draw(copy)) for copy in range(m)], dim=1)
+    Cost: m forward passes, without gradient. The arguments are those of ``maxup_loss``.
+
+    Returns:
+        ``keep`` batches of inputs and targets, first each example's worst copy, then its second worst, …; and the
+        losses of all copies, (B, M), without gradient.
+    """
+
+    losses, worst = list[Tensor](), list[Ranked]()
+    with torch.no_grad(), without_trace(model, selection):
+        for copy in range(m):
+            batch = perturb(x, y, generator(x.device, seed, copy))
+            new = (_losses(model, per_example_loss, batch, seed), batch)
+            losses.append(new[0])
+            # Insert it, example by example: what a worse copy pushes out may push out the next.
+            for place, old in enumerate(worst):
+                larger_B = new[0] > old[0]
+                worst[place], new = _choose(larger_B, new, old), _choose(larger_B, old, new)
+            if len(worst) < keep:
+                worst.append(new)
     # Autocast keeps the weights it cast; those cast without gradient would cut the weights off in the next pass.
     torch.clear_autocast_cache()
-    chosen_BS = copies_BM.topk(top_k if reduction == "topk" else 1, dim=1).indices
-    loss_BS = torch.stack([loss_of(_regenerate(draw, copy_B, m)) for copy_B in chosen_BS.unbind(1)], dim=1)
-    return MaxUpLoss(loss_BS.mean(), copies_BM)
+    return [batch for _, batch in worst], torch.stack(losses, dim=1)
 
 
 def check(*, m: int, reduction: str, top_k: int, temperature: float, selection: str) -> None:
@@ -151,39 +175,19 @@ def check(*, m: int, reduction: str, top_k: int, temperature: float, selection: 
         raise ValueError(f"selection must be one of {', '.join(get_args(Selection))}, got {selection!r}.")
 
 
-def _regenerate(draw: Callable[[int], tuple[Tensor, Tensor]], copy_B: Tensor, m: int) -> tuple[Tensor, Tensor]:
-    """Copy ``copy_B[b]`` of each example b, by drawing the m copies again one after another."""
-    x, y = draw(0)
-    for copy in range(1, m):
-        x_copy, y_copy = draw(copy)
-        x, y = _choose(copy_B == copy, x_copy, x), _choose(copy_B == copy, y_copy, y)
-    return x, y
+def _losses(model: nn.Module, per_example_loss: PerExampleLoss, batch: tuple[Tensor, Tensor], seed: int) -> Tensor:
+    x, y = batch
+    with same_randomness(x.device, derive_seed(seed, DROPOUT)):
+        loss_B = per_example_loss(model(x), y)
+    if loss_B.shape != (len(x),):
+        raise ValueError(f"per_example_loss must return {len(x)} losses, one an example, got {tuple(loss_B.shape)}.")
+    return loss_B
 
 
-def _choose(mask_B: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    return torch.where(mask_B.reshape(-1, *(1,) * (yes.dim() - 1)), yes, no)
+def _choose(mask_B: Tensor, yes: Ranked, no: Ranked) -> Ranked:
+    """Losses and copies of ``yes`` where the mask is set, and of ``no`` elsewhere."""
 
+    def choose(yes: Tensor, no: Tensor) -> Tensor:
+        return torch.where(mask_B.reshape(-1, *(1,) * (yes.dim() - 1)), yes, no)
 
-@contextmanager
-def same_randomness(device: torch.device, seed: int) -> Iterator[None]:
-    """Inside, what draws from the global generators (dropout) starts from ``seed``; outside nothing has changed."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def _without_trace(model: nn.Module, selection: Selection) -> Iterator[None]:
-    """Forward passes inside leave the modes and buffers of ``model`` as they were."""
-    modes = [(module, module.training) for module in model.modules()]
-    saved = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    if selection == "eval":
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        with torch.no_grad():
-            for buffer, value in saved:
-                buffer.copy_(value)
+    return choose(yes[0], no[0]), (choose(yes[1][0], no[1][0]), choose(yes[1][1], no[1][1]))

@@ -4,6 +4,7 @@ config.toml             the configuration as resolved
 environment.json        command, versions, device
 train.csv               a line an epoch
 checkpoint.safetensors  the model after the last finished epoch
+best.safetensors        the model with the largest average certified radius on held-out images, with validate_every
 state.pt                optimizer, schedule and weights at that moment, for --resume
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 
 from data.files import write_atomically
-from train import config as configs
+from train import config_file
 from train.config import TrainConfig
 from train.loop import Epoch, Trainer
 
@@ -39,6 +40,11 @@ class RunFolder:
         """The trained model."""
         return self.path / "checkpoint.safetensors"
 
+    @property
+    def best(self) -> Path:
+        """The model that was best on held-out images."""
+        return self.path / "best.safetensors"
+
     def prepare(self, config: TrainConfig, *, resume: bool) -> dict[str, Any] | None:
         """Make the folder ready for a run with ``config``.
 
@@ -56,7 +62,7 @@ class RunFolder:
             return None
         if not resume:
             raise ValueError(f"{self.path} already holds a run; pass --resume to go on with it, or another --out.")
-        old = configs.load(str(recorded))
+        old = config_file.load(str(recorded))
         for field in dataclasses.fields(TrainConfig):
             before, now = getattr(old, field.name), getattr(config, field.name)
             if before != now:

@@ -1,5 +1,6 @@
 """LeNet as the MNIST and Fashion-MNIST tables of the field use it."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -35,6 +36,19 @@ class LeNet(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Logits, (B, K)."""
         # ReLU after pooling: it is monotone, so the result is the same, and it meets a quarter of the values.
-        x = F.relu(F.max_pool2d(self.conv1(x_BCHW), 2))
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))
+        x = F.relu(pool(self.conv1(x_BCHW)))
+        x = F.relu(pool(self.conv2(x)))
         return self.fc2(F.relu(self.fc1(x.flatten(1))))
+
+
+def pool(x_BCHW: Tensor) -> Tensor:
+    """2x2 max pooling, (B, C, H // 2, W // 2).
+
+    On a CPU torch's own takes most of the time of a forward pass, since it notes where each maximum was. Without a
+    gradient to come the larger row and then the larger column are taken instead: the same numbers, several times faster.
+    """
+    if x_BCHW.requires_grad or x_BCHW.is_cuda:
+        return F.max_pool2d(x_BCHW, 2)
+    height, width = (side // 2 * 2 for side in x_BCHW.shape[2:])
+    x = torch.maximum(x_BCHW[..., 0:height:2, :], x_BCHW[..., 1:height:2, :])
+    return torch.maximum(x[..., 0:width:2], x[..., 1:width:2])

@@ -1,37 +1,57 @@
 """Training objectives by name: what a batch's loss is."""
 
+import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
-from typing import Protocol
-
-from torch import Tensor, nn
+from collections.abc import Mapping
 
 from train.config import TrainConfig
-from train.maxup import MaxUpLoss
-from train.objectives import gaussian, maxup
+from train.objectives.catrs import CatRs
+from train.objectives.consistency import Consistency
+from train.objectives.gaussian import Gaussian
+from train.objectives.gradient_penalty import GradientPenalty
+from train.objectives.macer import Macer
+from train.objectives.maxup import MaxUp
+from train.objectives.mean_of_m import MeanOfM
+from train.objectives.objective import Objective
+from train.objectives.smoothadv import SmoothAdv
+from train.objectives.smoothmix import SmoothMix
+from train.objectives.stability import Stability
 
-
-class Objective(Protocol):
-    """The loss of a batch, a function of the seed of the step."""
-
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> MaxUpLoss:
-        """The loss of images ``x`` (B, C, H, W) in [0, 1] with classes ``y`` (B,)."""
-
-
-OBJECTIVES: Mapping[str, Callable[[TrainConfig], Objective]] = {
-    "gaussian": gaussian.build,
-    "maxup": maxup.build,
+OBJECTIVES: Mapping[str, type[Objective]] = {
+    "gaussian": Gaussian,
+    "maxup": MaxUp,
+    "mean_of_m": MeanOfM,
+    "gradient_penalty": GradientPenalty,
+    "stability": Stability,
+    "consistency": Consistency,
+    "macer": Macer,
+    "smoothadv": SmoothAdv,
+    "smoothmix": SmoothMix,
+    "catrs": CatRs,
 }
+
+#: Keys of the configuration that only some objectives read.
+OBJECTIVE_KEYS = frozenset(key for objective in OBJECTIVES.values() for key in objective.uses)
 
 
 def build(config: TrainConfig) -> Objective:
     """The objective that ``config`` names.
 
     Raises:
-        ValueError: If there is none of that name, or its settings contradict each other.
+        ValueError: If there is none of that name, if a key is set that it does not read, or its settings contradict
+            each other.
     """
     if config.objective not in OBJECTIVES:
         near = difflib.get_close_matches(config.objective, OBJECTIVES, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ValueError(f"unknown objective {config.objective!r}{hint} There are: {', '.join(OBJECTIVES)}.")
-    return OBJECTIVES[config.objective](config)
+    objective = OBJECTIVES[config.objective]
+    for field in dataclasses.fields(TrainConfig):
+        value = getattr(config, field.name)
+        if field.name in OBJECTIVE_KEYS - set(objective.uses) and value != field.default:
+            readers = ", ".join(name for name, other in OBJECTIVES.items() if field.name in other.uses)
+            raise ValueError(
+                f"objective {config.objective!r} does not read {field.name} (set to {value!r}); leave it out, or "
+                f"choose one that does: {readers}."
+            )
+    return objective(config)

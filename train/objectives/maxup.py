@@ -2,60 +2,67 @@
 
 Cost: m forward passes without gradient, then one forward and one backward pass.
 
+With ``m_start`` the number of copies grows from there to ``m`` within ``warmup`` epochs: a curriculum, since the worst
+of many copies of an untrained network teaches little.
+
 References:
-    Gong, Ren, Ye, Liu (2020), arXiv:2002.09024, sections 2 and 2.1.
+    Gong, Ren, Ye, Liu (2020), arXiv:2002.09024, sections 2 and 2.1. The schedule of m is this project's.
 """
 
 from typing import cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.config import TrainConfig
-from train.maxup import MaxUpLoss, Reduction, Selection, check, maxup_loss
+from train.maxup import BatchLoss, Reduction, Selection, check, maxup_loss
+from train.objectives.objective import Objective
 from train.perturbations import GaussianNoise
+from train.step import Step
 
 
-def build(config: TrainConfig) -> "MaxUp":
-    """The objective with the copies, reduction and selection of ``config``.
+class MaxUp(Objective):
+    """Cross-entropy of the worst copy under N(0, sigma^2) noise, or of what ``reduction`` makes of all copies.
 
     Raises:
-        ValueError: If one of them is out of range.
+        ValueError: If the number of copies, the reduction or the selection is out of range.
     """
-    check(
-        m=config.m,
-        reduction=config.reduction,
-        top_k=config.top_k,
-        temperature=config.temperature,
-        selection=config.selection,
-    )
-    return MaxUp(config)
 
-
-class MaxUp:
-    """Cross-entropy of the worst copy under N(0, sigma^2) noise."""
+    uses = ("m", "m_start", "warmup", "reduction", "top_k", "temperature", "selection")
 
     def __init__(self, config: TrainConfig) -> None:
-        self.config = config
-        self.perturb = GaussianNoise(config.sigma)
+        super().__init__(config)
+        check(
+            m=config.m,
+            reduction=config.reduction,
+            top_k=config.top_k,
+            temperature=config.temperature,
+            selection=config.selection,
+        )
+        if not 0 <= config.m_start <= config.m:
+            raise ValueError(
+                f"m_start must lie in [0, m] = [0, {config.m}] (0: m from the start), got {config.m_start}."
+            )
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> MaxUpLoss:
+    def copies(self, epoch: int) -> int:
+        """How many copies are drawn in an epoch."""
+        if not self.config.m_start:
+            return self.config.m
+        grown = (self.config.m - self.config.m_start) * min(1.0, epoch / max(1, self.config.warmup))
+        return self.config.m_start + int(grown)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The loss of the copies that the reduction keeps."""
+        m = self.copies(step.epoch)
         return maxup_loss(
             model,
-            cross_entropy,
-            self.perturb,
+            self.loss,
+            step.of_rows(GaussianNoise(self.sigma)),
             x,
             y,
-            m=self.config.m,
-            seed=seed,
+            m=m,
+            seed=step.seed,
             reduction=cast(Reduction, self.config.reduction),
-            top_k=self.config.top_k,
+            top_k=min(m, self.config.top_k),
             temperature=self.config.temperature,
             selection=cast(Selection, self.config.selection),
         )
-
-
-def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """(B,) cross-entropy of (B, K) logits."""
-    return F.cross_entropy(logits, y, reduction="none")

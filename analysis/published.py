@@ -1,0 +1,94 @@
+"""Numbers that others published, as data in ``analysis/published``: rows to stand beside ours.
+
+They were computed from the public per-example logs of the repositories named in ``source``, whose radii have three
+significant digits rounded to nearest, so an accuracy just at such a radius may be a little high. A row of the subset
+``skip20`` is the same log's on every 20th image: ours of 500 images are held against that one where there is one.
+"""
+
+import csv
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.official import SIZES
+from data.subset import protocol
+
+_FILE = Path(__file__).with_name("published") / "lenet.csv"
+_FACTS = ("dataset", "arch", "method", "sigma", "subset", "images", "seeds", "n", "alpha", "acr", "source")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A method's published result: ``acr`` and, by radius, the certified accuracy in percent where it is known.
+
+    ``subset`` is a protocol of `data.subset` over the test images; numbers are means over ``seeds`` trained networks.
+    """
+
+    dataset: str
+    arch: str
+    method: str
+    sigma: float
+    subset: str
+    images: int
+    seeds: int
+    n: int
+    alpha: float
+    acr: float
+    percent: Mapping[float, float]
+    source: str
+
+    def same_images(self, indices: Iterable[int]) -> bool:
+        """Whether these test images, and no others, are the row's."""
+        return set(indices) == set(protocol(self.subset).indices(SIZES[self.dataset]["test"]).tolist())
+
+
+def load_published(path: str | os.PathLike[str] = _FILE) -> list[Published]:
+    """Read published rows.
+
+    Args:
+        path: A CSV file; by default MNIST and Fashion-MNIST with LeNet. Beyond the facts that `Published` names, its
+            columns are radii, with certified accuracies in percent, empty where unknown.
+
+    Raises:
+        ValueError: If a column is missing or a field malformed or impossible, with file and line.
+        OSError: If the file cannot be read.
+    """
+    with open(path, encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        missing = [name for name in _FACTS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise ValueError(f"{path} lacks the columns {', '.join(missing)}; add them to its first line.")
+        rows = []
+        for line in reader:
+            try:
+                rows.append(_row(line))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+    return rows
+
+
+def _row(line: Mapping[str, str]) -> Published:
+    row = Published(
+        dataset=line["dataset"],
+        arch=line["arch"],
+        method=line["method"],
+        sigma=float(line["sigma"]),
+        subset=line["subset"],
+        images=int(line["images"]),
+        seeds=int(line["seeds"]),
+        n=int(line["n"]),
+        alpha=float(line["alpha"]),
+        acr=float(line["acr"]),
+        percent={float(name): float(text) for name, text in line.items() if name not in _FACTS and text},
+        source=line["source"],
+    )
+    if row.dataset not in SIZES:
+        raise ValueError(f"unknown dataset {row.dataset!r}; there are: {', '.join(SIZES)}.")
+    whole = len(protocol(row.subset).indices(SIZES[row.dataset]["test"]))
+    if row.images != whole:
+        raise ValueError(f"{row.subset} of {row.dataset} has {whole} images, got {row.images}; correct one of the two.")
+    in_order = [row.percent[radius] for radius in sorted(row.percent)]
+    if in_order != sorted(in_order, reverse=True) or not all(0 <= value <= 100 for value in in_order):
+        raise ValueError(f"certified accuracies must be in [0, 100] and fall with the radius, got {in_order}.")
+    return row

@@ -1,0 +1,147 @@
+"""Run folders: a training run and its certification, read together.
+
+A folder holds config.toml, environment.json and train.csv, which training wrote, and radii.tsv with
+radii.manifest.json, which certification wrote.
+"""
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.runs import Run, load
+from certify import manifest as manifests
+
+_NEEDED = {
+    "config.toml": "train it with `python -m train`",
+    "environment.json": "train it with `python -m train`",
+    "train.csv": "train it with `python -m train`",
+    "radii.tsv": "certify its checkpoint with `certify run {folder}/checkpoint.safetensors --out {folder}/radii.tsv`",
+    "radii.manifest.json": "certify its checkpoint again: what the radii are about stands there alone",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """What one folder says; ``training`` has a row an epoch, ``config`` and the two JSON files are as they were read.
+
+    Unknown keys are kept and missing ones allowed: folders outlive the version that wrote them.
+    """
+
+    run: Run
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    training: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        """The folder's name, with as many parents as it takes to tell the runs apart."""
+        return self.run.name
+
+    @property
+    def dataset(self) -> str:
+        """The data that was certified."""
+        return str(self.certified("data", "name") or self.config.get("dataset", "unknown"))
+
+    @property
+    def sigma(self) -> float:
+        """The noise that was certified, which training may differ from; nan if nothing says it."""
+        found = self.run.summary.sigma
+        return float(self.config.get("sigma", "nan") if found is None else found)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in train.csv."""
+        return int(self.training["epoch"].nunique())
+
+    def certified(self, *keys: str) -> Any:
+        """A value of the manifest by its section and name; None where it is not there."""
+        value: Any = self.manifest
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    def total_seconds(self) -> float | None:
+        """Time that training took, measured epoch by epoch; None where the file does not say."""
+        return float(self.training["seconds"].sum()) if self.epochs and "seconds" in self.training else None
+
+    def images_per_second(self) -> float | None:
+        """Median over the epochs of the training images a second; None where the file does not say."""
+        known = self.epochs and "images_per_second" in self.training
+        return float(self.training["images_per_second"].median()) if known else None
+
+    def warnings(self) -> list[str]:
+        """What a reader must know before using the numbers: the run is unfinished, or its parts do not fit."""
+        found = []
+        planned, epoch = self.config.get("epochs"), self.certified("model", "epoch")
+        if planned is not None and self.epochs < planned:
+            found.append(f"unfinished training: {self.epochs} of {planned} epochs")
+        if planned is not None and epoch is not None and epoch < planned:
+            found.append(f"certified after epoch {epoch} of {planned}")
+        whole = self._protocol_images()
+        if whole is not None and len(self.run.table) < whole:
+            found.append(
+                f"certified {len(self.run.table)} of the {whole} images of {self.certified('protocol', 'name')}"
+            )
+        trained_sigma, trained_data = self.config.get("sigma"), self.config.get("dataset")
+        if trained_sigma is not None and trained_sigma != self.sigma:
+            found.append(f"trained at sigma {trained_sigma:g}, certified at {self.sigma:g}")
+        if trained_data is not None and trained_data != self.dataset:
+            found.append(f"trained on {trained_data}, certified on {self.dataset}")
+        return found
+
+    def _protocol_images(self) -> int | None:
+        try:
+            start, stop, step = map(int, str(self.certified("protocol", "indices")).split(":"))
+            return len(range(start, stop, step))
+        except ValueError:
+            return None
+
+
+def load_folders(folders: Sequence[str | os.PathLike[str]]) -> list[RunFolder]:
+    """Read run folders, and name them so that they differ.
+
+    Args:
+        folders: At least one, each once.
+
+    Raises:
+        ValueError: If a folder lacks a file, a file is malformed or there are no certified images, with its path and
+            what to do, or if a folder is there twice.
+        OSError: If a file cannot be read.
+    """
+    paths = [Path(folder) for folder in folders]
+    for path in paths:
+        if not path.is_dir():
+            raise ValueError(f"{path} is no folder; name run folders, such as runs/NAME.")
+        for name, remedy in _NEEDED.items():
+            if not (path / name).is_file():
+                raise ValueError(f"{path} has no {name}: {remedy.format(folder=path)}.")
+    runs = load([path / "radii.tsv" for path in paths])
+    return [_folder(path, run) for path, run in zip(paths, runs, strict=True)]
+
+
+def _folder(path: Path, run: Run) -> RunFolder:
+    try:
+        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path / 'config.toml'} is not TOML ({error}); restore it or train again.") from None
+    try:
+        environment = json.loads((path / "environment.json").read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path / 'environment.json'} is not JSON ({error}); restore it or train again.") from None
+    if not isinstance(environment, dict):
+        raise ValueError(f"{path / 'environment.json'} is no JSON object; restore it or train again.")
+    try:
+        training = pd.read_csv(path / "train.csv")
+    except ValueError as error:  # of pandas: no columns, or a line with too many fields
+        raise ValueError(f"{path / 'train.csv'} is damaged ({error}); restore it or train again.") from None
+    if "epoch" not in training:
+        raise ValueError(f"{path / 'train.csv'} has no column epoch; restore it or train again.")
+    manifest = manifests.read(path / "radii.manifest.json")
+    return RunFolder(run=run, config=config, environment=environment, manifest=manifest, training=training)

@@ -1,0 +1,59 @@
+r"""Consistency regularisation: noisy copies of an image shall be predicted alike, and confidently.
+
+With predictions :math:`p_1, \dots, p_m` of m noisy copies and their mean :math:`\bar p`:
+:math:`\frac1m \sum_i L(p_i, y) + \lambda \frac1m \sum_i KL(\bar p \| p_i) + \eta H(\bar p)`.
+
+With MaxUp (``worst_of``) the first copy is the worst of so many, and its cross-entropy alone is the first term.
+
+Cost: m forward and m backward passes; with MaxUp as many more forward passes as candidates.
+
+References:
+    Jeong and Shin (2020), "Consistency regularization for certified robustness of smoothed classifiers", section 3.2.
+    With MaxUp: this project.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from train.config import TrainConfig
+from train.maxup import BatchLoss
+from train.objectives.objective import Objective, kl_divergence, logits_of, losses_of
+from train.objectives.worst import first_copy
+from train.step import Step
+
+
+class Consistency(Objective):
+    """Cross-entropy plus ``lam`` times the copies' divergence from their mean plus ``eta`` times its entropy.
+
+    Raises:
+        ValueError: If there are fewer than two copies.
+    """
+
+    uses = ("m", "lam", "eta", "start", "warmup", "worst_of", "selection")
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        if config.m < 2:
+            raise ValueError(f"objective 'consistency' compares copies: m must be at least 2, got {config.m}.")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
+        """The loss of the copies, and how far they are from agreeing."""
+        worst_of = self.config.worst_of
+        first, copies_BM = first_copy(self, model, x, y, step)
+        fresh = range(worst_of, worst_of + self.config.m - 1)
+        logits_BMK = logits_of(model, [first, *(step.noisy(x, self.sigma, copy) for copy in fresh)], step)
+        loss_BM = losses_of(self, logits_BMK, y)
+        term_B = consistency_term(logits_BMK, self.config.lam, self.config.eta)
+        loss_B = loss_BM.mean(1) if worst_of == 1 else loss_BM[:, 0]
+        total_B = loss_B + self.ramp(step.epoch) * term_B
+        return BatchLoss(total_B.mean(), loss_BM.detach() if copies_BM is None else copies_BM)
+
+
+def consistency_term(logits_BMK: Tensor, lam: float, eta: float) -> Tensor:
+    """``lam`` times the mean KL divergence of the copies from their mean, plus ``eta`` times its entropy, (B,)."""
+    log_p_BMK = logits_BMK.log_softmax(2)
+    mean_BK = log_p_BMK.exp().mean(1)
+    divergence_BM = torch.stack([kl_divergence(mean_BK, log_p_BK) for log_p_BK in log_p_BMK.unbind(1)], dim=1)
+    # xlogy is 0 at probability 0, with gradient 0, where p log p has none.
+    entropy_B = -torch.xlogy(mean_BK, mean_BK.clamp_min(1e-20)).sum(1)
+    return lam * divergence_BM.mean(1) + eta * entropy_B

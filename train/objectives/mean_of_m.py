@@ -1,0 +1,35 @@
+"""The mean over m noisy copies of each image: the control that separates "more copies" from "the worst copy".
+
+Cost: m forward and m backward passes, and the memory of m copies.
+
+References:
+    Cohen et al. (2019), section 3.3, with m draws; a baseline in Salman et al. (2019), "Provably robust deep learning
+    via adversarially trained smoothed classifiers", section 2.2.
+"""
+
+from torch import Tensor, nn
+
+from train.config import TrainConfig
+from train.maxup import BatchLoss, check, maxup_loss
+from train.objectives.objective import Objective
+from train.perturbations import GaussianNoise
+from train.step import Step
+
+
+class MeanOfM(Objective):
+    """Cross-entropy averaged over m copies under N(0, sigma^2) noise.
+
+    Raises:
+        ValueError: If m is below 1.
+    """
+
+    uses = ("m",)
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        check(m=config.m, reduction="mean", top_k=1, temperature=1.0, selection="train")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
+        """The mean loss of the copies."""
+        perturb = step.of_rows(GaussianNoise(self.sigma))
+        return maxup_loss(model, self.loss, perturb, x, y, m=self.config.m, seed=step.seed, reduction="mean")

@@ -1,0 +1,70 @@
+"""What every objective is: from a batch and its step to a loss."""
+
+# Shapes: B images, M copies of each, K classes.
+
+from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from train.config import TrainConfig
+from train.maxup import BatchLoss
+from train.step import Step
+
+
+class Objective:
+    """The loss of a batch, a function of the model, the batch and the step.
+
+    Args:
+        config: Its ``sigma`` and the keys that the objective ``uses``.
+
+    Attributes:
+        uses: Keys of ``OBJECTIVE_KEYS`` that mean something to it; the others must keep their defaults.
+        loss: From (B, K) logits and (B,) classes to the (B,) cross-entropies, with label smoothing where asked.
+    """
+
+    uses: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.sigma = config.sigma
+        self.loss = partial(F.cross_entropy, reduction="none", label_smoothing=config.label_smoothing)
+
+    def prepare(self, images: Tensor) -> None:
+        """Called once before training, with all training images: uint8, (N, C, H, W), on the device."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
+        """The loss of images ``x`` (B, C, H, W) in [0, 1] with classes ``y`` (B,)."""
+        raise NotImplementedError
+
+    def ramp(self, epoch: int) -> float:
+        """Strength of the method's own term: 0 before epoch ``start``, then linearly to 1 within ``warmup`` epochs.
+
+        As in the public recipes the first of ``warmup`` epochs has 1 / warmup already.
+        """
+        since = epoch - self.config.start
+        return 0.0 if since < 0 else min(1.0, (since + 1) / max(1, self.config.warmup))
+
+
+def logits_of(model: nn.Module, copies: Sequence[Tensor], step: Step) -> Tensor:
+    """Logits of several copies of a batch, (B, M, K), one forward pass a copy.
+
+    Args:
+        model: From (B, C, H, W) to (B, K).
+        copies: M tensors (B, C, H, W).
+        step: Whose dropout masks all passes share.
+    """
+    return torch.stack([step.forward(model, x_BCHW) for x_BCHW in copies], dim=1)
+
+
+def losses_of(objective: Objective, logits_BMK: Tensor, y_B: Tensor) -> Tensor:
+    """Cross-entropy of each copy, (B, M)."""
+    return torch.stack([objective.loss(logits_BK, y_B) for logits_BK in logits_BMK.unbind(1)], dim=1)
+
+
+def kl_divergence(target_BK: Tensor, log_p_BK: Tensor) -> Tensor:
+    """KL(target || p) of each example, (B,), given target probabilities and log p."""
+    return F.kl_div(log_p_BK, target_BK, reduction="none").sum(1)

@@ -1,0 +1,74 @@
+r"""SmoothAdv: adversarial training of the smoothed classifier.
+
+For m noises :math:`\delta_i` an attack moves the image to x* within l2 distance epsilon, so that the mean prediction
+over :math:`x^* + \delta_i` is as wrong as it can make it; the loss is the mean cross-entropy of these m noisy copies.
+Epsilon grows within ``warmup`` epochs; while it is 0 there is no attack, and the loss is that of ``mean_of_m``.
+
+With MaxUp (``worst_of``) the attack is the same, and the loss is the cross-entropy of the worst of so many fresh copies
+of x*.
+
+Cost: m ``steps`` forward and backward passes for the attack (the backward ones without gradients of weights), then m
+forward and m backward passes; with MaxUp ``worst_of`` forward passes without gradient and one of each instead.
+
+References:
+    Salman et al. (2019), "Provably robust deep learning via adversarially trained smoothed classifiers", section 2.2.
+    With MaxUp: this project.
+"""
+
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from train.config import TrainConfig
+from train.maxup import BatchLoss, Selection, check, worst_copies
+from train.objectives.attacks import ddn, pgd
+from train.objectives.objective import Objective, logits_of, losses_of
+from train.perturbations import GaussianNoise
+from train.seeds import derive_seed
+from train.step import Step
+
+ATTACKS = {"pgd": pgd, "ddn": ddn}
+FRESH = 1  # what sets the seed of the copies after the attack apart
+
+
+class SmoothAdv(Objective):
+    """Cross-entropy of noisy copies of the attacked image.
+
+    Raises:
+        ValueError: If the number of copies or the selection is out of range.
+    """
+
+    uses = ("m", "attack", "epsilon", "steps", "start", "warmup", "worst_of", "selection")
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        check(m=config.m, reduction="max", top_k=1, temperature=1.0, selection=config.selection)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
+        """The loss around the attacked images."""
+        noises = [step.noisy(torch.zeros_like(x), self.sigma, copy) for copy in range(self.config.m)]
+        epsilon = self.config.epsilon * self.ramp(step.epoch)
+        if epsilon > 0:
+            x = ATTACKS[self.config.attack](model, x, y, noises, epsilon=epsilon, steps=self.config.steps)
+        if self.config.worst_of > 1:
+            return self._worst(model, x, y, step)
+        loss_BM = losses_of(self, logits_of(model, [x + noise for noise in noises], step), y)
+        return BatchLoss(loss_BM.mean(), loss_BM.detach())
+
+    def _worst(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
+        """The loss of the worst of ``worst_of`` copies whose noise the attack has not seen."""
+        fresh = replace(step, seed=derive_seed(step.seed, FRESH))
+        worst, copies_BM = worst_copies(
+            model,
+            self.loss,
+            fresh.of_rows(GaussianNoise(self.sigma)),
+            x,
+            y,
+            m=self.config.worst_of,
+            seed=fresh.seed,
+            selection=cast(Selection, self.config.selection),
+        )
+        # The dropout masks are those of the fresh step, under which the copies were compared.
+        return BatchLoss(self.loss(fresh.forward(model, worst[0][0]), y).mean(), copies_BM)

@@ -1,0 +1,137 @@
+"""One training step as an objective sees it: where its randomness comes from, and which rows of the batch are here."""
+
+# Shapes: B rows here, T rows of the whole batch (T = B on one process without accumulation); the rest as in the input.
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from train.perturbations import GaussianNoise, Perturbation
+from train.seeds import derive_seed, generator
+
+# What a stream of random numbers is for; copies of an image are numbered from 0, far below.
+DROPOUT, MIX, ACCEPT = (1 << 32), (1 << 32) + 1, (1 << 32) + 2
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows ``first`` to ``stop`` of a batch of ``total``: what one process, or one part of an accumulated step, has."""
+
+    first: int
+    stop: int
+    total: int
+
+    @property
+    def slice(self) -> slice:
+        """For indexing tensors of the whole batch."""
+        return slice(self.first, self.stop)
+
+    @property
+    def share(self) -> float:
+        """Fraction of the batch; the weight of these rows' mean in the batch's."""
+        return (self.stop - self.first) / self.total
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all rows."""
+        return self.stop - self.first == self.total
+
+
+def parts(total: int, count: int) -> list[Rows]:
+    """A batch of ``total`` rows in ``count`` parts, whose sizes differ by one at most; of a small one some are empty."""
+    edges = [total * part // count for part in range(count + 1)]
+    return [Rows(first, stop, total) for first, stop in pairwise(edges)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of training, and which rows of its batch are here.
+
+    All that is random is drawn for the whole batch, from the seed and from what it is for, and cut to the rows here
+    afterwards. So an image meets the same noise whatever the number of processes and of accumulated parts.
+
+    Attributes:
+        seed: Of this step; see ``train.seeds``.
+        epoch: Epochs finished before it.
+        rows: Which rows of the batch are here; None for all.
+        index_B: int64, (B,): numbers of the images among the training images; None where no objective asks.
+    """
+
+    seed: int
+    epoch: int = 0
+    rows: Rows | None = None
+    index_B: Tensor | None = None
+
+    def of_rows(self, perturb: Perturbation) -> Perturbation:
+        """``perturb`` as it would be seen in these rows if the whole batch had been perturbed.
+
+        For perturbations that treat each example by itself; those that mix examples see zeros in place of absent rows.
+        """
+        rows = self.rows
+        if rows is None or rows.whole:
+            return perturb
+
+        def part(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            x_T, y_T = (_spread(tensor, rows) for tensor in (x, y))
+            x_T, y_T = perturb(x_T, y_T, generator)
+            return x_T[rows.slice], y_T[rows.slice]
+
+        return part
+
+    def noisy(self, x: Tensor, sigma: float, copy: int) -> Tensor:
+        """Copy number ``copy`` of each image: x plus N(0, sigma^2) noise, the same at every call."""
+        y = x.new_zeros(len(x))
+        return self.of_rows(GaussianNoise(sigma))(x, y, generator(x.device, self.seed, copy))[0]
+
+    def uniform(self, x: Tensor, stream: int) -> Tensor:
+        """(B,) float32 in [0, 1) on the device of ``x``: one number an example; the same at every call."""
+        total = len(x) if self.rows is None else self.rows.total
+        drawn_T = torch.rand(total, generator=generator(x.device, self.seed, stream), device=x.device)
+        return drawn_T if self.rows is None else drawn_T[self.rows.slice]
+
+    def forward(self, model: nn.Module, x: Tensor) -> Tensor:
+        """``model(x)``, where every pass of a step meets the same dropout masks."""
+        with same_randomness(x.device, derive_seed(self.seed, DROPOUT)):
+            return model(x)
+
+
+@contextmanager
+def same_randomness(device: torch.device, seed: int) -> Iterator[None]:
+    """Inside, what draws from the global generators (dropout) starts from ``seed``; outside nothing has changed."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def without_trace(model: nn.Module, mode: str) -> Iterator[None]:
+    """Passes inside leave the modes and buffers of ``model`` as they were.
+
+    Args:
+        model: Any.
+        mode: "eval" to put it into evaluation mode inside; "train" to leave it as it is.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    saved = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    if mode == "eval":
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for buffer, value in saved:
+                buffer.copy_(value)
+
+
+def _spread(tensor: Tensor, rows: Rows) -> Tensor:
+    whole = tensor.new_zeros((rows.total, *tensor.shape[1:]))
+    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        whole = whole.contiguous(memory_format=torch.channels_last)
+    whole[rows.slice] = tensor
+    return whole
