@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo results test lint bench clean
 help:
 	@echo "make demo   train LeNet with Gaussian noise and with MaxUp on real images, certify both, draw the curves"
+	@echo "make results  train and certify the runs of configs/sets/lenet.txt (hours), and write docs/results.md"
 	@echo "make test   lint, then all tests that need no GPU and take seconds"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  every benchmark, in its quick form"
@@ -29,6 +30,17 @@ demo: .venv/.made
 	@echo "       $(BIN)/certify run runs/demo/maxup --max 20 --n 100000 --out runs/demo/maxup/precise.tsv"
 	@echo "       $(BIN)/python -m train fashion_sample_maxup --set m=16 --out runs/m16"
 
+# Trains and certifies what a file in configs/sets lists, and reports it; goes on where it was interrupted.
+SET ?= lenet
+CERTIFY ?= --protocol skip20 --n 100000 --seed 0 --dtype bfloat16
+CONTROLS ?= --control gaussian --control mean-of-4
+results: .venv/.made
+	@grep -v '^#' configs/sets/$(SET).txt | while read -r name config changes; do \
+	  $(BIN)/python -m train $$config $$changes --out runs/$(SET)/$$name --resume </dev/null || exit 1; \
+	  $(BIN)/certify run runs/$(SET)/$$name $(CERTIFY) </dev/null || exit 1; done
+	$(BIN)/python -m analysis results $$(sed -n 's|^\([^# ]*\) .*|runs/$(SET)/\1|p' configs/sets/$(SET).txt) \
+	  $(CONTROLS) --out docs/results.md
+
 lint: .venv/.made
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,7 +50,7 @@ test: lint
 	$(BIN)/python -m pytest
 
 bench: .venv/.made
-	@for question in $$(ls benchmarks/*_bench.py); do \
+	@for question in $$(ls benchmarks/*_bench.py) benchmarks/maxup_step.py; do \
 	  $(BIN)/python -m benchmarks.$$(basename $$question .py) --quick || exit 1; done
 
 clean:

@@ -151,7 +151,7 @@ def test_tensorboard_is_an_extra_and_its_absence_says_so(tmp_path: Path, monkeyp
         epoch=1, lr=0.1, loss=2.0, mean_loss=2.0, gap=0.0, noisy_accuracy=0.5, validation_acr=math.nan,
         images_per_second=1.0, seconds=1.0,
     )  # fmt: skip
-    written = []
+    written: list[tuple[object, ...]] = []
 
     class Writer:
         def __init__(self, folder: str, purge_step: int) -> None:

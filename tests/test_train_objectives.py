@@ -48,6 +48,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "macer": ("macer", {"m": 4, "lam": 6.0, "beta": 2.0}),
     "smoothadv": ("smoothadv", {"m": 2, "steps": 2, "epsilon": 0.5}),
     "smoothadv-ddn": ("smoothadv", {"m": 2, "steps": 3, "epsilon": 0.5, "attack": "ddn"}),
+    "smoothadv-consistency": ("smoothadv_consistency", {"m": 2, "steps": 2, "epsilon": 0.5, "lam": 3}),
+    "smoothadv-consistency-worst": (
+        "smoothadv_consistency",
+        {"m": 2, "steps": 2, "epsilon": 0.5, "lam": 3, "worst_of": 3},
+    ),
     "smoothadv-worst": ("smoothadv", {"m": 2, "steps": 2, "epsilon": 0.5, "worst_of": 3}),
     "smoothmix": ("smoothmix", {"m": 2, "lam": 5.0, "steps": 2}),
     "smoothmix-one_step": ("smoothmix", {"m": 2, "lam": 5.0, "steps": 2, "one_step": True}),

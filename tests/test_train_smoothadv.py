@@ -8,6 +8,7 @@ from tiny_training import (
     assert_same,
     batch,
     cross_entropy,
+    divergence,
     logits_table,
     mean,
     network,
@@ -15,6 +16,7 @@ from tiny_training import (
     objective,
     over_examples,
     regrouped,
+    softmax,
 )
 from torch import Tensor, nn
 
@@ -121,3 +123,25 @@ def test_selection_and_loss_meet_the_same_dropout_masks() -> None:
     x, y = torch.rand(B, 1, 4, 4, dtype=torch.float64), torch.arange(B) % 3
     result = objective("smoothadv", worst_of=5, **CHANGES)(model, x, y, STEP)
     torch.testing.assert_close(result.loss.detach(), result.copies_BM.amax(1).mean())
+
+
+@pytest.mark.parametrize("worst_of", [1, 3])
+def test_consistency_of_the_attacked_copies_is_added(worst_of: int) -> None:
+    model = network()
+    x, y = batch(model)
+    changes = {**CHANGES, "worst_of": worst_of}
+    result = objective("smoothadv_consistency", lam=3.0, eta=0.7, **changes)(model, x, y, STEP)
+    plain = objective("smoothadv", **changes)(model, x, y, STEP)
+    moved = pgd(model, x, y, noises_of(x), epsilon=0.4, steps=3)
+    fresh = fresh_noises(x, 4)
+    first_B = losses(logits_table(model, moved, fresh[:3]), y).argmax(1).tolist()
+    rows = []
+    for b in range(B):
+        noises = noises_of(x) if worst_of == 1 else [fresh[first_B[b]], fresh[3]]
+        p_MK = [softmax(model((moved[b] + noise[b])[None])[0]) for noise in noises]
+        mean_K = sum(p_MK, torch.zeros(())) / len(p_MK)
+        entropy = -sum((p * p.log() for p in mean_K), torch.zeros(()))
+        rows.append(3.0 * mean([divergence(mean_K, p_K) for p_K in p_MK]) + 0.7 * entropy)
+    assert_same(model, result.loss, plain.loss + mean(rows))
+    torch.testing.assert_close(result.copies_BM, plain.copies_BM)
+    assert result.copies_BM.shape == (B, 4 if worst_of == 1 else 3)

@@ -62,9 +62,14 @@ def test_passes_without_trace_leave_modes_and_buffers_even_after_an_error() -> N
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout()).train()
     model[1].eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(ZeroDivisionError), without_trace(model, "train"):
-        model(torch.rand(5, 3))
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with without_trace(model, "train"):
+            model(torch.rand(5, 3))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     with without_trace(model, "eval"):
         assert not model[0].training
     assert [module.training for module in model] == [True, False]

@@ -28,7 +28,7 @@ class GaussianNoise:
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The noisy batch, shape and dtype of ``x``; the targets as they are."""
-        # Drawn in the default layout: the numbers then do not depend on the layout of x, and torch's fast path is taken.
+        # Drawn in the default layout, so that it does not depend on that of x. torch is much faster there, too.
         noise = torch.empty_like(x, memory_format=torch.contiguous_format).normal_(generator=generator)
         if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
             noise = noise.to(memory_format=torch.channels_last)

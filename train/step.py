@@ -42,7 +42,7 @@ class Rows:
 
 
 def parts(total: int, count: int) -> list[Rows]:
-    """A batch of ``total`` rows in ``count`` parts, whose sizes differ by one at most; of a small one some are empty."""
+    """A batch of ``total`` rows in ``count`` parts, whose sizes differ by at most one; some of them may be empty."""
     edges = [total * part // count for part in range(count + 1)]
     return [Rows(first, stop, total) for first, stop in pairwise(edges)]
 

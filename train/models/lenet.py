@@ -45,7 +45,7 @@ def pool(x_BCHW: Tensor) -> Tensor:
     """2x2 max pooling, (B, C, H // 2, W // 2).
 
     On a CPU torch's own takes most of the time of a forward pass, since it notes where each maximum was. Without a
-    gradient to come the larger row and then the larger column are taken instead: the same numbers, several times faster.
+    gradient to come the larger row and then the larger column are taken instead: the same numbers, much faster.
     """
     if x_BCHW.requires_grad or x_BCHW.is_cuda:
         return F.max_pool2d(x_BCHW, 2)

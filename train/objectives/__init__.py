@@ -14,6 +14,7 @@ from train.objectives.maxup import MaxUp
 from train.objectives.mean_of_m import MeanOfM
 from train.objectives.objective import Objective
 from train.objectives.smoothadv import SmoothAdv
+from train.objectives.smoothadv_consistency import SmoothAdvConsistency
 from train.objectives.smoothmix import SmoothMix
 from train.objectives.stability import Stability
 
@@ -26,6 +27,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "consistency": Consistency,
     "macer": Macer,
     "smoothadv": SmoothAdv,
+    "smoothadv_consistency": SmoothAdvConsistency,
     "smoothmix": SmoothMix,
     "catrs": CatRs,
 }

@@ -16,16 +16,16 @@ References:
 """
 
 from dataclasses import replace
-from typing import cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from train.config import TrainConfig
-from train.maxup import BatchLoss, Selection, check, worst_copies
+from train.maxup import BatchLoss, check
 from train.objectives.attacks import ddn, pgd
 from train.objectives.objective import Objective, logits_of, losses_of
-from train.perturbations import GaussianNoise
+from train.objectives.worst import first_copy
 from train.seeds import derive_seed
 from train.step import Step
 
@@ -40,7 +40,7 @@ class SmoothAdv(Objective):
         ValueError: If the number of copies or the selection is out of range.
     """
 
-    uses = ("m", "attack", "epsilon", "steps", "start", "warmup", "worst_of", "selection")
+    uses: ClassVar[tuple[str, ...]] = ("m", "attack", "epsilon", "steps", "start", "warmup", "worst_of", "selection")
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
@@ -48,27 +48,28 @@ class SmoothAdv(Objective):
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The loss around the attacked images."""
+        copies, candidates_BM, step = self.around(model, x, y, step)
+        loss_BM = losses_of(self, logits_of(model, copies, step), y)
+        return BatchLoss(loss_BM.mean(), loss_BM.detach() if candidates_BM is None else candidates_BM)
+
+    def around(
+        self, model: nn.Module, x: Tensor, y: Tensor, step: Step, further: int = 0
+    ) -> tuple[list[Tensor], Tensor | None, Step]:
+        """The noisy copies of the attacked images that count.
+
+        Returns:
+            Without MaxUp the m copies that were attacked. With it the worst of ``worst_of`` copies whose noise the
+            attack has not seen, and so many ``further`` ones. Then the losses of the candidates, (B, M), if there were
+            any; and the step under whose dropout masks they were compared.
+        """
         noises = [step.noisy(torch.zeros_like(x), self.sigma, copy) for copy in range(self.config.m)]
         epsilon = self.config.epsilon * self.ramp(step.epoch)
         if epsilon > 0:
             x = ATTACKS[self.config.attack](model, x, y, noises, epsilon=epsilon, steps=self.config.steps)
-        if self.config.worst_of > 1:
-            return self._worst(model, x, y, step)
-        loss_BM = losses_of(self, logits_of(model, [x + noise for noise in noises], step), y)
-        return BatchLoss(loss_BM.mean(), loss_BM.detach())
-
-    def _worst(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
-        """The loss of the worst of ``worst_of`` copies whose noise the attack has not seen."""
+        candidates = self.config.worst_of
+        if candidates == 1:
+            return [x + noise for noise in noises], None, step
         fresh = replace(step, seed=derive_seed(step.seed, FRESH))
-        worst, copies_BM = worst_copies(
-            model,
-            self.loss,
-            fresh.of_rows(GaussianNoise(self.sigma)),
-            x,
-            y,
-            m=self.config.worst_of,
-            seed=fresh.seed,
-            selection=cast(Selection, self.config.selection),
-        )
-        # The dropout masks are those of the fresh step, under which the copies were compared.
-        return BatchLoss(self.loss(fresh.forward(model, worst[0][0]), y).mean(), copies_BM)
+        worst, losses_BM = first_copy(self, model, x, y, fresh)
+        others = [fresh.noisy(x, self.sigma, copy) for copy in range(candidates, candidates + further)]
+        return [worst, *others], losses_BM, fresh
