@@ -231,3 +231,22 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
         checkpoint.load(path)
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         checkpoint.load(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["tensorboard=true"], "needs TensorBoard"),
+        (["holdout=240"], "leaves none of the 240 images"),
+        (["objective=catrs", "m=2", "teacher=nowhere"], "no checkpoint at"),
+        (["arch=resnet20"], "resnet20 takes 32x32 images"),
+    ],
+)
+def test_a_run_that_cannot_begin_leaves_no_folder(
+    changes: list[str], message: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    options = [part for change in [f"dataset={images}", *changes] for part in ("--set", change)]
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run("fashion_sample_gaussian", *options, "--out", str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

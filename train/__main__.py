@@ -76,14 +76,15 @@ def _train(
     if world.size > 1 and device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # statistics of the whole batch, as on one device
     images, labels = torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels)
-    state = world.of_first(lambda: folder.prepare(settings, resume=resume))
+    state = world.of_first(lambda: folder.find_state(settings, resume=resume))
     trainer = Trainer(model, objective, images, labels, settings, world, _validation(settings, dataset, device))
     if state is not None:
         folder.restore(trainer, state, dataset.fingerprint)
+    board = None
     if world.first:
-        folder.begin(_environment(device, world), trainer.finished)
+        board = Board(folder.path, trainer.finished) if settings.tensorboard else None
+        folder.begin(settings, _environment(device, world), trainer.finished)
         print(_title(trainer, dataset, settings, folder, world), flush=True)
-    board = Board(folder.path, trainer.finished) if settings.tensorboard and world.first else None
     with console.progress(disable=not world.first) as bar:
         task = bar.add_task("training", total=settings.epochs * len(trainer.images))
         bar.update(task, completed=trainer.finished * len(trainer.images))

@@ -45,8 +45,8 @@ class RunFolder:
         """The model that was best on held-out images."""
         return self.path / "best.safetensors"
 
-    def prepare(self, config: TrainConfig, *, resume: bool) -> dict[str, Any] | None:
-        """Make the folder ready for a run with ``config``.
+    def find_state(self, config: TrainConfig, *, resume: bool) -> dict[str, Any] | None:
+        """Look whether a run with ``config`` may begin or go on here; writes nothing.
 
         Returns:
             The state to resume from, or None if the run begins.
@@ -58,7 +58,6 @@ class RunFolder:
         if not recorded.exists():
             if self.checkpoint.exists():
                 raise ValueError(f"{self.path} holds a checkpoint without config.toml; give another --out.")
-            write_atomically(recorded, config.to_toml().encode())
             return None
         if not resume:
             raise ValueError(f"{self.path} already holds a run; pass --resume to go on with it, or another --out.")
@@ -83,8 +82,10 @@ class RunFolder:
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{self.path / 'state.pt'} is damaged; delete it to train from the start.") from error
 
-    def begin(self, environment: bytes, finished: int) -> None:
-        """Record where the run happens, and cut ``train.csv`` back to the epochs that the state knows."""
+    def begin(self, config: TrainConfig, environment: bytes, finished: int) -> None:
+        """Record what is run and where, and cut ``train.csv`` back to the epochs that the state knows."""
+        if not (self.path / "config.toml").exists():
+            write_atomically(self.path / "config.toml", config.to_toml().encode())
         write_atomically(self.path / "environment.json", environment)
         table = self.path / "train.csv"
         rows = table.read_text().splitlines(keepends=True)[1 : finished + 1] if table.exists() else []
