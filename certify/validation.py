@@ -19,7 +19,7 @@ from certify.smoothing import SmoothedClassifier
 N0, ALPHA = 100, 0.001
 
 #: Radii, in units of sigma, to which certified ones are rounded down.
-GRID = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25)
+GRID = tuple(quarters / 4 for quarters in range(1, 16))
 
 
 def certifier(
@@ -47,7 +47,7 @@ def certifier(
 
     Returns:
         From a module in evaluation mode to its average certified radius on the images (abstained and wrong count 0),
-        each radius rounded down to a multiple of sigma / 4, up to 2.25 sigma or what n can prove.
+        each radius rounded down to a multiple of sigma / 4, up to what n can prove.
 
     Raises:
         ValueError: If sigma is not positive or n too small to certify sigma / 4.

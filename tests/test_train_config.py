@@ -21,7 +21,26 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.toml")))
 def test_every_shipped_configuration_is_valid(name: str) -> None:
-    objectives.build(load(name))
+    for sigma in (0.25, 0.5, 1.0):
+        objectives.build(load(name, [f"sigma={sigma}"]))
+
+
+def test_each_row_of_the_published_tables_has_its_configuration_and_its_weights() -> None:
+    methods = "gaussian mean_of_4 maxup stability macer consistency smoothadv smoothmix catrs".split()
+    shipped = {path.stem for path in CONFIGS.glob("*.toml")}
+    assert {f"{data}_{method}" for data in ("mnist", "fashion_mnist", "cifar10") for method in methods} <= shipped
+    lam = {sigma: load("mnist_consistency", [f"sigma={sigma}"]).lam for sigma in (0.25, 0.5, 1.0)}
+    assert lam == {0.25: 10, 0.5: 5, 1.0: 5}
+    assert [load("cifar10_smoothadv", [f"sigma={s}"]).m for s in (0.25, 0.5, 1.0)] == [4, 8, 2]
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "sets").glob("*.txt")), ids=lambda path: path.stem)
+def test_sets_name_runs_that_can_begin(path: Path) -> None:
+    rows = [line.split() for line in path.read_text().splitlines() if not line.startswith("#")]
+    assert len({name for name, *_ in rows}) == len(rows)
+    for _, config, *changes in rows:
+        assert set(changes[::2]) <= {"--set"}
+        objectives.build(load(config, changes[1::2]))
 
 
 def test_the_resolved_file_reads_back_to_the_same_configuration(file: Path, tmp_path: Path) -> None:
