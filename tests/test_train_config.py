@@ -26,7 +26,7 @@ def test_every_shipped_configuration_is_valid(name: str) -> None:
 
 
 def test_each_row_of_the_published_tables_has_its_configuration_and_its_weights() -> None:
-    methods = "gaussian mean_of_4 maxup stability macer consistency smoothadv smoothmix catrs".split()
+    methods = ["gaussian", "mean_of_4", "maxup", "stability", "macer", "consistency", "smoothadv", "smoothmix", "catrs"]
     shipped = {path.stem for path in CONFIGS.glob("*.toml")}
     assert {f"{data}_{method}" for data in ("mnist", "fashion_mnist", "cifar10") for method in methods} <= shipped
     lam = {sigma: load("mnist_consistency", [f"sigma={sigma}"]).lam for sigma in (0.25, 0.5, 1.0)}
