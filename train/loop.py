@@ -134,8 +134,9 @@ class Trainer:
             if step % CHECK_EVERY == CHECK_EVERY - 1 or step == self.steps - 1:
                 self._require_finite(totals)
             advance(len(index_B))
-        for model in {self.model, self.result}:
-            self.world.average_buffers(model)
+        self.world.average_buffers(self.model)
+        if self.average is not None:
+            self.world.average_buffers(self.average)
         loss, mean_loss, gap = (self.world.sum(totals) / len(self.images)).tolist()
         seconds = time.perf_counter() - start
         self.finished += 1
