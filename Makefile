@@ -35,7 +35,7 @@ SET ?= lenet
 CERTIFY ?= --protocol skip20 --n 100000 --seed 0 --dtype bfloat16
 CONTROLS ?= --control gaussian --control mean-of-4
 results: .venv/.made
-	@grep -v '^#' configs/sets/$(SET).txt | while read -r name config changes; do \
+	@grep -v -e '^#' -e '^$$' configs/sets/$(SET).txt | while read -r name config changes; do \
 	  $(BIN)/python -m train $$config $$changes --out runs/$(SET)/$$name --resume </dev/null || exit 1; \
 	  $(BIN)/certify run runs/$(SET)/$$name $(CERTIFY) </dev/null || exit 1; done
 	$(BIN)/python -m analysis results $$(sed -n 's|^\([^# ]*\) .*|runs/$(SET)/\1|p' configs/sets/$(SET).txt) \

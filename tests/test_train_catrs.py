@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from train import checkpoint
 from train.checkpoint import Architecture
+from train.distributed import World
 from train.objectives import teacher
 from train.objectives.catrs import CatRs, accepted_copies, worst_noises
 from train.objectives.teacher import TEACHER, smoothed_predictions
@@ -206,7 +207,7 @@ def test_the_teacher_votes_under_its_own_noise(
     monkeypatch.setattr(teacher, "BATCH", batch_size)
     path, images = tmp_path / "checkpoint.safetensors", photographs()
     model = save(path)
-    table_NK = smoothed_predictions(str(path), images, n=20, seed=4)
+    table_NK = smoothed_predictions(str(path), images, n=20, seed=4, world=World())
     votes_NK = torch.zeros(7, K)
     for number, first in enumerate(range(0, 7, batch_size)):
         draw = generator(images.device, 4, TEACHER, number)
@@ -219,16 +220,20 @@ def test_the_teacher_votes_under_its_own_noise(
     # Votes are divided in images of the first and of the last batch of 3, so that their noise matters.
     assert bool(((table_NK > 0) & (table_NK < 1)).any(1)[[0, 6]].all())
     assert table_NK.dtype == torch.float32
-    assert torch.equal(smoothed_predictions(str(tmp_path), images, n=20, seed=4), table_NK), "a run folder"
+    assert torch.equal(smoothed_predictions(str(tmp_path), images, n=20, seed=4, world=World()), table_NK), (
+        "a run folder"
+    )
 
 
 def test_targets_are_those_of_the_batch_images(tmp_path: Path) -> None:
     save(tmp_path / "checkpoint.safetensors")
     catrs = objective("catrs", m=2, teacher=str(tmp_path), teacher_n=5, seed=3, **CHANGES)
     assert isinstance(catrs, CatRs)
-    catrs.prepare(photographs())
+    catrs.prepare(photographs(), World())
     assert catrs.table_NK is not None
-    torch.testing.assert_close(catrs.table_NK, smoothed_predictions(str(tmp_path), photographs(), n=5, seed=3))
+    torch.testing.assert_close(
+        catrs.table_NK, smoothed_predictions(str(tmp_path), photographs(), n=5, seed=3, world=World())
+    )
 
     # Other, graded targets, so that each image has its own and none is 0.
     catrs.table_NK = torch.rand(7, K, generator=torch.Generator().manual_seed(0)).softmax(1)
@@ -259,18 +264,18 @@ def test_teachers_that_cannot_teach_are_refused(tmp_path: Path) -> None:
     for sigma in (None, 0.0):
         save(path, sigma)
         with pytest.raises(ValueError, match=r"trained with sigma=.*give one trained with noise"):
-            smoothed_predictions(str(path), photographs(), n=2, seed=0)
+            smoothed_predictions(str(path), photographs(), n=2, seed=0, world=World())
     save(path, shape=(3, 8, 8))
     with pytest.raises(ValueError, match=r"shape \(3, 8, 8\), this dataset has \(1, 8, 8\); give a teacher trained on"):
-        smoothed_predictions(str(path), photographs(), n=2, seed=0)
+        smoothed_predictions(str(path), photographs(), n=2, seed=0, world=World())
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
-        smoothed_predictions(str(tmp_path / "absent"), photographs(), n=2, seed=0)
+        smoothed_predictions(str(tmp_path / "absent"), photographs(), n=2, seed=0, world=World())
 
 
 def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "checkpoint.safetensors", classes=K + 1)
     catrs = objective("catrs", m=2, teacher=str(tmp_path), teacher_n=2, **CHANGES)
-    catrs.prepare(photographs())
+    catrs.prepare(photographs(), World())
     model = network()
     x, y = batch(model)
     with pytest.raises(ValueError, match=r"knows 4 classes, this dataset has 3; give a teacher"):

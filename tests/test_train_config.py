@@ -74,6 +74,9 @@ def test_set_changes_a_key_and_strings_need_no_quotes(file: Path) -> None:
         ('augment=["cutout"]', "augment must be one of crop, flip, got 'cutout'"),
         ("m", "--set expects key=value, got 'm'"),
         ("m=0", "m must be positive"),
+        ("momentum=1.0", r"momentum must be below 1, got 1\.0"),
+        ("lam=inf", "lam and eta must be finite"),
+        ("start=2", "start = 2 is never reached in 2 epochs"),
         ("ema=1.0", r"ema must lie in \[0, 1\), got 1\.0"),
         ("label_smoothing=1.0", r"label_smoothing must lie in \[0, 1\), got 1\.0"),
         ("validate_every=5", "validate_every certifies held-out training images: set holdout"),
@@ -118,6 +121,13 @@ def test_every_field_is_documented() -> None:
         (["m=4", "m_start=5"], r"m_start must lie in \[0, m\] = \[0, 4\]"),
         (["reduction=topk", "top_k=3"], r"top_k must lie in \[1, m\] = \[1, 1\], got 3"),
         (["objective=consistency"], "'consistency' compares copies: m must be at least 2, got 1"),
+        (["objective=gradient_penalty"], "takes m of at least 2 and a positive sigma, got m = 1"),
+        (["objective=gradient_penalty", "m=4", "compile=true"], "differentiates twice, which compile = true cannot"),
+        (["m=4", "warmup=10"], "warmup = 10 has no effect: it is read with m_start"),
+        (["m=4", "top_k=2"], "top_k = 2 has no effect: it is read with reduction = 'topk'"),
+        (["m=4", "temperature=2"], "temperature = 2.0 has no effect"),
+        (["m=4", "reduction=logsumexp", "selection=eval"], "selection = 'eval' has no effect"),
+        (["objective=stability", "selection=eval"], "has no effect: it is read with worst_of above 1"),
     ],
 )
 def test_objectives_refuse_settings_that_contradict(file: Path, changes: list[str], message: str) -> None:
@@ -142,15 +152,21 @@ def test_a_file_changes_its_base_and_tables_hold_for_their_sigma(file: Path, tmp
     assert at(below, "sigma=0.25", "lam=2") == (2, 1, 1), "--set has the last word"
     assert at(above, "sigma=0.25") == (7, 1, 3), "a file has it over all of its base"
     assert at(above, "sigma=1") == (1, 0.5, 3)
+    beside = tmp_path / "beside.toml"
+    beside.write_text('base = "below.toml"\n')
+    assert at(beside) == (5, 0.5, 1), "a base is sought beside its file"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('base = "nowhere"', "no configuration 'nowhere'"),
+        ('base = "nowhere"', r"the base of .*run\.toml, no configuration 'nowhere'"),
         ("base = 3", "base must be the name or path of a configuration, got 3"),
         ('base = "{itself}"', "is its own base, by way of"),
         ("at_sigma = 3", r"at_sigma holds tables, such as \[at_sigma\."),
+        ("[at_sigma.0.25]\nlam = 1", r"\[at_sigma\.0\.…\] needs quotes around its number"),
+        ('[at_sigma."0.25"]\nlamm = 1', r"at_sigma 0\.25: unknown key 'lamm'; did you mean 'lam'"),
+        ('[at_sigma."0.25"]\nsigma = 1', r"at_sigma 0\.25: unknown key 'sigma'"),
         ('[at_sigma."half"]\nlam = 1', r'the key of \[at_sigma\."half"\] is not a number'),
     ],
 )

@@ -121,12 +121,65 @@ def test_accumulated_parts_are_the_step_of_the_whole_batch(images: Path, monkeyp
     assert far_apart(wrong.model.state_dict(), whole.model.state_dict()) > 20 * ROUNDING
 
 
+SCRIPT = """
+import torch, torch.distributed as dist
+from train import models, objectives
+from train.config import TrainConfig
+from train.distributed import World, join
+from train.loop import Trainer
+
+config = TrainConfig(dataset="x", arch="resnet20", objective="gaussian", sigma=0.5, epochs=1, batch_size=8, lr=0.1, ema=0.5)
+torch.manual_seed(0)
+model = models.build("resnet20", (3, 32, 32), 10)
+images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
+average, before = World.average_buffers, []
+
+def watched(world, model):
+    before.append([buffer.clone() for buffer in model.buffers() if buffer.is_floating_point()])
+    average(world, model)
+
+World.average_buffers = watched
+with join("cpu") as world:
+    trainer = Trainer(model, objectives.build(config), images, torch.arange(16) % 10, config, world)
+    trainer.epoch()
+    apart = False
+    for kept, own in zip((trainer.model, trainer.average), before, strict=True):
+        after = [buffer for buffer in kept.buffers() if buffer.is_floating_point()]
+        for value, mine in zip(after, own, strict=True):
+            both = [torch.empty_like(mine) for _ in range(2)]
+            dist.all_gather(both, mine)
+            apart = apart or not torch.equal(*both)
+            assert torch.allclose(value, (both[0] + both[1]) / 2)
+    assert apart, "each process has seen other rows"
+"""
+
+
+def test_running_statistics_of_model_and_average_become_those_of_all_processes(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "script.py"],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+
+
 def test_each_process_has_its_rows_and_together_they_have_all(images: Path) -> None:
     shares = [trainer(images, "accumulate=3", world=World(rank, 4))._rows(32) for rank in range(4)]
     assert [row for rows in shares for part in rows for row in range(part.first, part.stop)] == list(range(32))
     assert [len(rows) for rows in shares] == [3, 3, 3, 3]
-    few = [trainer(images, "accumulate=3", world=World(rank, 4))._rows(2) for rank in range(4)]
-    assert sum(len(rows) for rows in few) == 2, "empty parts are not passed"
+    few = [trainer(images, "accumulate=3", world=World(rank, 4))._rows(6) for rank in range(4)]
+    assert [len(rows) for rows in few] == [1, 1, 1, 1], "as many passes everywhere: they may be collective"
+    assert [row for rows in few for part in rows for row in range(part.first, part.stop)] == list(range(6))
+    fewer = [trainer(images, "accumulate=3", world=World(rank, 4))._rows(2) for rank in range(4)]
+    assert sum(len(rows) for rows in fewer) == 2, "empty parts are not passed"
+
+
+def test_a_last_batch_too_small_for_shared_statistics_is_refused(images: Path) -> None:
+    t = trainer(images)
+    model = torch.nn.Sequential(t.model, torch.nn.SyncBatchNorm(10))
+    config = load("fashion_sample_maxup", [f"dataset={images}", *CHANGES, "m=3"])
+    with pytest.raises(ValueError, match="the last batch of an epoch has 2 of 130 images, too few for 4 processes"):
+        Trainer(model, t.objective, t.images, t.labels, config, World(0, 4))
 
 
 def test_without_torchrun_the_world_is_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

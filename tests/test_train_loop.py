@@ -93,10 +93,9 @@ def test_labels_are_smoothed_in_the_loss(images: Path) -> None:
 
 
 def test_compiled_models_train_to_the_same_weights(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The compiler's front end without its back end: what it makes of selection, modes and gradients is tested here,
-    # the code that it generates by its own tests.
+    # Without the code generator: what the compiler makes of selection, modes and gradients is tested here.
     compiler = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model: compiler(model, backend="eager"))
+    monkeypatch.setattr(torch, "compile", lambda model: compiler(model, backend="aot_eager"))
     changes = ["objective=maxup", "m=3", "selection=eval"]
     plain, compiled = trainer(images, *changes), trainer(images, *changes, "compile=true")
     assert compiled.passed is not compiled.model
@@ -179,3 +178,28 @@ def test_best_weights_are_those_of_their_epoch(images: Path, tmp_path: Path) -> 
     run(tmp_path / "run", images, *settings)
     last, best = (load_file(tmp_path / "run" / f"{name}.safetensors") for name in ("checkpoint", "best"))
     assert all(torch.equal(last[name], best[name]) for name in last)
+
+
+def test_the_first_of_equally_good_epochs_is_the_best(images: Path) -> None:
+    t = trainer(images, "holdout=40", "validate_every=1", "epochs=3")
+    found = iter([0.5, 0.5, 0.7])
+    t.validate = lambda model: next(found)
+    improved = []
+    for _ in range(3):
+        t.epoch()
+        improved.append(t.improved)
+    assert improved == [True, False, True]
+    assert t.best == 0.7
+
+
+def test_a_run_does_not_go_on_with_another_teacher(images: Path, tmp_path: Path) -> None:
+    run(tmp_path / "teacher", images)
+    settings = ["objective=catrs", "m=2", "steps=1", f"teacher={tmp_path / 'teacher'}", "teacher_n=3"]
+    run(tmp_path / "run", images, *settings)
+    run(tmp_path / "run", images, *settings)
+    run(tmp_path / "other", images, "seed=5")
+    (tmp_path / "teacher" / "checkpoint.safetensors").write_bytes(
+        (tmp_path / "other" / "checkpoint.safetensors").read_bytes()
+    )
+    with pytest.raises(ValueError, match=r"the teacher .* has changed since the run began; give another --out"):
+        run(tmp_path / "run", images, *settings)

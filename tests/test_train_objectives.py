@@ -301,3 +301,23 @@ def test_one_wrong_label_is_one_images_matter(name: str, changes: dict[str, Any]
     same = torch.arange(B) != 1
     assert torch.equal(before[same], after[same])
     assert not torch.equal(before[1], after[1])
+
+
+def test_probabilities_are_not_in_half_precision() -> None:
+    """Autocast on a CPU computes softmax in bfloat16, where divergences of similar copies come out negative."""
+    model = network().float()
+    x, y = batch(network())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = STEP.forward(model, x.float())
+        assert model(x.float()).dtype == torch.bfloat16
+        assert logits.dtype == torch.float32
+        result = objective("consistency", m=2, lam=1e3, eta=0.0, sigma=0.03)(model, x.float(), y, STEP)
+    assert result.loss >= result.copies_BM.mean()
+
+
+def test_the_number_of_copies_grows_in_whole_steps_without_rounding() -> None:
+    for m_start, m, warmup in ((1, 23, 22), (1, 5, 4), (2, 9, 13)):
+        maxup = objective("maxup", m=m, m_start=m_start, warmup=warmup)
+        assert isinstance(maxup, MaxUp)
+        for epoch in range(warmup + 3):
+            assert maxup.copies(epoch) == m_start + min(m - m_start, (m - m_start) * epoch // warmup)

@@ -74,12 +74,16 @@ def _train(
     torch.manual_seed(settings.seed)  # initial weights; all else has generators of its own
     model = architecture.build(settings.mean, settings.std).to(device)
     if world.size > 1 and device.type == "cuda":
+        if settings.device.startswith("cuda:"):
+            raise ValueError(f"torchrun gives each process a device of its own; device = {settings.device} names one.")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # statistics of the whole batch, as on one device
     images, labels = torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels)
     state = world.of_first(lambda: folder.find_state(settings, resume=resume))
     trainer = Trainer(model, objective, images, labels, settings, world, _validation(settings, dataset, device))
     if state is not None:
         folder.restore(trainer, state, dataset.fingerprint)
+    if trainer.finished < settings.epochs:
+        trainer.prepare()
     board = None
     if world.first:
         board = Board(folder.path, trainer.finished) if settings.tensorboard else None
@@ -94,7 +98,7 @@ def _train(
                 continue
             # The state comes last: what it says is finished is on disk already.
             _save(folder.checkpoint, trainer, architecture, dataset, settings)
-            if line.validation_acr == trainer.best:
+            if trainer.improved:
                 _save(folder.best, trainer, architecture, dataset, settings)
             folder.record(line, {**trainer.state(), "data": dataset.fingerprint})
             if board is not None:

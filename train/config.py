@@ -40,7 +40,8 @@ class TrainConfig:
             without one the model's own are.
         teacher_n: CAT-RS: noisy copies of each training image that the teacher sees.
         label_smoothing: Of every cross-entropy, in [0, 1).
-        accumulate: Parts into which each process cuts its share of a batch, one after another: less memory.
+        accumulate: Parts into which each process cuts its share of a batch, one after another: less memory. The step
+            is that of the whole batch, but batch norm sees each part by itself.
         ema: Decay of the moving average of the weights that is saved, such as 0.999 a step; 0 saves the weights.
         schedule: ``step``, ``cosine``, ``onecycle`` or ``constant``.
         step_epochs: For ``step``: epochs between two drops.
@@ -135,6 +136,9 @@ class TrainConfig:
         _choice("dtype", self.dtype, ("float32", "bfloat16"))
         _choice("attack", self.attack, ("pgd", "ddn"))
         _choice("selection", self.selection, ("train", "eval"))
+        _require(self.momentum < 1, f"momentum must be below 1, got {self.momentum}.")
+        _require(math.isfinite(self.lam) and math.isfinite(self.eta), "lam and eta must be finite.")
+        _require(self.start < self.epochs, f"start = {self.start} is never reached in {self.epochs} epochs.")
         _require(0 <= self.ema < 1, f"ema must lie in [0, 1), got {self.ema}.")
         _require(
             self.validate_every == 0 or self.holdout > 0,

@@ -48,10 +48,7 @@ def from_mapping(values: Mapping[str, Any], source: str) -> TrainConfig:
         ValueError: If a key is unknown or missing, or a value has the wrong type or range.
     """
     fields = typing.get_type_hints(TrainConfig)
-    for key in values:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0)[0]
-            raise ValueError(f"{source}: unknown key {key!r}; did you mean {near!r}?")
+    _check_keys(values, source)
     required = (field.name for field in dataclasses.fields(TrainConfig) if field.default is dataclasses.MISSING)
     missing = [name for name in required if name not in values]
     if missing:
@@ -63,13 +60,21 @@ def from_mapping(values: Mapping[str, Any], source: str) -> TrainConfig:
         raise ValueError(f"{source}: {error}") from error
 
 
-def _find(name: str) -> Path:
+def _check_keys(values: Mapping[str, Any], source: str, without: str = "") -> None:
+    known = [field.name for field in dataclasses.fields(TrainConfig) if field.name != without]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
+            raise ValueError(f"{source}: unknown key {key!r}; did you mean {near!r}?")
+
+
+def _find(name: str, what: str = "") -> Path:
     path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
     if not path.is_file():
         known = sorted(file.stem for file in CONFIGS.glob("*.toml"))
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"no configuration {name!r}{hint} Give a .toml file or one of: {', '.join(known)}.")
+        raise ValueError(f"{what}no configuration {name!r}{hint} Give a .toml file or one of: {', '.join(known)}.")
     return path
 
 
@@ -84,12 +89,19 @@ def _chain(path: Path, above: tuple[Path, ...]) -> list[dict[str, Any]]:
     tables = values.get("at_sigma", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise ValueError(f'{path}: at_sigma holds tables, such as [at_sigma."0.25"].')
+    for name, table in tables.items():
+        if any(isinstance(value, dict) for value in table.values()):
+            raise ValueError(f'{path}: [at_sigma.{name}.…] needs quotes around its number: [at_sigma."0.25"].')
+        _number(path, name)
+        _check_keys(table, f"{path}, at_sigma {name}", without="sigma")
     base = values.pop("base", None)
     if base is None:
         return [values]
     if not isinstance(base, str):
         raise ValueError(f"{path}: base must be the name or path of a configuration, got {base!r}.")
-    return [*_chain(_find(base), (*above, path.resolve())), values]
+    beside = path.parent / base
+    found = beside if base.endswith(".toml") and beside.is_file() else _find(base, f"the base of {path}, ")
+    return [*_chain(found, (*above, path.resolve())), values]
 
 
 def _number(path: Path, text: str) -> float:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar, cast
 
 import torch
@@ -87,7 +88,8 @@ def join(device_type: str) -> Iterator[World]:
                 "CUDA devices; use --nproc-per-node with their number, or --set device=cpu."
             )
         torch.cuda.set_device(world.local_rank)
-    dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+    # The others wait while the first certifies held-out images; torchrun itself ends those whose partner has died.
+    dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=timedelta(days=1))
     try:
         yield world
     finally:

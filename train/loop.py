@@ -58,6 +58,10 @@ class Epoch:
     seconds: float
 
 
+class Changed(ValueError):
+    """A run cannot go on, since what it depends on is no longer what it was."""
+
+
 class Trainer:
     """A model in training: ``epoch`` runs one, ``state`` and ``restore`` carry it over a stop.
 
@@ -74,6 +78,7 @@ class Trainer:
         finished: Epochs.
         result: The classifier: the model, or the moving average of its weights.
         best: Largest ``validation_acr`` so far; -1 before the first.
+        improved: Whether the last epoch reached it.
     """
 
     def __init__(
@@ -107,8 +112,20 @@ class Trainer:
         )
         self.result: nn.Module = self.average.module if self.average else model
         self.passed = cast(nn.Module, torch.compile(model)) if config.compile else model
-        self.finished, self.best = 0, -1.0
-        objective.prepare(self.images)
+        self.finished, self.best, self.improved, self._prepared = 0, -1.0, False, False
+        smallest = (size - 1) % config.batch_size + 1
+        synchronised = any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+        if synchronised and smallest < self.world.size:
+            raise ValueError(
+                f"the last batch of an epoch has {smallest} of {size} images, too few for {self.world.size} processes "
+                "that share batch statistics; change batch_size or holdout."
+            )
+
+    def prepare(self) -> None:
+        """Let the objective prepare itself, which may take long, if it has not yet; ``epoch`` does so otherwise."""
+        if not self._prepared:
+            self.objective.prepare(self.images, self.world)
+        self._prepared = True
 
     def epoch(self, advance: Callable[[int], None] = lambda images: None) -> Epoch:
         """Train for one epoch.
@@ -119,6 +136,7 @@ class Trainer:
         Raises:
             ValueError: If the loss is no longer a finite number.
         """
+        self.prepare()
         lr, start = optimizers.learning_rate(self.optimizer), time.perf_counter()
         totals = torch.zeros(3, dtype=torch.float64, device=self.device)
         self.model.train()
@@ -141,7 +159,8 @@ class Trainer:
         seconds = time.perf_counter() - start
         self.finished += 1
         validation_acr = self.world.of_first(self._validation_acr)
-        if validation_acr > self.best:
+        self.improved = validation_acr > self.best
+        if self.improved:
             self.best = validation_acr
         return Epoch(
             epoch=self.finished,
@@ -149,7 +168,7 @@ class Trainer:
             loss=loss,
             mean_loss=mean_loss,
             gap=gap,
-            noisy_accuracy=self.noisy_accuracy(),
+            noisy_accuracy=self.world.of_first(self.noisy_accuracy),
             validation_acr=validation_acr,
             images_per_second=len(self.images) / seconds,
             seconds=seconds,
@@ -171,6 +190,7 @@ class Trainer:
         """All that ``restore`` needs."""
         state = {
             "finished": self.finished,
+            "depends_on": self.objective.depends_on(),
             "best": self.best,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -179,7 +199,14 @@ class Trainer:
         return state | ({"average": self.average.state_dict()} if self.average is not None else {})
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a ``state`` of a run with the same configuration and images."""
+        """Go on from a ``state`` of a run with the same configuration and images.
+
+        Raises:
+            Changed: If something else that the run depends on has changed since.
+        """
+        for what, was in state["depends_on"].items():
+            if self.objective.depends_on().get(what) != was:
+                raise Changed(f"{what} has changed since the run began; give another --out.")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -194,9 +221,11 @@ class Trainer:
 
     def _rows(self, total: int) -> list[Rows]:
         """The rows of a batch that this process passes, in the parts in which it does."""
-        count, rank = self.config.accumulate, self.world.rank
-        mine = parts(total, count * self.world.size)[rank * count : (rank + 1) * count]
-        return [rows for rows in mine if rows.share]
+        mine = parts(total, self.world.size)[self.world.rank]
+        # As many parts in every process, none of them empty: passes may be collective.
+        count = max(1, min(self.config.accumulate, total // self.world.size))
+        cut = [Rows(mine.first + p.first, mine.first + p.stop, total) for p in parts(mine.stop - mine.first, count)]
+        return [rows for rows in cut if rows.share]
 
     def _backward(self, index_B: Tensor, rows: Rows, step: int) -> Tensor:
         """Add the gradient of some rows of a batch; returns their sums of loss, mean loss and gap, (3,)."""

@@ -1,7 +1,7 @@
 """Random changes of a batch, one draw for each example, all from a given generator.
 
 A perturbation takes the batch, its targets and a generator on the batch's device, and returns both anew; it must
-draw the same when called again with a generator in the same state. MaxUp relies on that.
+draw the same when called again with a generator in the same state: training is a function of its seed.
 """
 
 # Shapes: B examples, C channels, H height, W width.

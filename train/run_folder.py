@@ -22,7 +22,7 @@ import torch
 from data.files import write_atomically
 from train import config_file
 from train.config import TrainConfig
-from train.loop import Epoch, Trainer
+from train.loop import Changed, Epoch, Trainer
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,14 @@ class RunFolder:
         """Put ``trainer`` where ``state`` was taken.
 
         Raises:
-            ValueError: If the state is damaged, or the images have changed since.
+            ValueError: If the state is damaged, or the images or the teacher have changed since.
         """
         if state.get("data") != fingerprint:
             raise ValueError(f"the images are not those of the run in {self.path}; give another --out.")
         try:
             trainer.restore(state)
+        except Changed:
+            raise
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{self.path / 'state.pt'} is damaged; delete it to train from the start.") from error
 

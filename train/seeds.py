@@ -8,8 +8,8 @@ def derive_seed(*words: int) -> int:
     """A 63-bit seed that depends on every word and on their order.
 
     Training draws each random thing (the order of an epoch, a crop, copy c of step t) from a generator seeded by what
-    it is, never from the state that an earlier draw left. So a resumed run needs no generator state, and copy c can be
-    drawn again.
+    it is, never from the state that an earlier draw left. So a resumed run needs no generator state, and what is
+    drawn does not depend on what was drawn before.
 
     Args:
         words: Integers in [0, 2^64).

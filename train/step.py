@@ -51,8 +51,9 @@ def parts(total: int, count: int) -> list[Rows]:
 class Step:
     """A step of training, and which rows of its batch are here.
 
-    All that is random is drawn for the whole batch, from the seed and from what it is for, and cut to the rows here
-    afterwards. So an image meets the same noise whatever the number of processes and of accumulated parts.
+    Noise is drawn for the whole batch, from the seed and from what it is for, and cut to the rows here afterwards. So
+    an image meets the same noise whatever the number of processes and of accumulated parts. Dropout masks are drawn for
+    the rows of each pass, and do depend on them.
 
     Attributes:
         seed: Of this step; see ``train.seeds``.
@@ -94,9 +95,17 @@ class Step:
         return drawn_T if self.rows is None else drawn_T[self.rows.slice]
 
     def forward(self, model: nn.Module, x: Tensor) -> Tensor:
-        """``model(x)``, where every pass of a step meets the same dropout masks."""
+        """Logits of ``x``, not in half precision, where every pass of a step meets the same dropout masks."""
         with same_randomness(x.device, derive_seed(self.seed, DROPOUT)):
-            return model(x)
+            return full_precision(model(x))
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Logits as float32 if they are in half precision, which is too coarse for logarithms of probabilities.
+
+    On CUDA autocast itself computes a softmax in float32; on a CPU it does not.
+    """
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from train.step import without_trace
+from train.step import full_precision, without_trace
 
 
 @contextmanager
@@ -40,15 +40,15 @@ def attacking(model: nn.Module) -> Iterator[None]:
 
 def log_mean_probability(model: nn.Module, x: Tensor, noises: Sequence[Tensor]) -> Tensor:
     """Logarithm of the mean over the noises of the softmax at ``x`` plus noise, (B, K)."""
-    log_p_BMK = torch.stack([model(x + noise).log_softmax(1) for noise in noises], dim=1)
+    log_p_BMK = torch.stack([full_precision(model(x + noise)).log_softmax(1) for noise in noises], dim=1)
     return log_p_BMK.logsumexp(1) - math.log(len(noises))
 
 
 def pgd(model: nn.Module, x: Tensor, y: Tensor, noises: Sequence[Tensor], *, epsilon: float, steps: int) -> Tensor:
     """Projected gradient ascent from x, in steps of length 2 epsilon / steps.
 
-    Cost: ``steps`` forward and backward passes a noise, without gradients of weights. Unlike in Salman et al. images
-    are clamped to [0, 1] before the projection onto the ball; one whose gradient vanishes stays where it is.
+    Cost: ``steps`` forward and backward passes a noise, without gradients of weights. Images are clamped
+    to [0, 1], then projected onto the ball. Unlike in Salman et al. one whose gradient vanishes stays where it is.
 
     Args:
         model: From (B, C, H, W) to (B, K).
@@ -79,9 +79,10 @@ def ddn(
     The norm begins at epsilon; the step along the normalised gradient falls from 1 to 0.01 as a cosine. What is
     returned is the smallest change at which the prediction was seen wrong.
 
-    Differences from Rony et al.: nothing is rounded to 256 levels; an image whose gradient vanishes takes no step; what
-    clamping to [0, 1] cut off is not carried to the next step; if no change was seen to succeed, the last one (which is
-    not looked at) is taken; and, as in Salman et al., predictions are means over noises, and epsilon limits the result.
+    Differences from Rony et al.: nothing is rounded to 256 levels; the norm has no other limit while it grows; an image
+    whose gradient vanishes takes no step; what clamping to [0, 1] cut off is not carried to the next step; if no change
+    was seen to succeed, the last one (which is not looked at) is taken; and, as in Salman et al., predictions are means
+    over noises, and epsilon limits the result.
 
     Cost, arguments and result as of ``pgd``; ``gamma`` in (0, 1) is the relative change of the norm.
     """

@@ -29,32 +29,33 @@ import torch
 from torch import Tensor, nn
 
 from train.config import TrainConfig
-from train.maxup import BatchLoss, check
+from train.distributed import World
+from train.maxup import BatchLoss
 from train.objectives.attacks import attacking, limited, unit
 from train.objectives.objective import Objective, kl_divergence, logits_of, losses_of
-from train.objectives.teacher import smoothed_predictions
-from train.step import ACCEPT, Step
+from train.objectives.teacher import fingerprint, smoothed_predictions
+from train.step import ACCEPT, Step, full_precision
 
 
 class CatRs(Objective):
     """Cross-entropy of the easier copies plus ``lam`` times the divergence at the worst noise.
 
     Raises:
-        ValueError: If m is below 1, or below 2 without a teacher.
+        ValueError: If m is below 2 without a teacher.
     """
 
     uses = ("m", "lam", "epsilon", "steps", "start", "warmup", "teacher", "teacher_n")
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
-        check(m=config.m, reduction="mean", top_k=1, temperature=1.0, selection="train")
+        self.refuse_idle(bool(config.teacher), "with a teacher", "teacher_n")
         if config.m < 2 and not config.teacher:
             raise ValueError(
                 "objective 'catrs' with m = 1 needs a teacher: one copy is its own mean; give one, or raise m."
             )
         self.table_NK: Tensor | None = None
 
-    def prepare(self, images: Tensor) -> None:
+    def prepare(self, images: Tensor, world: World) -> None:
         """Let the teacher, if there is one, predict all training images.
 
         Raises:
@@ -65,7 +66,15 @@ class CatRs(Objective):
         if config.teacher:
             half = config.dtype == "bfloat16"
             with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
-                self.table_NK = smoothed_predictions(config.teacher, images, n=config.teacher_n, seed=config.seed)
+                self.table_NK = smoothed_predictions(
+                    config.teacher, images, n=config.teacher_n, seed=config.seed, world=world
+                )
+
+    def depends_on(self) -> dict[str, str]:
+        """The teacher, by the hash of its checkpoint."""
+        if not self.config.teacher:
+            return {}
+        return {f"the teacher {self.config.teacher}": fingerprint(self.config.teacher)}
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The loss of easy copies and of the worst noise."""
@@ -81,7 +90,7 @@ class CatRs(Objective):
             target_BK = self._target(logits_BMK, step)
             worst = worst_noises(model, x, target_BK, noises, epsilon=config.epsilon, steps=config.steps)
             log_p_BMK = logits_of(model, [x + noise for noise in worst], step).log_softmax(2)
-            divergence_BM = torch.stack([kl_divergence(target_BK, log_p_BK) for log_p_BK in log_p_BMK.unbind(1)], dim=1)
+            divergence_BM = kl_divergence(target_BK[:, None], log_p_BMK)
             loss_B = loss_B + strength * torch.where(accepted_B == config.m, divergence_BM.amax(1), 0)
         return BatchLoss(loss_B.mean(), loss_BM.detach())
 
@@ -96,7 +105,7 @@ class CatRs(Objective):
                 f"the teacher {self.config.teacher} knows {classes} classes, this dataset has {own_BK.shape[1]}; "
                 "give a teacher trained on the same dataset."
             )
-        return self.table_NK[step.index_B].to(own_BK.dtype)
+        return self.table_NK[step.index_B].to(own_BK)
 
 
 def accepted_copies(right_B: Tensor, m: int, uniform_B: Tensor) -> Tensor:
@@ -122,7 +131,7 @@ def worst_noises(
             noise = start
             for _ in range(steps):
                 noise = noise.detach().requires_grad_(True)
-                divergence_B = kl_divergence(target_BK, model(x + noise).log_softmax(1))
+                divergence_B = kl_divergence(target_BK, full_precision(model(x + noise)).log_softmax(1))
                 (gradient,) = torch.autograd.grad(divergence_B.sum(), noise)
                 change = noise.detach() + (2 * epsilon / steps) * unit(gradient) - start
                 noise = _like(start, start + limited(change, epsilon))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from train.config import TrainConfig
 from train.maxup import BatchLoss
 from train.objectives.objective import Objective, kl_divergence, logits_of, losses_of
-from train.objectives.worst import first_copy
+from train.objectives.worst import check_worst, first_copy
 from train.step import Step
 
 
@@ -33,6 +33,7 @@ class Consistency(Objective):
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
+        check_worst(self)
         if config.m < 2:
             raise ValueError(f"objective 'consistency' compares copies: m must be at least 2, got {config.m}.")
 
@@ -53,7 +54,7 @@ def consistency_term(logits_BMK: Tensor, lam: float, eta: float) -> Tensor:
     """``lam`` times the mean KL divergence of the copies from their mean, plus ``eta`` times its entropy, (B,)."""
     log_p_BMK = logits_BMK.log_softmax(2)
     mean_BK = log_p_BMK.exp().mean(1)
-    divergence_BM = torch.stack([kl_divergence(mean_BK, log_p_BK) for log_p_BK in log_p_BMK.unbind(1)], dim=1)
+    divergence_BM = kl_divergence(mean_BK[:, None], log_p_BMK)
     # xlogy is 0 at probability 0, with gradient 0, where p log p has none.
     entropy_B = -torch.xlogy(mean_BK, mean_BK.clamp_min(1e-20)).sum(1)
     return lam * divergence_BM.mean(1) + eta * entropy_B

@@ -16,7 +16,7 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 from train.config import TrainConfig
-from train.maxup import BatchLoss, check
+from train.maxup import BatchLoss
 from train.objectives.objective import Objective
 from train.step import Step
 
@@ -28,13 +28,25 @@ def expected_maximum(m: int) -> float:
 
 
 class GradientPenalty(Objective):
-    """Cross-entropy at the clean image plus sigma c_m times the norm of its gradient there."""
+    """Cross-entropy at the clean image plus sigma c_m times the norm of its gradient there.
+
+    Raises:
+        ValueError: If m is below 2 or sigma 0, so that there is no penalty, or the model is to be compiled.
+    """
 
     uses = ("m", "start", "warmup")
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
-        check(m=config.m, reduction="max", top_k=1, temperature=1.0, selection="train")
+        if config.m < 2 or not config.sigma:
+            raise ValueError(
+                "objective 'gradient_penalty' stands for the worst of m noisy copies: it takes m of at least 2 and a "
+                f"positive sigma, got m = {config.m} and sigma = {config.sigma:g}."
+            )
+        if config.compile:
+            raise ValueError(
+                "objective 'gradient_penalty' differentiates twice, which compile = true cannot; leave it out."
+            )
         self.weight = config.sigma * expected_maximum(config.m)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:

@@ -20,24 +20,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.maxup import BatchLoss, check
+from train.maxup import BatchLoss
 from train.objectives.objective import Objective, logits_of, losses_of
 from train.step import Step
 
 
 class Macer(Objective):
-    """Cross-entropy of the mean prediction plus ``lam`` times the hinge on the radius.
-
-    Raises:
-        ValueError: If m is below 1.
-    """
+    """Cross-entropy of the mean prediction plus ``lam`` times the hinge on the radius."""
 
     uses = ("m", "lam", "beta", "margin", "start", "warmup")
-
-    def __init__(self, config: TrainConfig) -> None:
-        super().__init__(config)
-        check(m=config.m, reduction="mean", top_k=1, temperature=1.0, selection="train")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The loss of the mean prediction and its radius."""

@@ -38,6 +38,11 @@ class MaxUp(Objective):
             temperature=config.temperature,
             selection=config.selection,
         )
+        keeping = config.m > 1 and config.reduction in ("max", "topk")
+        self.refuse_idle(config.reduction == "topk", "with reduction = 'topk'", "top_k")
+        self.refuse_idle(config.reduction == "logsumexp", "with reduction = 'logsumexp'", "temperature")
+        self.refuse_idle(keeping, "where the worst of several copies are kept", "selection")
+        self.refuse_idle(config.m_start > 0, "with m_start", "warmup")
         if not 0 <= config.m_start <= config.m:
             raise ValueError(
                 f"m_start must lie in [0, m] = [0, {config.m}] (0: m from the start), got {config.m_start}."
@@ -47,8 +52,8 @@ class MaxUp(Objective):
         """How many copies are drawn in an epoch."""
         if not self.config.m_start:
             return self.config.m
-        grown = (self.config.m - self.config.m_start) * min(1.0, epoch / max(1, self.config.warmup))
-        return self.config.m_start + int(grown)
+        warmup = max(1, self.config.warmup)
+        return self.config.m_start + (self.config.m - self.config.m_start) * min(epoch, warmup) // warmup
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The loss of the copies that the reduction keeps."""

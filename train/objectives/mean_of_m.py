@@ -9,25 +9,16 @@ References:
 
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.maxup import BatchLoss, check, maxup_loss
+from train.maxup import BatchLoss, maxup_loss
 from train.objectives.objective import Objective
 from train.perturbations import GaussianNoise
 from train.step import Step
 
 
 class MeanOfM(Objective):
-    """Cross-entropy averaged over m copies under N(0, sigma^2) noise.
-
-    Raises:
-        ValueError: If m is below 1.
-    """
+    """Cross-entropy averaged over m copies under N(0, sigma^2) noise."""
 
     uses = ("m",)
-
-    def __init__(self, config: TrainConfig) -> None:
-        super().__init__(config)
-        check(m=config.m, reduction="mean", top_k=1, temperature=1.0, selection="train")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The mean loss of the copies."""

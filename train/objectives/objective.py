@@ -2,6 +2,7 @@
 
 # Shapes: B images, M copies of each, K classes.
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.config import TrainConfig
+from train.distributed import World
 from train.maxup import BatchLoss
 from train.step import Step
 
@@ -33,8 +35,20 @@ class Objective:
         self.sigma = config.sigma
         self.loss = partial(F.cross_entropy, reduction="none", label_smoothing=config.label_smoothing)
 
-    def prepare(self, images: Tensor) -> None:
+    def prepare(self, images: Tensor, world: World) -> None:
         """Called once before training, with all training images: uint8, (N, C, H, W), on the device."""
+
+    def depends_on(self) -> dict[str, str]:
+        """What else than configuration and images the run is a function of, for --resume to compare."""
+        return {}
+
+    def refuse_idle(self, active: bool, when: str, *keys: str) -> None:
+        """Raise ``ValueError`` if keys that only matter ``when`` are set while that is not the case."""
+        defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+        for key in keys:
+            value = getattr(self.config, key)
+            if not active and value != defaults[key]:
+                raise ValueError(f"{key} = {value!r} has no effect: it is read {when}; leave it out.")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The loss of images ``x`` (B, C, H, W) in [0, 1] with classes ``y`` (B,)."""
@@ -65,6 +79,6 @@ def losses_of(objective: Objective, logits_BMK: Tensor, y_B: Tensor) -> Tensor:
     return torch.stack([objective.loss(logits_BK, y_B) for logits_BK in logits_BMK.unbind(1)], dim=1)
 
 
-def kl_divergence(target_BK: Tensor, log_p_BK: Tensor) -> Tensor:
-    """KL(target || p) of each example, (B,), given target probabilities and log p."""
-    return F.kl_div(log_p_BK, target_BK, reduction="none").sum(1)
+def kl_divergence(target: Tensor, log_p: Tensor) -> Tensor:
+    """KL(target || p) over the last dimension, given target probabilities and log p, whose other ones broadcast."""
+    return F.kl_div(log_p, target.expand_as(log_p), reduction="none").sum(-1)

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from train.config import TrainConfig
-from train.maxup import BatchLoss, check
+from train.maxup import BatchLoss
 from train.objectives.attacks import ddn, pgd
 from train.objectives.objective import Objective, logits_of, losses_of
-from train.objectives.worst import first_copy
+from train.objectives.worst import check_worst, first_copy
 from train.seeds import derive_seed
 from train.step import Step
 
@@ -37,14 +37,14 @@ class SmoothAdv(Objective):
     """Cross-entropy of noisy copies of the attacked image.
 
     Raises:
-        ValueError: If the number of copies or the selection is out of range.
+        ValueError: If a selection is set up without candidates.
     """
 
     uses: ClassVar[tuple[str, ...]] = ("m", "attack", "epsilon", "steps", "start", "warmup", "worst_of", "selection")
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
-        check(m=config.m, reduction="max", top_k=1, temperature=1.0, selection=config.selection)
+        check_worst(self)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The loss around the attacked images."""

@@ -22,25 +22,16 @@ References:
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.maxup import BatchLoss, check
+from train.maxup import BatchLoss
 from train.objectives.attacks import ascend, limited
 from train.objectives.objective import Objective, kl_divergence, logits_of, losses_of
 from train.step import MIX, Step
 
 
 class SmoothMix(Objective):
-    """Cross-entropy of noisy copies plus ``lam`` times the divergence of mixed images from mixed targets.
-
-    Raises:
-        ValueError: If m is below 1.
-    """
+    """Cross-entropy of noisy copies plus ``lam`` times the divergence of mixed images from mixed targets."""
 
     uses = ("m", "lam", "steps", "step_size", "one_step", "start", "warmup")
-
-    def __init__(self, config: TrainConfig) -> None:
-        super().__init__(config)
-        check(m=config.m, reduction="mean", top_k=1, temperature=1.0, selection="train")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The loss of copies and of mixed copies."""
@@ -74,5 +65,5 @@ class SmoothMix(Objective):
         target_BK = (1 - weight_B1) * mean_BK + weight_B1 / mean_BK.shape[1]
         mixed = torch.lerp(x, far, weight_B1.to(x.dtype).reshape(-1, *(1,) * (x.dim() - 1)))
         log_p_BMK = logits_of(model, [mixed + noise for noise in noises], step).log_softmax(2)
-        divergence_BM = torch.stack([kl_divergence(target_BK, log_p_BK) for log_p_BK in log_p_BMK.unbind(1)], dim=1)
+        divergence_BM = kl_divergence(target_BK[:, None], log_p_BMK)
         return torch.where(mean_BK.argmax(1) == y, divergence_BM.mean(1), 0)

@@ -12,9 +12,10 @@ References:
 
 from torch import Tensor, nn
 
+from train.config import TrainConfig
 from train.maxup import BatchLoss
 from train.objectives.objective import Objective
-from train.objectives.worst import first_copy
+from train.objectives.worst import check_worst, first_copy
 from train.step import Step
 
 
@@ -22,9 +23,16 @@ class Stability(Objective):
     """Clean cross-entropy plus ``lam`` times the cross-entropy between clean and noisy prediction.
 
     With ``worst_of`` above 1 the noisy copy is the worst of so many.
+
+    Raises:
+        ValueError: If a selection is set up without candidates.
     """
 
     uses = ("lam", "start", "warmup", "worst_of", "selection")
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        check_worst(self)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The loss of clean image and noisy copy."""

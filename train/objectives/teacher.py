@@ -2,6 +2,7 @@
 
 # Shapes: N images, B in a batch, K classes, C H W image.
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from data import console
 from train import checkpoint
+from train.distributed import World
 from train.perturbations import GaussianNoise
 from train.seeds import generator
 
@@ -17,7 +19,21 @@ TEACHER = 1 << 33  # sets these draws apart from those of training
 BATCH = 512
 
 
-def smoothed_predictions(teacher: str, images: Tensor, *, n: int, seed: int) -> Tensor:
+def fingerprint(teacher: str) -> str:
+    """SHA-256 of the teacher's checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    path = _checkpoint(teacher)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the teacher has no checkpoint at {path}; train it first, or set teacher to its folder."
+        )
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def smoothed_predictions(teacher: str, images: Tensor, *, n: int, seed: int, world: World) -> Tensor:
     """How often a classifier votes for each class, over noise of the sigma that it was trained with.
 
     Cost: n forward passes an image. Autocast, where it is on, applies.
@@ -27,6 +43,7 @@ def smoothed_predictions(teacher: str, images: Tensor, *, n: int, seed: int) -> 
         images: uint8, (N, C, H, W), on the device where to work.
         n: Noisy copies of each image.
         seed: The result is a function of it, apart from rounding.
+        world: The processes that share the work.
 
     Returns:
         Shares of the votes, float32, (N, K), on the device of ``images``; each row sums to 1.
@@ -35,7 +52,7 @@ def smoothed_predictions(teacher: str, images: Tensor, *, n: int, seed: int) -> 
         FileNotFoundError: If there is no checkpoint.
         ValueError: If it was not trained with noise, or on images of another shape.
     """
-    path = Path(teacher) / "checkpoint.safetensors" if Path(teacher).is_dir() else Path(teacher)
+    path = _checkpoint(teacher)
     loaded = checkpoint.load(path)
     sigma, shape = loaded.metadata.get("config", {}).get("sigma"), tuple(images.shape[1:])
     if not sigma:
@@ -50,9 +67,10 @@ def smoothed_predictions(teacher: str, images: Tensor, *, n: int, seed: int) -> 
         )
     model, noise = loaded.model.to(images.device), GaussianNoise(sigma)
     votes_NK = torch.zeros(len(images), loaded.architecture.num_classes, device=images.device)
-    with torch.no_grad(), console.Meter("teacher", "images", len(images), len(images) * n, "samples") as meter:
-        batches = zip(images.split(BATCH), votes_NK.split(BATCH), strict=True)
-        for number, (images_BCHW, votes_BK) in enumerate(batches):
+    batches = list(enumerate(zip(images.split(BATCH), votes_NK.split(BATCH), strict=True)))[world.rank :: world.size]
+    mine = sum(len(votes_BK) for _, (_, votes_BK) in batches)
+    with torch.no_grad(), console.Meter("teacher", "images", mine, mine * n, "samples") as meter:
+        for number, (images_BCHW, votes_BK) in batches:
             x_BCHW = images_BCHW.to(torch.float32) / 255
             draw = generator(images.device, seed, TEACHER, number)
             for _ in range(n):
@@ -60,4 +78,8 @@ def smoothed_predictions(teacher: str, images: Tensor, *, n: int, seed: int) -> 
                 votes_BK += F.one_hot(model(noisy_BCHW).argmax(1), votes_BK.shape[1])
                 meter.advance(len(x_BCHW))
             meter.advance(finished=len(x_BCHW))
-    return votes_NK / n
+    return world.sum(votes_NK) / n
+
+
+def _checkpoint(teacher: str) -> Path:
+    return Path(teacher) / "checkpoint.safetensors" if Path(teacher).is_dir() else Path(teacher)

@@ -12,6 +12,11 @@ from train.perturbations import GaussianNoise
 from train.step import Step
 
 
+def check_worst(objective: Objective) -> None:
+    """Raise ``ValueError`` if a selection is set up without candidates."""
+    objective.refuse_idle(objective.config.worst_of > 1, "with worst_of above 1", "selection")
+
+
 def first_copy(
     objective: Objective, model: nn.Module, x: Tensor, y: Tensor, step: Step
 ) -> tuple[Tensor, Tensor | None]:
