@@ -92,5 +92,8 @@ def join(device_type: str) -> Iterator[World]:
     dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=timedelta(days=1))
     try:
         yield world
+        # A process that ends at once would take the first one, which still writes, with it: torchrun stops all when one
+        # fails, and one that finalises Python while gloo's threads still hold tensors of its last sum may abort.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
