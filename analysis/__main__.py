@@ -19,6 +19,11 @@ ACR, paired comparisons with a control, published numbers, and all conditions:
 
     python -m analysis results runs/* --control gaussian --out docs/results.md
 
+Print the log of a search for a recipe, from run folders that certified
+held-out images while they trained; test images are not looked at:
+
+    python -m analysis experiments runs/search/*
+
 FILE is a table that `certify` wrote, or another project's log with at least
 the columns idx, label, predict, radius, correct and time. A run is called NAME
 where its file is NAME/radii.tsv, and as the file otherwise.
@@ -36,6 +41,7 @@ from typing import Annotated
 import typer
 
 from analysis import figures, run_folders, runs, tables
+from analysis.experiments import experiments_text
 from analysis.published import load_published
 from analysis.results import build_report
 from certify.summary import radii_of
@@ -119,6 +125,14 @@ def results(
         write_atomically(figure_folder / name, figures.encode(figure, ".png"))
     write_atomically(out, report.markdown.encode())
     print(f"wrote {out} and {', '.join(str(figure_folder / name) for name in report.figures)}")
+
+
+@app.command()
+def experiments(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", show_default=False, help="Run folders.")],
+) -> None:
+    """Print what differs between runs and what held-out images say of each, the best first, in Markdown."""
+    sys.stdout.write(experiments_text(folders))
 
 
 def main() -> None:

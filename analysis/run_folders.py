@@ -126,22 +126,35 @@ def load_folders(folders: Sequence[str | os.PathLike[str]]) -> list[RunFolder]:
     return [_folder(path, run) for path, run in zip(paths, runs, strict=True)]
 
 
-def _folder(path: Path, run: Run) -> RunFolder:
+def load_training(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The configuration of a run folder and its epochs, whether it has been certified or not.
+
+    Raises:
+        ValueError: If a file is missing or damaged, with its path and what to do.
+    """
+    for name in ("config.toml", "train.csv"):
+        if not (path / name).is_file():
+            raise ValueError(f"{path} has no {name}: {_NEEDED[name]}.")
     try:
         config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path / 'config.toml'} is not TOML ({error}); restore it or train again.") from None
-    try:
-        environment = json.loads((path / "environment.json").read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path / 'environment.json'} is not JSON ({error}); restore it or train again.") from None
-    if not isinstance(environment, dict):
-        raise ValueError(f"{path / 'environment.json'} is no JSON object; restore it or train again.")
     try:
         training = pd.read_csv(path / "train.csv")
     except ValueError as error:  # of pandas: no columns, or a line with too many fields
         raise ValueError(f"{path / 'train.csv'} is damaged ({error}); restore it or train again.") from None
     if "epoch" not in training:
         raise ValueError(f"{path / 'train.csv'} has no column epoch; restore it or train again.")
+    return config, training
+
+
+def _folder(path: Path, run: Run) -> RunFolder:
+    config, training = load_training(path)
+    try:
+        environment = json.loads((path / "environment.json").read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path / 'environment.json'} is not JSON ({error}); restore it or train again.") from None
+    if not isinstance(environment, dict):
+        raise ValueError(f"{path / 'environment.json'} is no JSON object; restore it or train again.")
     manifest = manifests.read(path / "radii.manifest.json")
     return RunFolder(run=run, config=config, environment=environment, manifest=manifest, training=training)

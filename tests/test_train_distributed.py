@@ -128,7 +128,9 @@ from train.config import TrainConfig
 from train.distributed import World, join
 from train.loop import Trainer
 
-config = TrainConfig(dataset="x", arch="resnet20", objective="gaussian", sigma=0.5, epochs=1, batch_size=8, lr=0.1, ema=0.5)
+config = TrainConfig(
+    dataset="x", arch="resnet20", objective="gaussian", sigma=0.5, epochs=1, batch_size=8, lr=0.1, ema=0.5
+)
 torch.manual_seed(0)
 model = models.build("resnet20", (3, 32, 32), 10)
 images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)

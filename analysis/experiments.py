@@ -1,0 +1,74 @@
+"""The log of a search: what differed between runs, and what held-out images said of each."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.results import escaped
+from analysis.run_folders import load_training
+from certify.summary import floor_text
+
+_UNKNOWN = "–"
+#: Keys that say nothing about the recipe.
+_ASIDE = {"device", "tensorboard", "probe"}
+
+
+def experiments_text(folders: Sequence[Path]) -> str:
+    """A Markdown table, a line a run, the best by validation first, and above it what all runs have in common.
+
+    Of each run it tells the keys of its configuration that are not the same in all, the average certified radius of the
+    held-out images after the last epoch that certified them (rounded down), the best of the epochs if that is another,
+    noisy accuracy after the last epoch, and minutes of training. Unfinished runs say so.
+
+    Args:
+        folders: Run folders with config.toml and train.csv; radius tables are not read, so that no choice depends on
+            test images.
+
+    Raises:
+        ValueError: If a folder lacks a file, or a file is malformed.
+    """
+    runs = {folder.as_posix(): load_training(folder) for folder in folders}
+    common = _common([config for config, _ in runs.values()])
+    lines = sorted((_line(name, config, training, common) for name, (config, training) in runs.items()), reverse=True)
+    head = ["run", "differs in", "validation ACR", "best epoch", "noisy accuracy", "epochs", "minutes"]
+    rows = [head, ["---", "---", *["---:"] * 5], *(cells for _, _, cells in lines)]
+    shared = ", ".join(f"{key} = {_told(value)}" for key, value in common.items() if value not in ("", None))
+    return f"In common: {escaped(shared)}.\n\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+
+
+def _common(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    first = configs[0]
+    same = [key for key in first if all(key in config and config[key] == first[key] for config in configs)]
+    return {key: first[key] for key in same if key not in _ASIDE}
+
+
+def _line(
+    name: str, config: Mapping[str, Any], training: pd.DataFrame, common: Mapping[str, Any]
+) -> tuple[float, str, list[str]]:
+    differs = ", ".join(
+        f"{key} = {_told(value)}" for key, value in config.items() if key not in common and key not in _ASIDE
+    )
+    certified = training.get("validation_acr", pd.Series(dtype=float)).dropna()
+    last = float(certified.iloc[-1]) if len(certified) else float("-inf")
+    best = _UNKNOWN
+    if len(certified) and certified.max() > last:
+        best = f"{floor_text(certified.max(), 4)} (epoch {int(training.loc[certified.idxmax(), 'epoch'])})"
+    epochs, planned = len(training), config.get("epochs")
+    seconds = training["seconds"].sum() / 60 if "seconds" in training else float("nan")
+    noisy = training["noisy_accuracy"].iloc[-1] if epochs and "noisy_accuracy" in training else float("nan")
+    cells = [
+        escaped(name),
+        escaped(differs) or "nothing",
+        floor_text(last, 4) if len(certified) else _UNKNOWN,
+        best,
+        f"{noisy:.3f}",
+        str(epochs) if epochs == planned else f"{epochs} of {planned}, unfinished",
+        f"{seconds:.0f}",
+    ]
+    return last, name, cells
+
+
+def _told(value: object) -> str:
+    return " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
