@@ -1,5 +1,6 @@
 """The log of a search: what differed between runs, and what held-out images said of each."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,19 +51,17 @@ def _line(
     differs = ", ".join(
         f"{key} = {_told(value)}" for key, value in config.items() if key not in common and key not in _ASIDE
     )
-    certified = training.get("validation_acr", pd.Series(dtype=float)).dropna()
-    last = float(certified.iloc[-1]) if len(certified) else float("-inf")
-    best = _UNKNOWN
-    if len(certified) and certified.max() > last:
-        best = f"{floor_text(certified.max(), 4)} (epoch {int(training.loc[certified.idxmax(), 'epoch'])})"
+    known = training.dropna(subset="validation_acr") if "validation_acr" in training else training[:0]
+    epoch, acr = known["epoch"].to_numpy(), known.get("validation_acr", known["epoch"]).to_numpy(float)
+    last, best = (float(acr[-1]), float(acr.max())) if len(acr) else (-math.inf, -math.inf)
     epochs, planned = len(training), config.get("epochs")
     seconds = training["seconds"].sum() / 60 if "seconds" in training else float("nan")
     noisy = training["noisy_accuracy"].iloc[-1] if epochs and "noisy_accuracy" in training else float("nan")
     cells = [
         escaped(name),
         escaped(differs) or "nothing",
-        floor_text(last, 4) if len(certified) else _UNKNOWN,
-        best,
+        floor_text(last, 4) if len(acr) else _UNKNOWN,
+        f"{floor_text(best, 4)} (epoch {epoch[acr.argmax()]})" if best > last else _UNKNOWN,
         f"{noisy:.3f}",
         str(epochs) if epochs == planned else f"{epochs} of {planned}, unfinished",
         f"{seconds:.0f}",
