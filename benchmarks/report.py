@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from data.hardware import cpu_name
+
 
 def arguments(docstring: str | None) -> argparse.Namespace:
     """``--quick`` and ``--json FILE``."""
@@ -42,7 +44,7 @@ def conditions() -> dict[str, Any]:
     """Hardware and versions."""
     cuda = torch.cuda.is_available()
     return {
-        "cpu": f"{_cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
+        "cpu": f"{cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in ("torch", "numpy")},
@@ -69,11 +71,3 @@ def finish(results: Mapping[str, Any], path: Path | None) -> None:
     print(", ".join(f"{name} {value}" for name, value in conditions().items() if value is not None))
     if path is not None:
         path.write_text(json.dumps({"conditions": conditions(), "results": results}, indent=1) + "\n")
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

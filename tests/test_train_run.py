@@ -13,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from data import registry
+from data.hardware import cpu_name
 from train import checkpoint, models, objectives
 from train import optimizer as optimizers
 from train.__main__ import app
@@ -104,6 +105,7 @@ def test_the_run_folder_repeats_the_run(images: Path, tmp_path: Path) -> None:
     assert (first / "checkpoint.safetensors").read_bytes() == (second / "checkpoint.safetensors").read_bytes()
     environment = json.loads((first / "environment.json").read_text())
     assert environment["torch"] == torch.__version__
+    assert environment["device"] == cpu_name() != ""
 
 
 def test_a_run_does_not_go_on_with_other_images_or_a_damaged_state(images: Path, tmp_path: Path) -> None:

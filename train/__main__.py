@@ -26,6 +26,7 @@ from torch import nn
 
 from certify import validation
 from data import console, registry
+from data.hardware import cpu_name
 from data.registry import Dataset
 from train import checkpoint, config_file, distributed, objectives
 from train.board import Board
@@ -182,7 +183,7 @@ def _device(settings: TrainConfig) -> torch.device:
 
 
 def _environment(device: torch.device, world: World) -> bytes:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     described = {
         "command": shlex.join(["python", "-m", "train", *sys.argv[1:]]),
         "python": platform.python_version(),
