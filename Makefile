@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo results test lint bench clean
+.PHONY: help demo results search test lint bench clean
 help:
 	@echo "make demo   train LeNet with Gaussian noise and with MaxUp on real images, certify both, draw the curves"
 	@echo "make results  train and certify the runs of configs/sets/lenet.txt (hours), and write docs/results.md"
+	@echo "make search   train the recipes of configs/sets/search.txt (JOBS=2: two at a time), certify held-out images"
 	@echo "make test   lint, then all tests that need no GPU and take seconds"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  every benchmark, in its quick form"
@@ -40,6 +41,14 @@ results: .venv/.made
 	  $(BIN)/certify run runs/$(SET)/$$name $(CERTIFY) </dev/null || exit 1; done
 	$(BIN)/python -m analysis results $$(sed -n 's|^\([^# ]*\) .*|runs/$(SET)/\1|p' configs/sets/$(SET).txt) \
 	  $(CONTROLS) --out docs/results.md
+
+# Trains what a file in configs/sets lists, several at a time, and prints what held-out images say; no test image is seen.
+JOBS ?= 1
+search: SET = search
+search: .venv/.made
+	@grep -v -e '^#' -e '^$$' configs/sets/$(SET).txt | xargs -P $(JOBS) -L 1 sh -c 'name=$$0 config=$$1; shift; \
+	  $(BIN)/python -m train "$$config" "$$@" --out "runs/$(SET)/$$name" --resume || exit 255'
+	$(BIN)/python -m analysis experiments $$(sed -n 's|^\([^# ]*\) .*|runs/$(SET)/\1|p' configs/sets/$(SET).txt)
 
 lint: .venv/.made
 	$(BIN)/ruff check .
