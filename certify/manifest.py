@@ -66,6 +66,14 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return manifest
 
 
+def told(manifest: Mapping[str, Any], *keys: str) -> Any:
+    """A value of a manifest by its section and name; None where it is not there."""
+    value: Any = manifest
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """The first field in which two manifests differ, with both values; None if a run may continue the other's table.
 

@@ -175,7 +175,9 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
         "abstained": f"{summary.abstained}/{summary.images}",
         "wrong": f"{summary.wrong}/{summary.images}, predicted and certified as another class",
         **_proved_texts(table),
-        "time": f"{format_seconds(summary.median_seconds)} an image (median)",
+        "time": "unknown"
+        if math.isnan(summary.median_seconds)
+        else f"{format_seconds(summary.median_seconds)} an image (median)",
     }
     return "\n".join([*lines, "", *(f"{name:<16}{text}" for name, text in facts.items())])
 

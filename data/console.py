@@ -21,6 +21,9 @@ def run(command: Callable[[], object]) -> None:
     """
     try:
         command()
+    except RecursionError:
+        print("error: a file is nested too deeply to be read", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError):  # `certify show FILE | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -53,7 +56,7 @@ def progress(*columns: ProgressColumn, disable: bool = False) -> Progress:
         MofNCompleteColumn(),
         *columns,
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=_stderr(),
         transient=True,
         disable=disable,
     )
@@ -74,12 +77,14 @@ class Meter:
         self._what, self._unit, self._total, self._steps, self._step_unit = what, unit, total, steps, step_unit
         self._finished, self._stepped = 0, 0
         self._start = self._told = time.monotonic()
+        console = _stderr()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             TextColumn("{task.fields[text]}"),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(what, total=max(1, total if steps is None else steps), text="")
 
@@ -105,3 +110,9 @@ class Meter:
         if not self._bar.console.is_terminal and now - self._told > 30:
             self._told = now
             print(f"{self._what}: {text}", file=sys.stderr, flush=True)
+
+
+def _stderr() -> Console:
+    """A console on stderr that draws on terminals alone."""
+    # A notebook's stream calls itself a terminal; the file descriptor below it is none.
+    return Console(stderr=True, force_jupyter=False, force_terminal=None if os.isatty(2) else False)

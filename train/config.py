@@ -25,6 +25,8 @@ class TrainConfig:
         temperature: Of ``logsumexp``.
         selection: Mode in which MaxUp compares copies, ``train`` or ``eval``; see ``train.maxup``.
         worst_of: MaxUp on top of stability, consistency and smoothadv: candidates for the worst copy; 1 without.
+        graded: With worst_of: an image gets as bad a copy as its confidence allows, not the worst; see
+            ``train.objectives.worst``.
         lam: Weight of the method's own term (lambda; SmoothMix's eta).
         eta: Consistency: weight of the entropy of the mean prediction.
         start: Epoch, from 0, in which the method's own term (or attack) sets in.
@@ -80,6 +82,7 @@ class TrainConfig:
     temperature: float = 1.0
     selection: str = "train"
     worst_of: int = 1
+    graded: bool = False
     lam: float = 1.0
     eta: float = 0.5
     start: int = 0

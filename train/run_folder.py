@@ -82,7 +82,9 @@ class RunFolder:
         except Changed:
             raise
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{self.path / 'state.pt'} is damaged; delete it to train from the start.") from error
+            raise ValueError(
+                f"{self.path / 'state.pt'} is damaged or of another version; delete it to train from the start."
+            ) from error
 
     def begin(self, config: TrainConfig, environment: bytes, finished: int) -> None:
         """Record what is run and where, and cut ``train.csv`` back to the epochs that the state knows."""

@@ -29,7 +29,7 @@ class Consistency(Objective):
         ValueError: If there are fewer than two copies.
     """
 
-    uses = ("m", "lam", "eta", "start", "warmup", "worst_of", "selection")
+    uses = ("m", "lam", "eta", "start", "warmup", "worst_of", "graded", "selection")
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)

@@ -40,7 +40,17 @@ class SmoothAdv(Objective):
         ValueError: If a selection is set up without candidates.
     """
 
-    uses: ClassVar[tuple[str, ...]] = ("m", "attack", "epsilon", "steps", "start", "warmup", "worst_of", "selection")
+    uses: ClassVar[tuple[str, ...]] = (
+        "m",
+        "attack",
+        "epsilon",
+        "steps",
+        "start",
+        "warmup",
+        "worst_of",
+        "graded",
+        "selection",
+    )
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)

@@ -28,7 +28,7 @@ class Stability(Objective):
         ValueError: If a selection is set up without candidates.
     """
 
-    uses = ("lam", "start", "warmup", "worst_of", "selection")
+    uses = ("lam", "start", "warmup", "worst_of", "graded", "selection")
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)

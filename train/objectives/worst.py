@@ -1,26 +1,38 @@
-"""MaxUp on top of another method: its first noisy copy is the worst of several by loss, then comes its own term."""
+r"""MaxUp on top of another method: its first noisy copy is the worst of several by loss, then comes its own term.
+
+With ``graded`` an image gets as bad a copy as its confidence allows. Of m candidates let :math:`\hat p` be the fraction
+classified rightly and :math:`k \sim Binomial(m, \hat p)`, at least 1; the copy is the one with the k-th smallest loss.
+A sure image (k = m) still gets the worst one; a hopeless one gets its easiest, since what the worst copy of an image
+that cannot be certified teaches costs radius elsewhere.
+
+References:
+    Gong, Ren, Ye, Liu (2020), arXiv:2002.09024, section 2, for the worst copy. Jeong, Kim, Shin (2023), section 3, for
+    the binomial number. Together: this project.
+"""
 
 # Shapes: B images, M candidates for the worst copy.
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from train.maxup import Selection, worst_copies
-from train.objectives.objective import Objective
+from train.objectives.catrs import accepted_copies
+from train.objectives.objective import Objective, logits_of, losses_of
 from train.perturbations import GaussianNoise
-from train.step import Step
+from train.step import ACCEPT, Step, without_trace
 
 
 def check_worst(objective: Objective) -> None:
-    """Raise ``ValueError`` if a selection is set up without candidates."""
-    objective.refuse_idle(objective.config.worst_of > 1, "with worst_of above 1", "selection")
+    """Raise ``ValueError`` if a choice among candidates is set up without candidates."""
+    objective.refuse_idle(objective.config.worst_of > 1, "with worst_of above 1", "selection", "graded")
 
 
 def first_copy(
     objective: Objective, model: nn.Module, x: Tensor, y: Tensor, step: Step
 ) -> tuple[Tensor, Tensor | None]:
-    """The copy that a method uses first: copy 0 or, with ``worst_of`` above 1, the worst of that many.
+    """The copy that a method uses first: copy 0 or, with ``worst_of`` above 1, the worst (or graded) one of that many.
 
     Cost: ``worst_of`` forward passes without gradient if it is above 1.
 
@@ -31,6 +43,8 @@ def first_copy(
     config = objective.config
     if config.worst_of == 1:
         return step.noisy(x, objective.sigma, 0), None
+    if config.graded:
+        return graded_copy(objective, model, x, y, step)
     worst, copies_BM = worst_copies(
         model,
         objective.loss,
@@ -42,3 +56,25 @@ def first_copy(
         selection=cast(Selection, config.selection),
     )
     return worst[0][0], copies_BM
+
+
+def graded_copy(objective: Objective, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    """The copy whose loss has the rank that the image's confidence allows; see the top of this module.
+
+    Cost: ``worst_of`` forward passes without gradient, and as many copies of the input in memory.
+
+    Returns:
+        As `first_copy`.
+    """
+    m = objective.config.worst_of
+    copies = [step.noisy(x, objective.sigma, copy) for copy in range(m)]
+    with torch.no_grad(), without_trace(model, objective.config.selection):
+        logits_BMK = logits_of(model, copies, step)
+    # Autocast keeps the weights it cast; those cast without gradient would cut the weights off in the next pass.
+    torch.clear_autocast_cache()
+    loss_BM = losses_of(objective, logits_BMK, y)
+    right_B = (logits_BMK.argmax(2) == y[:, None]).sum(1)
+    rank_B = accepted_copies(right_B, m, step.uniform(x, ACCEPT))
+    kept_B = loss_BM.argsort(1).gather(1, rank_B[:, None] - 1).squeeze(1)
+    kept = torch.stack(copies, dim=1)[torch.arange(len(x), device=x.device), kept_B]
+    return kept, loss_BM
