@@ -10,16 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from numpy.typing import NDArray
 
-from certify.binomial import two_sided_p_value
+from analysis.pairs import LEVEL, holm, mcnemar_p_value, mean_interval, paired_interval, sign_flip_p_value
 from certify.summary import average_certified_radius, ceil_text, floor_text, radius_text
 
-#: Level at which `verdict` calls a difference one, and one minus the confidence of all intervals here.
-LEVEL = 0.05
-_RESAMPLES = 10_000
-_AT_ONCE = 2_000_000  # numbers drawn in a piece: a bootstrap of 10,000 images would otherwise take a gigabyte
+#: What a log of the field's scripts does not say, since they know nothing else.
+CONVENTION: dict[str, object] = {"procedure": "fixed", "bound": "clopper-pearson"}
 _WHY = {
     "sigma": "radii under different noise answer another question; pass different_sigma=True if it is yours",
     "n": "ACR and radii near the ceiling grow with n; certify both tables with the same --n",
@@ -50,7 +47,10 @@ class AtRadius:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A against B on the same ``images``; ``difference`` is A's ACR minus B's, within its interval ``low, high``."""
+    """A against B on the same ``images``; ``difference`` is A's ACR minus B's, within its interval ``low, high``.
+
+    ``p_value`` is that of `sign_flip_p_value`: with few images that differ the interval alone is too short.
+    """
 
     images: int
     acr_a: float
@@ -58,6 +58,7 @@ class Comparison:
     difference: float
     low: float
     high: float
+    p_value: float
     at: tuple[AtRadius, ...]
 
 
@@ -81,16 +82,12 @@ def compare_tables(
             n, alpha, procedure, bound or (unless asked for) sigma; or if a radius is negative or not finite.
 
     References:
-        McNemar (1947); Holm (1979); Agresti and Min (2005); Efron (1987).
+        McNemar (1947); Holm (1979); Agresti and Min (2005); Efron (1987); Fisher (1935).
     """
     at = np.asarray(list(radii), dtype=np.float64)
     if not np.all(np.isfinite(at) & (at >= 0)):
         raise ValueError(f"radii must be finite numbers >= 0, got {list(radii)}.")
-    a, b = _paired(a, b)
-    for name, why in _WHY.items():
-        values_a, values_b = _values(a, name), _values(b, name)
-        if values_a != values_b and not (name == "sigma" and different_sigma):
-            raise ValueError(f"the tables have different {name}, {_shown(values_a)} and {_shown(values_b)}: {why}.")
+    a, b = checked_pair(a, b, different_sigma=different_sigma)
     certified_a, certified_b = contributions(a), contributions(b)
     right_a, right_b = (table["correct"].to_numpy() == 1 for table in (a, b))
     counts = []
@@ -114,9 +111,17 @@ def compare_tables(
             )
         )
     acr_a, acr_b = average_certified_radius(a), average_certified_radius(b)
-    low, high = mean_interval(certified_a - certified_b, seed=seed)
+    change = certified_a - certified_b
+    low, high = mean_interval(change, seed=seed)
     return Comparison(
-        images=len(a), acr_a=acr_a, acr_b=acr_b, difference=acr_a - acr_b, low=low, high=high, at=tuple(found)
+        images=len(a),
+        acr_a=acr_a,
+        acr_b=acr_b,
+        difference=acr_a - acr_b,
+        low=low,
+        high=high,
+        p_value=sign_flip_p_value(change, seed=seed),
+        at=tuple(found),
     )
 
 
@@ -125,91 +130,13 @@ def contributions(table: pd.DataFrame) -> NDArray[np.float64]:
     return np.where(table["correct"].to_numpy() == 1, table["radius"].to_numpy(np.float64), 0.0)
 
 
-def mcnemar_p_value(only_a: int, only_b: int) -> float:
-    """McNemar's exact two-sided p-value: images on which the tables differ fall either way with probability 1/2.
-
-    Args:
-        only_a: Images with the property in A alone, >= 0.
-        only_b: Images with it in B alone, >= 0.
-
-    Returns:
-        In (0, 1]; 1 where no image differs.
-    """
-    return float(two_sided_p_value(max(only_a, only_b), only_a + only_b))
-
-
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """P-values adjusted by Holm's step-down method: those <= x are a family with error rate at most x.
-
-    Args:
-        p_values: In [0, 1], shape (k,).
-
-    Returns:
-        float64, shape (k,), each at least its p-value and at most 1.
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
-    return adjusted
-
-
-def paired_interval(only_a: int, only_b: int, images: int) -> tuple[float, float]:
-    """95 % interval of a difference of two proportions on the same images: Wald's with half an image in each cell.
-
-    Approximate: its coverage is close to 95 % from a few dozen images on, and it has a width even where none differs.
-
-    Args:
-        only_a: Images with the property in A alone.
-        only_b: Images with it in B alone; together at most ``images``.
-        images: All of them, >= 1.
-
-    References:
-        Agresti and Min (2005), Simple improved confidence intervals for comparing matched proportions.
-    """
-    whole, plus, minus = images + 2, only_a + 0.5, only_b + 0.5
-    centre = (plus - minus) / whole
-    half = stats.norm.ppf(1 - LEVEL / 2) * np.sqrt(plus + minus - (plus - minus) ** 2 / whole) / whole
-    return float(max(centre - half, -1.0)), float(min(centre + half, 1.0))
-
-
-def mean_interval(values: ArrayLike, *, seed: int = 0) -> tuple[float, float]:
-    """95 % BCa bootstrap interval of a mean over images, from 10,000 resamples.
-
-    Of paired differences it is the paired bootstrap: resampling images resamples their differences.
-
-    Args:
-        values: One an image, shape (images,).
-        seed: Of the generator that draws the resamples: the same interval each time.
-
-    Returns:
-        Lower and upper limit; both the value itself where all images have the same, of which resampling learns nothing.
-
-    References:
-        Efron (1987), Better bootstrap confidence intervals.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    if np.all(array == array[0]):
-        return float(array[0]), float(array[0])
-    found = stats.bootstrap(
-        (array,),
-        np.mean,
-        n_resamples=_RESAMPLES,
-        batch=max(1, _AT_ONCE // len(array)),
-        confidence_level=1 - LEVEL,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(found.low), float(found.high)
-
-
 def verdict(comparison: Comparison, a: str, b: str) -> str:
     """What a comparison says, as one sentence about the names ``a`` and ``b``."""
     found = comparison
     interval = f"95 % interval {outwards_text(found.low, found.high, 4)}"
     higher = [radius_text(row.radius) for row in found.at if row.p_holm <= LEVEL and row.difference > 0]
     lower = [radius_text(row.radius) for row in found.at if row.p_holm <= LEVEL and row.difference < 0]
-    if found.low <= 0 <= found.high:
+    if not (found.low > 0 or found.high < 0) or found.p_value > LEVEL:
         acr = f"No difference in ACR is shown between {a} and {b} ({found.difference:+.4f}, {interval})"
     else:
         word = "higher" if found.difference > 0 else "lower"
@@ -220,14 +147,26 @@ def verdict(comparison: Comparison, a: str, b: str) -> str:
     return f"{acr}; {accuracy}."
 
 
+def p_text(p_value: float) -> str:
+    """A p-value with three decimals, rounded up."""
+    return ceil_text(p_value, 3) if p_value > 0.001 else "≤ 0.001"
+
+
 def outwards_text(low: float, high: float, digits: int) -> str:
     """An interval with signs, ``[-0.0012, +0.0301]``, its limits rounded outwards."""
     limits = floor_text(low, digits), ceil_text(high, digits)
     return f"[{', '.join(text if text.startswith('-') else f'+{text}' for text in limits)}]"
 
 
-def _paired(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables by ascending ``idx``, refused unless they are about the same labelled images."""
+def checked_pair(
+    a: pd.DataFrame, b: pd.DataFrame, *, different_sigma: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables by ascending ``idx``.
+
+    Raises:
+        ValueError: If they have no rows, are about different images or labels, or were certified with different n,
+            alpha, procedure, bound or (unless asked for) sigma.
+    """
     only_a, only_b = len(set(a["idx"]) - set(b["idx"])), len(set(b["idx"]) - set(a["idx"]))
     if only_a or only_b:
         raise ValueError(
@@ -242,11 +181,17 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFram
             f"{different} of {len(a)} images have another label in the second table, so the data sets differ; "
             "compare tables of one data set."
         )
+    for name, why in _WHY.items():
+        values_a, values_b = _values(a, name), _values(b, name)
+        if values_a != values_b and not (name == "sigma" and different_sigma):
+            raise ValueError(f"the tables have different {name}, {_shown(values_a)} and {_shown(values_b)}: {why}.")
     return a, b
 
 
 def _values(table: pd.DataFrame, name: str) -> list[object]:
     """The values that a setting has in a table; of n only where it is one: early stopping has as many as rows."""
+    if name not in table and name in CONVENTION:
+        return [CONVENTION[name]]
     if name not in table or (name == "n" and "procedure" in table and set(table["procedure"]) != {"fixed"}):
         return []
     return sorted(set(table[name].tolist()))

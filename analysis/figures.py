@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Sequence
 from itertools import cycle
+from operator import itemgetter
 
 import matplotlib as mpl
 import numpy as np
@@ -11,8 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from analysis.curves import Curve, step_curve
+from analysis.published import Published
 from analysis.runs import Run
 from certify.summary import floor_text
 
@@ -21,18 +24,27 @@ FORMATS: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf
 
 # Okabe and Ito's palette without its yellow, which is too pale for a line; told apart under every colour blindness.
 # Dashes change with each round of colours, so that an eighth run is no second first.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_DASHES = ("-", "--", "-.", ":")
-_GREY = "#666666"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", "-.", ":")
+GREY = "#666666"
 
 
-def draw(runs: Sequence[Run], *, end: float | None = None, title: str | None = None) -> Figure:
+def draw(
+    runs: Sequence[Run],
+    *,
+    end: float | None = None,
+    title: str | None = None,
+    envelope: bool = False,
+    published: Sequence[Published] = (),
+) -> Figure:
     """Certified accuracy over the radius: a step curve and its pointwise 95 % band a run, and the ceilings.
 
     Args:
         runs: At least one.
         end: Last radius shown, positive; by default a little more than the largest ceiling or radius.
         title: Shown above the axes.
+        envelope: Draw the largest accuracy of any run at each radius, too. It belongs to no single classifier.
+        published: Rows with certified accuracies, drawn thin, named at their ends and without a band.
 
     Raises:
         ValueError: If ``end`` is not positive and finite.
@@ -42,28 +54,53 @@ def draw(runs: Sequence[Run], *, end: float | None = None, title: str | None = N
         end = 1.04 * max([run.summary.largest_radius for run in runs] + list(ceilings.values())) or 1.0
     if not 0 < end < math.inf:
         raise ValueError(f"the last radius of a figure must be positive and finite, got {end}.")
-    figure = Figure(figsize=(7.2, 4.5), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(xlim=(0, end), ylim=(0, 1), xlabel="ℓ₂ radius (pixel units, [0,1])", ylabel="certified accuracy")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
+    figure, axes = new_axes(end, "certified accuracy")
+    axes.set_ylim(0, 1)
     if title is not None:
-        figure.suptitle(_plain(title), x=0.01, ha="left")
+        figure.suptitle(plain(title), x=0.01, ha="left")
 
     # A curve ends at its ceiling, where its n votes end, or without one at its largest radius: beyond, nothing can be
     # certified, and a band would pretend that another sample of images might be.
     reach = [ceilings.get(run.name, run.summary.largest_radius) for run in runs]
     curves = [step_curve(run.table, min(end, own or end)) for run, own in zip(runs, reach, strict=True)]
-    styles = [(colour, dash) for dash in _DASHES for colour in _COLOURS]
-    handles = []
+    styles = [(colour, dash) for dash in DASHES for colour in COLOURS]
+    handles, labels = [], [run.name for run in runs]
     for curve, (colour, dash) in zip(curves, cycle(styles), strict=False):
         axes.fill_between(curve.radius, curve.low, curve.high, step="pre", color=colour, alpha=0.18, linewidth=0)
         x, y = np.append(curve.radius, curve.radius[-1]), np.append(curve.accuracy, 0.0)
         handles += axes.plot(x, y, dash, drawstyle="steps-pre", color=colour, linewidth=1.6)
     _draw_ceilings(axes, sorted({value for value in ceilings.values() if 0 < value < end}), end)
-    _draw_legend(figure, axes, handles, [run.name for run in runs], curves)
+    if envelope:
+        radius, accuracy = upper_envelope(curves)
+        handles += axes.plot(
+            radius, accuracy, drawstyle="steps-pre", color="#000000", alpha=0.25, linewidth=4.5, zorder=1
+        )
+        labels.append("best run at each radius (not one classifier)")
+    _draw_published(axes, published, end)
+    _draw_legend(figure, axes, handles, labels, curves)
     return figure
+
+
+def upper_envelope(curves: Sequence[Curve]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The largest accuracy of any curve at each radius: steps as in `Curve`, (radii,) each."""
+    radius = np.unique(np.concatenate([curve.radius for curve in curves]))
+    found = np.zeros_like(radius)
+    for curve in curves:
+        step = np.searchsorted(curve.radius, radius, side="left")
+        within = step < len(curve.radius)
+        found[within] = np.maximum(found[within], curve.accuracy[step[within]])
+    return radius, found
+
+
+def new_axes(end: float, ylabel: str, xlabel: str = "ℓ₂ radius (pixel units, [0,1])") -> tuple[Figure, Axes]:
+    """An empty figure of this project's looks, its abscissa from 0 to ``end``."""
+    figure = Figure(figsize=(7.2, 4.5), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlim=(0, end), xlabel=xlabel, ylabel=ylabel)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
 
 
 def encode(figure: Figure, suffix: str) -> bytes:
@@ -93,7 +130,7 @@ def _draw_ceilings(axes: Axes, ceilings: Sequence[float], end: float) -> None:
     """A dotted line each, named above the axes; a name that would touch its left neighbour goes a line higher."""
     taken: list[float] = []  # by line, up to where names reach
     for radius in ceilings:
-        axes.axvline(radius, color=_GREY, linewidth=1, linestyle=(0, (1, 2)))
+        axes.axvline(radius, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
         left, right = radius - 0.08 * end, radius + 0.08 * end
         level = next((level for level, used in enumerate(taken) if used < left), len(taken))
         taken[level : level + 1] = [right]
@@ -104,16 +141,42 @@ def _draw_ceilings(axes: Axes, ceilings: Sequence[float], end: float) -> None:
             xytext=(0, 3 + 10 * level),
             textcoords="offset points",
             ha="center",
-            color=_GREY,
+            color=GREY,
             fontsize=8,
         )
+
+
+def _draw_published(axes: Axes, rows: Sequence[Published], end: float) -> None:
+    """Thin dotted lines through the known accuracies, each named right of the axes, where names are kept apart."""
+    known = [(sorted(radius for radius in row.percent if radius <= end), row) for row in rows]
+    shown = sorted(((row.percent[at[-1]] / 100, at, row) for at, row in known if at), key=itemgetter(0))
+    free = 0.0
+    for accuracy, at, row in shown:
+        values = [row.percent[radius] / 100 for radius in at]
+        axes.plot(at, values, ":", marker="o", markersize=2.5, color=GREY, linewidth=0.9, zorder=1.5)
+        height = max(accuracy, free)
+        free = height + 0.035
+        axes.annotate(
+            plain(f"{row.method}{'*' if row.subset == 'full' else ''}"),
+            (at[-1], accuracy),
+            xytext=(1.01 * end, height),
+            va="center",
+            fontsize=7.5,
+            color=GREY,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "alpha": 0.6},
+        )
+    if shown:
+        some = any(row.subset == "full" for _, _, row in shown)
+        told = "dotted: published" + ("\n* on all test images" if some else "\non the same images")
+        axes.annotate(told, (1.01, 0), xycoords="axes fraction", fontsize=7.5, color=GREY)
 
 
 def _draw_legend(
     figure: Figure, axes: Axes, handles: Sequence[Line2D], labels: Sequence[str], curves: Sequence[Curve]
 ) -> None:
     """A legend in the upper right or the lower left corner if no curve passes there, else below the axes."""
-    shown = [_plain(label) for label in labels]
+    shown = [plain(label) for label in labels]
     for corner in ("upper right", "lower left"):
         # On white, so that grid and ceilings do not run through the names.
         legend = axes.legend(handles, shown, loc=corner, framealpha=0.9, edgecolor="none", fontsize=9)
@@ -137,6 +200,6 @@ def _covers(figure: Figure, axes: Axes, legend: Legend, curves: Sequence[Curve])
     return False
 
 
-def _plain(text: str) -> str:
-    """Text as it is: a dollar begins no formula, and a leading underscore does not hide it from the legend."""
+def plain(text: str) -> str:
+    """Text that matplotlib shows as it is: a dollar begins no formula, a leading underscore does not hide a label."""
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")

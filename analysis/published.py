@@ -7,14 +7,14 @@ significant digits rounded to nearest, so an accuracy just at such a radius may 
 
 import csv
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.official import SIZES
 from data.subset import protocol
 
-_FILE = Path(__file__).with_name("published") / "lenet.csv"
+_FOLDER = Path(__file__).with_name("published")
 _FACTS = ("dataset", "arch", "method", "sigma", "subset", "images", "seeds", "n", "alpha", "acr", "source")
 
 
@@ -43,17 +43,20 @@ class Published:
         return set(indices) == set(protocol(self.subset).indices(SIZES[self.dataset]["test"]).tolist())
 
 
-def load_published(path: str | os.PathLike[str] = _FILE) -> list[Published]:
+def load_published(path: str | os.PathLike[str] = _FOLDER) -> list[Published]:
     """Read published rows.
 
     Args:
-        path: A CSV file; by default MNIST and Fashion-MNIST with LeNet. Beyond the facts that `Published` names, its
-            columns are radii, with certified accuracies in percent, empty where unknown.
+        path: A CSV file, or a folder of such; by default MNIST and Fashion-MNIST with LeNet, and CIFAR-10 with residual
+            networks. Beyond the facts that `Published` names, its columns are radii, with certified accuracies in
+            percent, empty where unknown.
 
     Raises:
         ValueError: If a column is missing or a field malformed or impossible, with file and line.
         OSError: If the file cannot be read.
     """
+    if os.path.isdir(path):
+        return [row for file in sorted(Path(path).glob("*.csv")) for row in load_published(file)]
     with open(path, encoding="utf-8", newline="") as stream:
         reader = csv.DictReader(stream)
         missing = [name for name in _FACTS if name not in (reader.fieldnames or ())]
@@ -66,6 +69,33 @@ def load_published(path: str | os.PathLike[str] = _FILE) -> list[Published]:
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
     return rows
+
+
+def published_beside(
+    rows: Iterable[Published], dataset: str, sigmas: Collection[float | None], indices: Iterable[int]
+) -> list[Published]:
+    """The rows with certified accuracies to draw beside runs: of the same images where there are such, else of all.
+
+    Args:
+        rows: As `load_published` returns them.
+        dataset: Name in `data.registry`.
+        sigmas: Of the runs.
+        indices: Test images that the runs are about.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    curves = [row for row in rows if row.percent]
+    wanted = [row for row in curves if row.dataset == dataset and row.sigma in sigmas]
+    images = set(indices)
+    same = [row for row in wanted if row.same_images(images)]
+    found = same + [
+        row for row in wanted if row.subset == "full" and row.method not in {other.method for other in same}
+    ]
+    if not found:
+        known = ", ".join(sorted({f"{row.dataset} (sigma {row.sigma:g})" for row in curves}))
+        raise ValueError(f"no published curve of {dataset} at the runs' sigma is known; there are: {known}.")
+    return found
 
 
 def _row(line: Mapping[str, str]) -> Published:

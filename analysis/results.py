@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from analysis.compare import AtRadius, compare_tables, contributions, mean_interval, outwards_text, verdict
+from analysis.compare import AtRadius, compare_tables, contributions, outwards_text, p_text, verdict
 from analysis.figures import draw
+from analysis.pairs import mean_interval
 from analysis.published import Published
 from analysis.run_folders import RunFolder
+from analysis.runs import is_named
 from certify.binomial import proportion_interval
 from certify.summary import ceil_text, certified_accuracy, floor_text, fraction_text, radii_of, radius_text
 
@@ -81,7 +83,7 @@ def build_report(
         ValueError: If a control names no run.
     """
     for control in controls:
-        if not any(_is_named(folder, control) for folder in folders):
+        if not any(is_named(folder.name, control) for folder in folders):
             names = ", ".join(folder.name for folder in folders)
             raise ValueError(f"--control {control} is none of the runs; name one of {names}.")
     groups: dict[tuple[str, float], list[RunFolder]] = {}
@@ -116,7 +118,7 @@ def _section(group: Sequence[RunFolder], controls: Sequence[str], published: Seq
     warnings = [f"- **{escaped(folder.name)}**: {escaped(text)}.\n" for folder in group for text in folder.warnings()]
     if warnings:
         parts += ["### To be read with care\n", "".join(warnings)]
-    held_against = [folder for folder in group if any(_is_named(folder, name) for name in controls)]
+    held_against = [folder for folder in group if any(is_named(folder.name, name) for name in controls)]
     if controls and not held_against:
         parts += ["No control is among these runs, so none is compared.\n"]
     for control in held_against:
@@ -182,8 +184,8 @@ def _require_same_setting(folder: RunFolder, control: RunFolder) -> None:
 
 def _difference(row: AtRadius, images: int) -> str:
     digits = _digits(images)
-    p = ceil_text(row.p_holm, 3) if row.p_holm > 0.001 else "≤ 0.001"
-    return f"{100 * row.difference:+.{digits}f} {outwards_text(100 * row.low, 100 * row.high, digits)}<br>p {p}"
+    interval = outwards_text(100 * row.low, 100 * row.high, digits)
+    return f"{100 * row.difference:+.{digits}f} {interval}<br>p {p_text(row.p_holm)}"
 
 
 def _published(rows: Sequence[Published], group: Sequence[RunFolder], radii: Sequence[float]) -> list[str]:
@@ -252,7 +254,3 @@ def _told(value: object) -> str:
 def _digits(images: int) -> int:
     """Decimals of a percentage that tell single images apart."""
     return 1 if images <= 1000 else 2
-
-
-def _is_named(folder: RunFolder, control: str) -> bool:
-    return control in (folder.name, folder.name.rsplit("/", 1)[-1])

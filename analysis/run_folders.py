@@ -62,10 +62,7 @@ class RunFolder:
 
     def certified(self, *keys: str) -> Any:
         """A value of the manifest by its section and name; None where it is not there."""
-        value: Any = self.manifest
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
+        return manifests.told(self.manifest, *keys)
 
     def total_seconds(self) -> float | None:
         """Time that training took, measured epoch by epoch; None where the file does not say."""
@@ -126,6 +123,32 @@ def load_folders(folders: Sequence[str | os.PathLike[str]]) -> list[RunFolder]:
     return [_folder(path, run) for path, run in zip(paths, runs, strict=True)]
 
 
+def one_method(tables: Sequence[Path]) -> list[int | None]:
+    """The training seeds of tables that are to be of one method, from the config.toml beside each; None without one.
+
+    Raises:
+        ValueError: If a seed is there twice, or two configurations differ in more than the seed.
+    """
+    configs = [
+        _config(table.with_name("config.toml")) if table.with_name("config.toml").is_file() else None
+        for table in tables
+    ]
+    told = [config for config in configs if config is not None]
+    for config, table in zip(configs, tables, strict=True):
+        if config is None:
+            continue
+        differs = sorted(key for key in {*config, *told[0]} - {"seed"} if config.get(key) != told[0].get(key))
+        if differs:
+            raise ValueError(
+                f"{table.parent} is of another method: it differs in {', '.join(differs)}; name one method."
+            )
+    seeds = [config["seed"] if config and isinstance(config.get("seed"), int) else None for config in configs]
+    twice = sorted({seed for seed in seeds if seed is not None and seeds.count(seed) > 1})
+    if twice:
+        raise ValueError(f"training seed {twice[0]} is there {seeds.count(twice[0])} times; name each network once.")
+    return seeds
+
+
 def load_training(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """The configuration of a run folder and its epochs, whether it has been certified or not.
 
@@ -135,10 +158,7 @@ def load_training(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     for name in ("config.toml", "train.csv"):
         if not (path / name).is_file():
             raise ValueError(f"{path} has no {name}: {_NEEDED[name]}.")
-    try:
-        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path / 'config.toml'} is not TOML ({error}); restore it or train again.") from None
+    config = _config(path / "config.toml")
     try:
         training = pd.read_csv(path / "train.csv")
     except ValueError as error:  # of pandas: no columns, or a line with too many fields
@@ -146,6 +166,13 @@ def load_training(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     if "epoch" not in training:
         raise ValueError(f"{path / 'train.csv'} has no column epoch; restore it or train again.")
     return config, training
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not TOML ({error}); restore it or train again.") from None
 
 
 def _folder(path: Path, run: Run) -> RunFolder:

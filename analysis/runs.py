@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.logs.reader import read_log
 from certify import population
-from certify import table as tables
 from certify.summary import Summary, summarize
 
 
@@ -20,13 +20,14 @@ class Run:
     name: str
     table: pd.DataFrame
     summary: Summary
+    notes: tuple[str, ...] = ()  # what the log's reader assumed, repaired or knows to be wrong
 
 
 def load(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None = None) -> list[Run]:
     """Read radius tables and name them.
 
     Args:
-        paths: Tables, or logs with this field's six columns.
+        paths: Tables, or logs of any dialect that tells its radii; see `analysis.logs.reader`.
         labels: Names to show, one a file; by default `names` of the paths.
 
     Raises:
@@ -38,9 +39,11 @@ def load(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None =
     shown = names(paths) if labels is None else labels
     runs = []
     for name, path in zip(shown, paths, strict=True):
-        table = tables.read(path)
+        log = read_log(path)
+        if "radius" not in log.table or log.kind == "curve":
+            raise ValueError(f"{path} is a log of {log.kind} ({log.dialect}): it has no radii of images to show.")
         try:
-            runs.append(Run(name, table, summarize(table)))
+            runs.append(Run(name, log.table, summarize(log.table), log.notes))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     return runs
@@ -58,8 +61,21 @@ def simultaneous(runs: Sequence[Run]) -> list[Run]:
             table = population.simultaneous(run.table)
         except ValueError as error:
             raise ValueError(f"{run.name}: {error}") from None
-        read_again.append(Run(run.name, table, summarize(table)))
+        read_again.append(Run(run.name, table, summarize(table), run.notes))
     return read_again
+
+
+def on_common_images(runs: Sequence[Run]) -> list[Run]:
+    """The runs with the rows of those images that all of them have.
+
+    Raises:
+        ValueError: If there is no such image.
+    """
+    shared = set[int].intersection(*(set(run.table["idx"]) for run in runs))
+    if not shared:
+        raise ValueError("the tables have no image in common.")
+    parts = [(run, run.table[run.table["idx"].isin(shared)]) for run in runs]
+    return [Run(run.name, table, summarize(table), run.notes) for run, table in parts]
 
 
 def names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -83,6 +99,11 @@ def names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
             return [str(path) for path in full]  # a.tsv and a.txt of one folder
         for index in clashing:
             depths[index] += 1
+
+
+def is_named(name: str, asked: str) -> bool:
+    """Whether a run of this name is the one asked for: by the whole name, or by its last part."""
+    return asked in (name, name.rsplit("/", 1)[-1])
 
 
 def different_images(runs: Sequence[Run]) -> str | None:

@@ -1,6 +1,7 @@
-"""Certified accuracies of several runs as a table: CSV for programs, Markdown and LaTeX for papers."""
+"""Certified accuracies of several runs as a table: CSV for programs, Markdown, LaTeX and HTML for people."""
 
 import csv
+import html
 import io
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -26,7 +27,7 @@ def csv_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement =
         ValueError: If a radius is negative or not finite, or if the statement is not "interval": none has a column.
     """
     if statement != "interval":
-        raise ValueError(f"csv has no column for the {statement} bounds; write markdown or latex.")
+        raise ValueError(f"csv has no column for the {statement} bounds; write markdown, latex or html.")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["run", "images", "acr", "abstained", "false_at_most", *map(radius_text, radii)])
@@ -62,10 +63,26 @@ def latex_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement
     return "\n".join([f"\\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}", ""])
 
 
+def html_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement = "interval") -> str:
+    """An HTML table: certified accuracy with the statement at each radius, and ACR with its n and alpha.
+
+    Raises:
+        ValueError: If a radius is negative or not finite.
+    """
+    header, *lines = ([html.escape(cell) for cell in cells] for cells in _cells(runs, radii, statement))
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
+    body = [
+        f'<tr><th scope="row">{cells[0]}</th>{"".join(f"<td>{cell}</td>" for cell in cells[1:])}</tr>'
+        for cells in lines
+    ]
+    return "\n".join(["<table>", f"<thead><tr>{head}</tr></thead>", "<tbody>", *body, "</tbody>", "</table>", ""])
+
+
 FORMATS: dict[str, Callable[[Sequence[Run], Sequence[float], Statement], str]] = {
     "csv": csv_text,
     "markdown": markdown_text,
     "latex": latex_text,
+    "html": html_text,
 }
 
 

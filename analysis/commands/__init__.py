@@ -1,0 +1,1 @@
+"""The commands of `python -m analysis`: arguments to files to one function to one artefact."""

@@ -1,0 +1,101 @@
+"""Is A better than B, at which radius, and is the difference real?"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis import difference, paired_text, runs
+from analysis.commands.inputs import matching, numbers, print_notes, require_figure, write_figure
+from analysis.compare import compare_tables
+from analysis.logs.settings import infer_settings
+from analysis.run_folders import one_method
+from analysis.seeds import compare_seeds
+from certify.summary import radii_of
+
+
+def compare(
+    a: Annotated[
+        str, typer.Argument(metavar="A", show_default=False, help="A table, a run folder, or a quoted pattern.")
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", show_default=False, help="What A is held against, likewise.")],
+    radii: Annotated[
+        str | None, typer.Option(help="Chosen before looking; by default 0, 0.25 … to the ceiling.")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw the difference curve here: .png, .svg or .pdf.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Names of A and B, separated by a comma.")] = None,
+    common: Annotated[
+        bool, typer.Option("--common", help="Compare on the images that all tables have, where some have more.")
+    ] = False,
+    different_sigma: Annotated[
+        bool, typer.Option("--different-sigma", help="Compare also models under different noise.")
+    ] = False,
+) -> None:
+    """Compare two classifiers on the same images, or two methods by several training seeds each."""
+    if figure is not None:
+        require_figure(figure)
+    files_a, files_b = matching(a), matching(b)
+    loaded = runs.load([*files_a, *files_b])
+    for run in loaded:
+        print_notes(run.notes, run.name)
+    if common:
+        loaded = runs.on_common_images(loaded)
+    ours, theirs = loaded[: len(files_a)], loaded[len(files_a) :]
+    chosen = numbers(radii) if radii is not None else max((radii_of(run.table) for run in loaded), key=len)
+    names = tuple(label.strip() for label in labels.split(",")) if labels else (_name(a, ours), _name(b, theirs))
+    if len(names) != 2 or not all(names):
+        raise ValueError(f"--labels must be two names, got {len(names)}: {', '.join(names)}.")
+    _warn_of_the_unknown(loaded, different_sigma)
+    if len(ours) == len(theirs) == 1:
+        found = compare_tables(ours[0].table, theirs[0].table, chosen, different_sigma=different_sigma)
+        sys.stdout.write(paired_text.of_networks(found, *names))
+        if figure is not None:
+            curve = difference.difference_curve(ours[0].table, theirs[0].table, different_sigma=different_sigma)
+            write_figure(difference.draw_difference(curve, *names), figure)
+        return
+    if figure is not None:
+        raise ValueError(
+            "--figure draws the difference of two networks; leave it out for several seeds, or name one each."
+        )
+    seeds_a, seeds_b = one_method(files_a), one_method(files_b)
+    known = None not in seeds_a and None not in seeds_b
+    if not known:
+        print(
+            "warning: not every table has its config.toml beside it; taken for networks of different seeds",
+            file=sys.stderr,
+        )
+    # A seed pairs two networks; then their order is made the same.
+    paired = known and sorted(map(str, seeds_a)) == sorted(map(str, seeds_b))
+    order = [seeds_b.index(seed) for seed in seeds_a] if paired else range(len(theirs))
+    by_seed = compare_seeds(
+        [run.table for run in ours],
+        [theirs[i].table for i in order],
+        chosen,
+        paired=paired,
+        different_sigma=different_sigma,
+    )
+    sys.stdout.write(paired_text.of_methods(by_seed, *names))
+
+
+def _warn_of_the_unknown(loaded: list[runs.Run], different_sigma: bool) -> None:
+    """Say which settings no table tells; refuse where what their radii tell of them differs.
+
+    Raises:
+        ValueError: If the radii of two logs fit different n or alpha alone, or sigma where that is not asked for.
+    """
+    unknown = [name for name in ("sigma", "n", "alpha") if all(name not in run.table for run in loaded)]
+    if not unknown:
+        return
+    fits = {run.name: infer_settings(run.table["radius"]) for run in loaded}
+    told = {(fit.n, fit.alpha, None if different_sigma else fit.sigma) for fit in fits.values() if fit is not None}
+    if len(told) > 1:
+        shown = "; ".join(
+            f"{name}: n = {fit.n}, alpha = {fit.alpha}, sigma = {fit.sigma}" for name, fit in fits.items() if fit
+        )
+        raise ValueError(f"the radii fit different settings ({shown}); compare logs of the same ones.")
+    print(f"warning: no table tells {', '.join(unknown)}; taken to be equal", file=sys.stderr)
+
+
+def _name(pattern: str, loaded: list[runs.Run]) -> str:
+    return loaded[0].name if len(loaded) == 1 else pattern

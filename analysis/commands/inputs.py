@@ -1,0 +1,137 @@
+"""What the commands have in common: reading runs, reading numbers, and writing without a loss."""
+
+import sys
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from matplotlib.figure import Figure
+
+from analysis import figures, runs
+from analysis.groups import by_class, by_difficulty
+from certify import manifest as manifests
+from data.files import write_atomically
+from data.official import CLASSES
+
+TABLE = "radii.tsv"
+PARTS = ("class", "difficulty")
+
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE...", show_default=False, help="Radius tables, logs or run folders.")
+]
+Labels = Annotated[str | None, typer.Option(help="Names of the runs, separated by commas, in the order of the files.")]
+FigureOut = Annotated[Path, typer.Option(show_default=False, help="The figure: .png, .svg or .pdf.")]
+
+
+def load(files: Sequence[Path], labels: str | None = None) -> list[runs.Run]:
+    """The runs, with what their readers note on stderr, and a warning where they are not about the same images."""
+    names = None if labels is None else [label.strip() for label in labels.split(",")]
+    loaded = runs.load([table_of(path) for path in files], names)
+    for run in loaded:
+        print_notes(run.notes, run.name)
+    if (warning := runs.different_images(loaded)) is not None:
+        print(f"warning: {warning}", file=sys.stderr)
+    return loaded
+
+
+def print_notes(notes: Sequence[str], name: str) -> None:
+    """What a log's reader assumed, repaired or knows to be wrong, a line each on stderr."""
+    for note in notes:
+        print(f"note: {name}: {note}", file=sys.stderr)
+
+
+def table_of(path: Path) -> Path:
+    """The radius table of a run folder; a file as it is.
+
+    Raises:
+        ValueError: If a folder has no radius table.
+    """
+    if path.is_dir() and not (path / TABLE).is_file():
+        raise ValueError(f"{path} has no {TABLE}; certify its model with `certify run {path}`.")
+    return path / TABLE if path.is_dir() else path
+
+
+def matching(pattern: str) -> list[Path]:
+    """The radius tables that a file, a folder or a pattern such as ``runs/maxup-*`` names, in the order of names.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if Path(pattern).exists():
+        return [table_of(Path(pattern))]
+    found = sorted(glob(pattern))
+    if not found:
+        raise ValueError(
+            f"there is no file or folder {pattern}; name a radius table, a run folder, or a quoted pattern."
+        )
+    return [table_of(Path(path)) for path in found]
+
+
+def numbers(text: str, option: str = "--radii") -> list[float]:
+    """Numbers separated by commas.
+
+    Raises:
+        ValueError: If one is not a number, or is there twice.
+    """
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{option} must be numbers separated by commas, such as 0,0.25,0.5, got {text!r}.") from None
+    if len(set(found)) < len(found):
+        raise ValueError(f"{option} must name each number once, got {text!r}.")
+    return found
+
+
+def divided(run: runs.Run, file: Path, by: str, reference: Path | None) -> list[runs.Run]:
+    """The run's parts by class, named where the manifest tells a well-known data set, or by a reference's difficulty.
+
+    Raises:
+        ValueError: If ``by`` is neither, or the reference is missing or superfluous.
+    """
+    if by not in PARTS:
+        raise ValueError(f"--by must be one of {', '.join(PARTS)}, got {by!r}.")
+    if (by == "difficulty") != (reference is not None):
+        raise ValueError(
+            "--reference FILE, another classifier's table, goes with --by difficulty and with nothing else."
+        )
+    if reference is not None:
+        own, other = (_told(path, "classifier", "weights_sha256") for path in (file, reference))
+        if own is not None and own == other:
+            raise ValueError(f"{reference} is of the same network as {file}; judge difficulty by another classifier.")
+        return by_difficulty(run, runs.load([table_of(reference)])[0])
+    return by_class(run, class_names(file))
+
+
+def class_names(file: Path) -> tuple[str, ...] | None:
+    """The class names of the data set that a table's manifest tells; None if it tells none that is well known."""
+    return CLASSES.get(str(_told(file, "data", "name")))
+
+
+def _told(file: Path, section: str, name: str) -> object:
+    """What the manifest of a table says; None where there is none, or it does not say."""
+    path = manifests.manifest_path(table_of(file))
+    return manifests.told(manifests.read(path), section, name) if path.is_file() else None
+
+
+def write_figure(figure: Figure, out: Path) -> None:
+    """Write a figure, whole or not at all, and say so."""
+    write_atomically(out, figures.encode(figure, out.suffix))
+    print(f"wrote {out}")
+
+
+def require_figure(out: Path) -> None:
+    """Refuse what no figure can be written as, or would cost a radius table, before anything is computed.
+
+    Raises:
+        ValueError: If the suffix is not one of `figures.FORMATS`, or the file is a radius table.
+    """
+    figures.require_format(out.suffix)
+    require_no_table(out)
+
+
+def require_no_table(out: Path) -> None:
+    """A slip in the arguments must not cost hours of certification."""
+    if out.is_file() and out.read_bytes()[:17] == b"idx\tlabel\tpredict":
+        raise ValueError(f"{out} is a radius table, which would be overwritten; give another --out.")

@@ -1,0 +1,38 @@
+"""One HTML page that explains runs to someone who has never seen the project."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.commands.inputs import require_no_table, table_of
+from analysis.report import build_page
+from analysis.report_subjects import load_subjects
+from data.files import write_atomically
+
+_SUFFIXES = (".html", ".htm")
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", show_default=False, help="Run folders, radius tables or logs.")
+    ],
+    out: Annotated[Path, typer.Option(show_default=False, help="The page: a file that ends in .html.")],
+    data_root: Annotated[
+        Path | None,
+        typer.Option(envvar="DATA_ROOT", help="Where data sets lie, for pictures; nothing is downloaded."),
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Compare with this run; by default with the first.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page about runs: what was certified, how sure it is, and which is better."""
+    if out.suffix.lower() not in _SUFFIXES:
+        raise ValueError(f"--out must end in .html, got {out}.")
+    files = [table_of(path) for path in runs]
+    if any(out.resolve() == file.resolve() for file in files):
+        raise ValueError(f"{out} is one of the runs, which would be overwritten; give another --out.")
+    require_no_table(out)
+    page = build_page(load_subjects(files), data_root=data_root, control=control)
+    write_atomically(out, page.encode())
+    print(f"wrote {out}")

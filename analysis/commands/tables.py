@@ -1,0 +1,106 @@
+"""Certified accuracy of runs as curves and as tables, whole or in parts."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis import classes, figures, runs, tables
+from analysis.commands.inputs import (
+    FigureOut,
+    Files,
+    Labels,
+    divided,
+    load,
+    numbers,
+    require_figure,
+    require_no_table,
+    write_figure,
+)
+from analysis.published import load_published, published_beside
+from certify.summary import radii_of
+from data.files import write_atomically
+
+By = Annotated[str, typer.Option(help="Parts of the images: class, or difficulty by --reference.")]
+Reference = Annotated[Path | None, typer.Option(help="Another classifier's table, which tells hard images from easy.")]
+
+
+def curve(
+    files: Files,
+    out: FigureOut,
+    radii_max: Annotated[float | None, typer.Option(help="Last radius shown; by default all of the curves.")] = None,
+    labels: Labels = None,
+    title: Annotated[str | None, typer.Option(help="Shown above the axes.")] = None,
+    envelope: Annotated[
+        bool, typer.Option("--envelope", help="Add the best run at each radius, which is not one classifier.")
+    ] = False,
+    published: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET", help="Draw published results at the runs' sigma behind them, as points."),
+    ] = None,
+) -> None:
+    """Draw certified accuracy over the radius into a figure."""
+    require_figure(out)
+    loaded = load(files, labels)
+    sigmas = {run.summary.sigma for run in loaded}
+    behind = [] if published is None else published_beside(load_published(), published, sigmas, loaded[0].table["idx"])
+    write_figure(figures.draw(loaded, end=radii_max, title=title, envelope=envelope, published=behind), out)
+
+
+def table(
+    files: Files,
+    radii: Annotated[str | None, typer.Option(help="Such as 0,0.25,0.5; by default to the largest ceiling.")] = None,
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(tables.FORMATS)}.")] = "csv",
+    out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
+    labels: Labels = None,
+    by: Annotated[str | None, typer.Option(help="Parts of one run: class, or difficulty by --reference.")] = None,
+    reference: Reference = None,
+    population: Annotated[
+        bool, typer.Option("--population", help="Lower bounds for the population instead of intervals.")
+    ] = False,
+    simultaneous: Annotated[
+        bool, typer.Option("--simultaneous", help="Each certificate at alpha / images: all are true together.")
+    ] = False,
+) -> None:
+    """Print or write certified accuracies at chosen radii, a line a run or a part of one."""
+    if format not in tables.FORMATS:
+        raise ValueError(f"--format must be one of {', '.join(tables.FORMATS)}, got {format!r}.")
+    if out is not None:
+        require_no_table(out)
+    chosen = None if radii is None else numbers(radii)
+    loaded = load(files, labels)
+    if simultaneous:
+        loaded = runs.simultaneous(loaded)
+    chosen = chosen or max((radii_of(run.table) for run in loaded), key=len)
+    if by is not None:
+        loaded = divided(_single(loaded), files[0], by, reference)
+    text = tables.FORMATS[format](loaded, chosen, "population" if population else "interval")
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_atomically(out, text.encode())
+        print(f"wrote {out}")
+
+
+def parts(
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A radius table or run folder.")],
+    out: FigureOut,
+    by: By = "class",
+    reference: Reference = None,
+    radii: Annotated[str | None, typer.Option(help="One to four; by default 0 and even steps to the ceiling.")] = None,
+) -> None:
+    """Draw certified accuracy of each class, or of hard and easy images, into a figure."""
+    require_figure(out)
+    chosen = None if radii is None else numbers(radii)
+    run = load([file])[0]
+    if chosen is None:
+        steps = radii_of(run.table)
+        chosen = steps[:: -(-len(steps) // 4)]
+    write_figure(classes.draw_parts(divided(run, file, by, reference), chosen, title=run.name), out)
+
+
+def _single(loaded: list[runs.Run]) -> runs.Run:
+    if len(loaded) > 1:
+        raise ValueError(f"--by divides one run, got {len(loaded)}; call it for each.")
+    return loaded[0]

@@ -1,0 +1,67 @@
+"""Does MaxUp act as a penalty on the gradient norm?"""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.commands.inputs import numbers
+
+
+def check(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            show_default=False,
+            help="Run folders, whatever else `certify run` takes, or toy:tanh, toy:softplus, toy:relu.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(show_default=False, help="The report: a file that ends in .md.")],
+    data: Annotated[str | None, typer.Option(help="A data set; by default what the run was trained on.")] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=2, help="Test images of each network.")] = 64,
+    groups: Annotated[
+        int, typer.Option(min=2, help="Groups of m copies at each image; 8 times as many for toys.")
+    ] = 64,
+    m: Annotated[str, typer.Option(help="Numbers of copies.")] = "2,4,16",
+    sigmas: Annotated[str | None, typer.Option(help="Noise levels; that of training is added.")] = None,
+    nudge: Annotated[
+        float, typer.Option(min=0, help="Where some image has no gradient, look at images moved by so much noise, too.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of everything random.")] = 0,
+) -> None:
+    """Check whether MaxUp acts as a penalty on the gradient norm; status 1 if the law fails."""
+    from analysis.theory import lab, report  # with torch, which nothing else here needs
+
+    settings = lab.Settings(
+        sigmas=lab.SIGMAS if sigmas is None else tuple(numbers(sigmas, "--sigmas")),
+        ms=tuple(_whole(value) for value in numbers(m, "--m")),
+        groups=groups,
+        seed=seed,
+    )
+    studies = lab.run(
+        names,
+        out,
+        data=data,
+        data_root=data_root,
+        images=images,
+        nudge=nudge,
+        settings=settings,
+        command="python -m analysis " + shlex.join(sys.argv[1:]),
+    )
+    print("\n".join(report.lines(studies)))
+    print(f"wrote {out}")
+    if any(study.word == "FAIL" for study in studies):
+        raise typer.Exit(1)
+
+
+def _whole(value: float) -> int:
+    if not value.is_integer():
+        raise ValueError(f"--m must be whole numbers, got {value}.")
+    return int(value)

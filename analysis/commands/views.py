@@ -1,0 +1,56 @@
+"""Views behind a certified accuracy: votes, samples, and attacks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis import distributions, sandwich
+from analysis.commands.inputs import FigureOut, Files, Labels, load, require_figure, write_figure
+from analysis.logs.reader import read_log
+
+
+def votes(files: Files, out: FigureOut, labels: Labels = None) -> None:
+    """Draw the distribution, over images, of the share of noisy copies classified rightly."""
+    require_figure(out)
+    write_figure(distributions.draw_shares(load(files, labels)), out)
+
+
+def samples(files: Files, out: FigureOut, labels: Labels = None) -> None:
+    """Draw how many samples were spent on how many images."""
+    require_figure(out)
+    write_figure(distributions.draw_samples(load(files, labels)), out)
+
+
+def sandwich_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A radius table or run folder.")],
+    attacked: Annotated[
+        list[str],
+        typer.Option(
+            metavar="EPS=FILE", show_default=False, help="Predictions of images attacked at EPS; again for more."
+        ),
+    ],
+    out: FigureOut,
+) -> None:
+    """Draw certified accuracy from below and accuracy under attack from above."""
+    require_figure(out)
+    run = load([file])[0]
+    attacks = {}
+    for item in attacked:
+        text, _, path = item.partition("=")
+        try:
+            epsilon = float(text)
+        except ValueError:
+            raise ValueError(f"--attacked must be EPS=FILE, such as 0.25=attacked.tsv, got {item!r}.") from None
+        if not path or epsilon in attacks:
+            raise ValueError(f"--attacked must name a file and each EPS once, got {item!r}.")
+        attacks[epsilon] = sandwich.under_attack(run, epsilon, read_log(path).table)
+    write_figure(sandwich.draw_sandwich(run, attacks), out)
+    for attack in attacks.values():
+        if attack.broken:
+            shown = ", ".join(map(str, attack.broken[:10]))
+            raise ValueError(
+                f"ALARM: {len(attack.broken)} images were predicted wrongly within their certified radius at epsilon "
+                f"{attack.epsilon:g} (idx {shown}): confirm with PREDICT at a strict alpha, and that both files are of "
+                "one classifier and the norm is l2."
+            )

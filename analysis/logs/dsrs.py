@@ -1,0 +1,125 @@
+"""Logs of DSRS: limits of the true class's probability, and radii; separated by spaces, without a header."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from analysis.logs.log import NO_ROWS, UNLABELLED, Given, Log, Source, missing_rows, unlabelled
+from analysis.logs.settings import radius_notes
+from certify.binomial import lower_confidence_bound, upper_confidence_bound
+from certify.radius import certified_radius
+from certify.row import PARSERS
+
+_RADIUS = re.compile(r"[0-9]{1,18} [0-9]+(\.[0-9]*)?(e[+-]?[0-9]+)?( \S+ \S+( \S+)?)?")
+_KEYS = ("disttype", "k", "std", "N", "alpha")
+
+
+@dataclass(frozen=True)
+class DsrsSampling:
+    """``x key value`` lines, then ``o idx low high``: two-sided Clopper-Pearson limits of the true class."""
+
+    name: str = "dsrs-sampling"
+    project: str = "llylly/DSRS, sampler"
+
+    def matches(self, source: Source) -> bool:
+        """Whether the first line is one of the two."""
+        first = source.body[0][1] if source.body else ""
+        return re.fullmatch(rf"x ({'|'.join(_KEYS)}) \S+|o [0-9]+ \S+ \S+", first.strip()) is not None
+
+    def read(self, source: Source, given: Given) -> Log:
+        """Radii of Gaussian noise from the lower limits.
+
+        Raises:
+            ValueError: If a line is malformed, sigma, N or alpha is missing, or the noise is not Gaussian.
+        """
+        told, limits = _sampling(source)
+        if told.get("disttype", "gaussian") != "gaussian":
+            raise ValueError(
+                f"{source.path} was sampled from {told['disttype'][:50]} noise: of `gaussian` alone a radius follows "
+                "from the limits; read DSRS's own file of radii."
+            )
+        two_sided = PARSERS["alpha"](told["alpha"]) if "alpha" in told else None
+        sigma = given.or_told("sigma", PARSERS["sigma"](told["std"]) if "std" in told else None)
+        n = given.or_told("n", PARSERS["n"](told["N"]) if "N" in told else None)
+        alpha = given.or_told("alpha", None if two_sided is None else two_sided / 2)
+        Given(sigma=sigma, n=n, alpha=alpha)
+        low, high = (np.array([pair[side] for pair in limits.values()]) for side in (0, 1))
+        k = np.clip(np.rint(np.nan_to_num(special.bdtrik(1 - alpha, n, low)) + 1), 0, n).astype(np.int64)
+        k = np.where(low == 0, 0, k)
+        bound = lower_confidence_bound(k, n, alpha)
+        fits = np.isclose(bound, low, rtol=1e-6, atol=1e-12)
+        fits &= np.isclose(upper_confidence_bound(k, n, alpha), high, rtol=1e-6, atol=1e-12)
+        lower = np.where(fits, np.minimum(low, bound), low)
+        more = {"p_a_lower": lower.tolist(), "sigma": [sigma] * len(k), "alpha": [alpha] * len(k)}
+        notes = [UNLABELLED, f"limits are of the true class and two-sided: one side has alpha = {alpha:g}."]
+        if fits.all():
+            more |= {"n": [n] * len(k), "n_a": k.tolist()}
+        else:
+            notes.append(
+                f"{int((~fits).sum())} rows have limits that no number of n={n} votes gives at that alpha, the first "
+                f"idx {list(limits)[int(np.argmin(fits))]}: taken as they are, without n and n_a."
+            )
+        table = unlabelled(list(limits), certified_radius(lower, sigma).tolist(), **more)
+        notes += missing_rows(list(limits))
+        return Log(table=table, dialect=self.name, kind="sampling", notes=tuple(notes))
+
+
+@dataclass(frozen=True)
+class DsrsRadii:
+    """``idx radius``, perhaps with the gain over an earlier radius, its ratio, and seconds."""
+
+    name: str = "dsrs-radii"
+    project: str = "llylly/DSRS, radii"
+
+    def matches(self, source: Source) -> bool:
+        """Whether the first line is such a row."""
+        return bool(source.body) and _RADIUS.fullmatch(source.body[0][1].rstrip()) is not None
+
+    def read(self, source: Source, given: Given) -> Log:
+        """The radii of the true class.
+
+        Raises:
+            ValueError: If a line is malformed or an image is there twice.
+        """
+        rows: dict[int, tuple[float, float, str]] = {}
+        for number, line in source.body:
+            texts = line.split()
+            try:
+                if not _RADIUS.fullmatch(line.rstrip()):
+                    raise ValueError("expected `idx radius`, perhaps with a gain, its ratio and seconds.")
+                idx, radius = PARSERS["idx"](texts[0]), PARSERS["radius"](texts[1])
+                seconds = PARSERS["time"](texts[4]) if len(texts) == 5 else float("nan")
+                if idx in rows:
+                    raise ValueError(f"idx {idx} is there twice.")
+            except ValueError as error:
+                raise source.error(number, error) from None
+            rows[idx] = (radius, seconds, texts[1])
+        radii, times = [row[0] for row in rows.values()], [row[1] for row in rows.values()]
+        table = given.added_to(unlabelled(list(rows), radii, time=times))
+        printed = radius_notes([row[2] for row in rows.values() if row[0] > 0], given.sigma, True)
+        notes = (UNLABELLED, *printed, *missing_rows(list(rows)))
+        return Log(table=table, dialect=self.name, kind="radii", notes=notes)
+
+
+def _sampling(source: Source) -> tuple[dict[str, str], dict[int, tuple[float, float]]]:
+    told: dict[str, str] = {}
+    limits: dict[int, tuple[float, float]] = {}
+    for number, line in source.body:
+        texts = line.split()
+        try:
+            if len(texts) == 3 and texts[0] == "x" and texts[1] not in told and not limits:
+                told[texts[1]] = texts[2]
+            elif len(texts) == 4 and texts[0] == "o":
+                idx, low, high = PARSERS["idx"](texts[1]), PARSERS["p_a_lower"](texts[2]), PARSERS["radius"](texts[3])
+                if idx in limits or not low <= high <= 1:
+                    raise ValueError("each idx once, with 0 <= low <= high <= 1")
+                limits[idx] = (low, high)
+            else:
+                raise ValueError("`x key value`, each key once, or then `o idx low high`")
+        except ValueError as error:
+            raise source.error(number, f"expected {error}.") from None
+    if not limits:
+        raise ValueError(f"{source.path}: {NO_ROWS}")
+    return told, limits
