@@ -34,7 +34,7 @@ demo: .venv/.made
 # Trains and certifies what a file in configs/sets lists, and reports it; goes on where it was interrupted.
 SET ?= lenet
 CERTIFY ?= --protocol skip20 --n 100000 --seed 0 --dtype bfloat16
-CONTROLS ?= --control gaussian --control mean-of-4
+CONTROLS ?= --control gaussian --control mean-of-4 --control maxup-4
 results: .venv/.made
 	@grep -v -e '^#' -e '^$$' configs/sets/$(SET).txt | while read -r name config changes; do \
 	  $(BIN)/python -m train $$config $$changes --out runs/$(SET)/$$name --resume </dev/null || exit 1; \
