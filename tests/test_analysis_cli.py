@@ -24,6 +24,11 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
     return ended.value.code
 
 
+def without_notes(said: str) -> list[str]:
+    """Lines of stderr, less the notes of a log's reader, of which it has some for these bare files."""
+    return [line for line in said.splitlines() if not line.startswith("note: ")]
+
+
 def test_a_table_is_printed_with_a_warning_on_stderr_where_images_differ(
     logs: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -34,9 +39,9 @@ def test_a_table_is_printed_with_a_warning_on_stderr_where_images_differ(
         "a,3,0.500000,0,,1.000000,1.000000,1.000000\n"
         "b,2,0.500000,0,,1.000000,1.000000,1.000000\n"
     )
-    assert said.err == (
-        "warning: not comparable: a has 1 images that b has not, and 0 are missing the other way round.\n"
-    )
+    assert without_notes(said.err) == [
+        "warning: not comparable: a has 1 images that b has not, and 0 are missing the other way round."
+    ]
 
 
 def test_a_table_is_written_in_the_chosen_format_at_the_chosen_radii(
@@ -90,13 +95,16 @@ def test_a_figure_is_written(
         (["curve", "{a}", "--out", "{tmp}/x.png", "--radii-max", "0"], "must be positive and finite, got 0.0"),
         (["curve", "{a}", "{a}", "--out", "{tmp}/x.png"], "is given 2 times"),
         (["table", "{tmp}/none"], "No such file or directory: '{tmp}/none'"),
-        (["table", "{tmp}"], "Is a directory"),
-        (["table", "{a}", "--format", "html"], "--format must be one of csv, markdown, latex, got 'html'"),
+        (["table", "{tmp}"], "{tmp} has no radii.tsv; certify its model with `certify run {tmp}`"),
+        (["table", "{a}", "--format", "xlsx"], "--format must be one of csv, markdown, latex, html, got 'xlsx'"),
         (["table", "{a}", "--radii", "0;1"], "--radii must be numbers separated by commas"),
         (["table", "{a}", "--radii", "0,-1"], "radii must be finite numbers >= 0"),
         (["table", "{a}", "--radii", "0,nan"], "radii must be finite numbers >= 0"),
-        (["table", "{a}", "--radii", "0,0.0"], "must name each radius once"),
-        (["table", "{a}", "--population"], "csv has no column for the population bounds; write markdown or latex"),
+        (["table", "{a}", "--radii", "0,0.0"], "must name each number once"),
+        (
+            ["table", "{a}", "--population"],
+            "csv has no column for the population bounds; write markdown, latex or html",
+        ),
         (["table", "{a}", "--simultaneous"], "a: the table has no column n, n_a, p_a_lower, sigma, alpha, without"),
         (["table", "{a}", "--labels", "x,y"], "labels must be 1 different names"),
         (["table", "{tmp}/empty"], "empty: the table has no rows"),
@@ -118,8 +126,7 @@ def test_a_mistake_is_one_line_on_stderr_and_status_2(
     assert call(monkeypatch, *(part.format(a=logs[0], tmp=tmp_path) for part in arguments)) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("error: ")
-    assert said.err.count("\n") == 1
+    assert [line.split(": ")[0] for line in without_notes(said.err)] == ["error"]
     assert message.format(a=logs[0], tmp=tmp_path) in said.err
     assert set(tmp_path.iterdir()) == before
 
@@ -141,5 +148,5 @@ def test_the_module_runs_without_torch_or_a_display_and_its_help_is_the_manual(l
         timeout=120,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, without_notes(done.stderr)) == (0, [])
     assert done.stdout.startswith("run,images,")

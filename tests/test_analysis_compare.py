@@ -8,17 +8,8 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from analysis.compare import (
-    Comparison,
-    compare_tables,
-    contributions,
-    holm,
-    mcnemar_p_value,
-    mean_interval,
-    outwards_text,
-    paired_interval,
-    verdict,
-)
+from analysis.compare import Comparison, compare_tables, contributions, outwards_text, verdict
+from analysis.pairs import holm, mcnemar_p_value, mean_interval, paired_interval, sign_flip_p_value
 
 
 def rows(radii: Sequence[float | None], **settings: object) -> pd.DataFrame:
@@ -186,3 +177,34 @@ def test_the_verdict_names_only_what_is_shown() -> None:
 def test_intervals_are_printed_outwards_with_signs() -> None:
     assert outwards_text(-0.12341, 0.12341, 4) == "[-0.1235, +0.1235]"
     assert outwards_text(0.12349, 0.2, 4) == "[+0.1234, +0.2000]"
+
+
+def test_an_interval_of_differences_that_are_constant_up_to_rounding_is_they_themselves() -> None:
+    low, high = mean_interval([0.5 - 0.3, 0.7 - 0.5, 0.2])
+    assert low == pytest.approx(high, abs=1e-12)
+    assert low <= 0.2 <= high
+
+
+def test_sign_flips_are_enumerated_where_few_differ() -> None:
+    # Of the 8 signs of 1, 2, 4 the sums 7 and -7 reach 7; 5 and more is reached by 7 and 5, and by their negatives.
+    assert sign_flip_p_value([1, 2, 0, 4, 0]) == 2 / 8
+    assert sign_flip_p_value([-1, 2, 4]) == 4 / 8
+    assert sign_flip_p_value([0.0, 0.0]) == 1
+    assert sign_flip_p_value([0.3]) == 1
+
+
+def test_sign_flips_by_chance_agree_with_the_normal_law(seed: int) -> None:
+    # The sum of 400 differences of size one is normal to 1e-3; 10,000 draws have a standard error of .002 at .05, and
+    # a deviation of .012 a chance below 1e-8.
+    differences = np.ones(400) * np.where(np.arange(400) < 219, 1, -1)  # a sum of 38: 1.9 standard deviations
+    exact = 2 * stats.binom.sf(218, 400, 0.5)
+    assert sign_flip_p_value(differences, seed=seed) == pytest.approx(exact, abs=0.012)
+
+
+@pytest.mark.parametrize("radii", [[0.9], [0.9, 0.8, 0.7, 0.6, 0.5]])
+def test_few_images_that_all_favour_one_table_are_no_verdict(radii: list[float]) -> None:
+    # Their interval excludes 0, but five images fall to one side with probability 1/16.
+    comparison = compare_tables(rows(radii), rows([0.1] * len(radii)), [0.0])
+    assert comparison.low > 0
+    assert comparison.p_value == 2 / 2 ** len(radii)
+    assert verdict(comparison, "a", "b").startswith("No difference in ACR is shown between a and b")

@@ -11,19 +11,19 @@ LINE = "mnist,lenet,Gaussian,0.50,skip20,500,1,100000,0.001,1.5,99.20,90.00,here
 
 def test_the_rows_that_come_with_the_package_are_the_published_ones() -> None:
     rows = load_published()
-    found = {(row.dataset, row.method, row.sigma, row.subset): row for row in rows}
+    found = {(row.dataset, row.arch, row.method, row.sigma, row.subset): row for row in rows}
     assert len(found) == len(rows)  # no row twice
-    gaussian = found["mnist", "Gaussian", 0.5, "full"]
+    gaussian = found["mnist", "lenet", "Gaussian", 0.5, "full"]
     assert (gaussian.acr, gaussian.seeds, gaussian.images, gaussian.n) == (1.5581, 5, 10_000, 100_000)
     assert gaussian.percent[1.0] == 89.83
-    assert found["fashion-mnist", "CAT-RS", 1.0, "full"].acr == 1.6068
-    assert found["fashion-mnist", "Gaussian", 0.5, "skip20"].acr == pytest.approx(1.101269)
+    assert found["fashion-mnist", "lenet", "CAT-RS", 1.0, "full"].acr == 1.6068
+    assert found["fashion-mnist", "lenet", "Gaussian", 0.5, "skip20"].acr == pytest.approx(1.101269)
 
 
 def test_each_subset_stands_beside_the_whole_it_is_of() -> None:
     rows = load_published()
-    whole = {(row.dataset, row.method, row.sigma) for row in rows if row.subset == "full"}
-    assert {(row.dataset, row.method, row.sigma) for row in rows} == whole
+    whole = {(row.dataset, row.arch, row.method, row.sigma) for row in rows if row.subset == "full"}
+    assert {(row.dataset, row.arch, row.method, row.sigma) for row in rows} == whole
     assert {row.sigma for row in rows} == {0.25, 0.5, 1.0}
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.runs import Run, load
-from analysis.tables import csv_text, latex_text, markdown_text
+from analysis.tables import csv_text, html_text, latex_text, markdown_text
 from certify.summary import summarize
 
 
@@ -58,7 +58,7 @@ def test_the_bound_for_the_population_takes_the_place_of_the_interval(runs: list
         r"a\_1, |50 \%| & 3 & 1000 & 0.001 & 0.250 & 1 & 0.333 ($\geq$ 0.015) \\",
         r"{}[b] & 1 & -- & -- & 0.000 & 0 & 0.000 ($\geq$ --) \\",
     ]
-    with pytest.raises(ValueError, match="csv has no column for the population bounds; write markdown or latex"):
+    with pytest.raises(ValueError, match="csv has no column for the population bounds; write markdown, latex or html"):
         csv_text(runs, [0.5], "population")
 
 
@@ -79,3 +79,14 @@ def test_latex_has_no_special_character_left(runs: list[Run]) -> None:
     run = Run("\\~^&%$#_{}", runs[0].table, runs[0].summary)
     name = latex_text([run], [0.0]).splitlines()[4].split(" & ")[0]
     assert name == r"\textbackslash{}\textasciitilde{}\textasciicircum{}\&\%\$\#\_\{\}"
+
+
+def test_html_has_headers_and_escapes_names(runs: list[Run]) -> None:
+    ours, theirs = runs
+    hostile = Run('<script>"&', ours.table, ours.summary)
+    lines = html_text([hostile, theirs], [0.5]).splitlines()
+    assert lines[1].startswith('<thead><tr><th scope="col">run</th><th scope="col">images</th>')
+    assert lines[3].startswith(
+        '<tr><th scope="row">&lt;script&gt;&quot;&amp;</th><td>3</td><td>1000</td><td>0.001</td>'
+    )
+    assert lines[3].endswith("<td>0.333 [0.008, 0.906]</td></tr>")

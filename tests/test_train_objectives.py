@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from tiny_training import (
     SHAPE,
     SIGMA,
@@ -32,7 +33,8 @@ from train.objectives import OBJECTIVES
 from train.objectives.gradient_penalty import expected_maximum
 from train.objectives.maxup import MaxUp
 from train.objectives.worst import first_copy
-from train.step import Step, parts
+from train.seeds import generator
+from train.step import ACCEPT, Step, parts
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gaussian": ("gaussian", {}),
@@ -45,6 +47,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "stability-worst": ("stability", {"lam": 2.0, "worst_of": 3}),
     "consistency": ("consistency", {"m": 2, "lam": 10.0}),
     "consistency-worst": ("consistency", {"m": 2, "lam": 10.0, "worst_of": 3}),
+    "consistency-graded": ("consistency", {"m": 2, "lam": 10.0, "worst_of": 3, "graded": True}),
     "macer": ("macer", {"m": 4, "lam": 6.0, "beta": 2.0}),
     "smoothadv": ("smoothadv", {"m": 2, "steps": 2, "epsilon": 0.5}),
     "smoothadv-ddn": ("smoothadv", {"m": 2, "steps": 3, "epsilon": 0.5, "attack": "ddn"}),
@@ -191,6 +194,56 @@ def test_the_first_copy_is_the_worst_of_its_candidates(seed: int) -> None:
     torch.testing.assert_close(first, x + worst_noise(model, x, y, 5))
     assert copies_BM is not None
     torch.testing.assert_close(copies_BM, losses(logits_table(model, x, noises_of(x, 5)), y).detach())
+
+
+def graded_noise(x: Tensor, loss_BM: Tensor, right_B: list[int], count: int) -> Tensor:
+    """Of each image the noise with the k-th smallest loss, k the binomial quantile of its share of right copies."""
+    noises, kept = noises_of(x, count), []
+    u_B = torch.rand(B, generator=generator(torch.device("cpu"), STEP.seed, ACCEPT)).tolist()
+    for b, (row, right, u) in enumerate(zip(loss_BM.tolist(), right_B, u_B, strict=True)):
+        rank = max(1, int(stats.binom.ppf(u, count, right / count)))
+        kept.append(noises[row.index(sorted(row)[rank - 1])][b])
+    return torch.stack(kept)
+
+
+def test_a_graded_copy_has_the_rank_that_the_share_of_right_copies_allows(seed: int) -> None:
+    model = network(seed)
+    x, y = batch(model, seed)
+    table_BMK = logits_table(model, x, noises_of(x, 5))
+    loss_BM, right = losses(table_BMK, y), (table_BMK.argmax(2) == y[:, None]).sum(1).tolist()
+    asked = objective("consistency", m=2, worst_of=5, graded=True)
+    first, copies_BM = first_copy(asked, model, x, y, STEP)
+    torch.testing.assert_close(first, x + graded_noise(x, loss_BM, right, 5))
+    assert copies_BM is not None
+    torch.testing.assert_close(copies_BM, loss_BM.detach())
+
+
+def test_a_graded_copy_of_sure_images_is_the_worst_and_of_hopeless_ones_the_easiest() -> None:
+    model = network(0)
+    x, _ = batch(model, 0)
+    table_BMK = logits_table(model, x, [torch.zeros_like(x)])
+    asked = objective("consistency", m=2, worst_of=4, graded=True)
+    for wanted, rank in ((table_BMK.argmax(2)[:, 0], -1), (table_BMK.argmin(2)[:, 0], 0)):
+        # Labels that all copies are right about, or none, where the noise does not change the prediction.
+        votes_BM = logits_table(model, x, noises_of(x, 4)).argmax(2) == wanted[:, None]
+        settled = votes_BM.all(1) if rank == -1 else ~votes_BM.any(1)
+        assert settled.any()
+        loss_BM = losses(logits_table(model, x, noises_of(x, 4)), wanted)
+        first, _ = first_copy(asked, model, x, wanted, STEP)
+        order = loss_BM.argsort(1)[:, rank].tolist()
+        expected = torch.stack([(x + noises_of(x, 4)[copy])[b] for b, copy in enumerate(order)])
+        torch.testing.assert_close(first[settled], expected[settled])
+
+
+def test_a_graded_copy_of_the_wrong_axis_would_be_noticed() -> None:
+    model = network(0)
+    x, y = batch(model, 0)
+    table_BMK = logits_table(model, x, noises_of(x, B))
+    loss_BM, right = losses(table_BMK, y), (table_BMK.argmax(2) == y[:, None]).sum(1).tolist()
+    first, _ = first_copy(objective("consistency", m=2, worst_of=B, graded=True), model, x, y, STEP)
+    torch.testing.assert_close(first, x + graded_noise(x, loss_BM, right, B))
+    for wrong_BM in (regrouped(loss_BM), over_examples(loss_BM)):
+        assert (first - x - graded_noise(x, wrong_BM, right, B)).abs().max() > 0.1
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_a_run_does_not_go_on_with_other_images_or_a_damaged_state(images: Path,
     run(*arguments)
     whole = (out / "state.pt").read_bytes()
     torch.save({"data": registry.load(str(images), "train").fingerprint}, out / "state.pt")
-    with pytest.raises(ValueError, match=r"state\.pt is damaged; delete it"):
+    with pytest.raises(ValueError, match=r"state\.pt is damaged or of another version; delete it"):
         run(*arguments)
     (out / "state.pt").write_bytes(whole)
     with np.load(images) as old:

@@ -1,0 +1,200 @@
+"""What pages of `python -m analysis report` say in words: about training, comparisons, settings and pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_analysis_report import LENET, OURS, page_of, sample_run, write_run
+
+from analysis import report_glance, report_pictures
+from analysis.report_notices import agreement
+from analysis.report_pairs import pairs
+from analysis.report_settings import differing
+from analysis.report_subjects import Subject, load_subjects
+from analysis.report_views import difference_views
+from data import registry
+
+FASHION = [LENET / "fashion_mnist" / name / "radii.tsv" for name in ("gaussian", "maxup-4", "mean-of-4")]
+
+
+@pytest.fixture(scope="module")
+def lenet() -> list[Subject]:
+    return load_subjects(FASHION)
+
+
+def told(manifest: dict[str, Any], folder: Path) -> Subject:
+    (subject,) = load_subjects([write_run(folder, "0\t1\t1\t0.5\t1\t3\n", manifest=manifest)])
+    return subject
+
+
+def test_every_pair_of_three_runs_is_compared_once_and_those_with_the_control_first(lenet: list[Subject]) -> None:
+    found, alone = pairs(lenet, "mean-of-4", [0.0, 1.0])
+    names = [(pair.subject.name, pair.control.name) for pair in found]
+    assert names == [("gaussian", "mean-of-4"), ("maxup-4", "mean-of-4"), ("gaussian", "maxup-4")]
+    assert alone == []
+    table = found[1].table
+    assert table is not None
+    assert table.header[3:5] == ("only maxup-4", "only mean-of-4")
+
+
+def test_of_four_runs_only_those_with_the_control_are_compared(tmp_path: Path) -> None:
+    paths = [sample_run(tmp_path / name, radius=0.3 + at / 10) for at, name in enumerate("abcd")]
+    found, _ = pairs(load_subjects(paths), None, [0.0])
+    assert [(pair.subject.name, pair.control.name) for pair in found] == [("b", "a"), ("c", "a"), ("d", "a")]
+
+
+def test_under_a_verdict_stands_what_it_leaves_out(lenet: list[Subject]) -> None:
+    radii = [0.25 * at for at in range(8)]
+    first, second, _ = pairs(lenet, "gaussian", radii)[0]
+    counts = "maxup-4 abstains on 7 images against 20, and answers wrongly on 73 against 54 (counts, without a test)."
+    assert first.details == f"No difference is shown at r = 0.00 (-1.2 points) and 0.25 (-0.8 points). {counts}"
+    assert second.details.startswith("The differences at these radii are from -0.4 to +0.6 points. mean-of-4 abstains")
+
+
+def test_all_differences_of_a_page_have_one_scale(lenet: list[Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+    scales = list[tuple[float, float]]()
+
+    def kept(figure: Any) -> str:
+        scales.append(figure.axes[0].get_ylim())
+        return "data:,"
+
+    monkeypatch.setattr("analysis.report_views.data_uri", kept)
+    difference_views(pairs(lenet, "gaussian", [0.0])[0])
+    assert len(scales) == 3
+    assert len(set(scales)) == 1
+
+
+def test_what_runs_agree_and_differ_in_is_named(lenet: list[Subject]) -> None:
+    assert agreement(lenet) == (
+        "The runs agree in data, images, procedure, sigma, n0, n, alpha, bound, noise source, noise seed, dtype, "
+        "device, torch version. They differ in batch size: 64 (gaussian), 128 (maxup-4), 512 (mean-of-4)."
+    )
+
+
+def test_what_not_all_runs_tell_is_no_agreement(tmp_path: Path) -> None:
+    rows = "0\t1\t1\t0.5\t1\t3\n"
+    a = write_run(tmp_path / "a", rows, manifest={"noise": {"seed": 1}, "classifier": {"dtype": "float32"}})
+    b = write_run(tmp_path / "b", rows + "1\t1\t1\t0.5\t1\t3\n", manifest={"noise": {"seed": 2}})
+    text = agreement(load_subjects([a, b]))
+    assert text.startswith("They differ in images; noise seed: 1 (a), 2 (b). Not all of them tell: data, procedure,")
+    assert "dtype" in text
+
+
+def test_what_differs_is_a_table_without_values_that_only_one_run_records(lenet: list[Subject]) -> None:
+    table = differing(lenet)
+    assert table is not None
+    rows = {str(name): values for name, *values in table.rows}
+    assert rows["training: m"] == ["1", "4", "4"]
+    assert rows["certification: classifier.batch_size"] == ["64", "128", "512"]
+    assert not {"training: m_start", "training: seed", "training: command"} & set(rows)
+    assert differing(lenet[:1]) is None
+
+
+def test_the_first_table_says_how_each_was_trained(lenet: list[Subject]) -> None:
+    rows = {str(name): values for name, *values in report_glance.glance(lenet).rows}
+    assert rows["training objective"] == [
+        "loss of one noisy copy (gaussian)",
+        "loss of the worst of 4 noisy copies (maxup)",
+        "mean loss over 4 noisy copies (mean_of_m)",
+    ]
+    assert rows["training sigma"] == ["0.5"] * 3
+    assert rows["training seed"] == ["0"] * 3
+    assert rows["right and at the ceiling"] == ["96 (19.2 %)", "150 (30.0 %)", "94 (18.8 %)"]
+    assert rows["ceiling: the largest radius that n samples can prove"] == ["1.905"] * 3
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ('objective = "maxup"\nm = 4\nreduction = "topk"', "maxup"),
+        ('objective = "maxup"\nm = "many"\nreduction = "max"', "maxup"),
+        ('objective = "smoothadv"\nm = 4', "smoothadv"),
+        ("objective = [1]", "[1]"),
+        ("m = 4", "not recorded"),
+    ],
+)
+def test_an_objective_that_is_not_simple_is_named_only(tmp_path: Path, config: str, words: str) -> None:
+    path = write_run(tmp_path / "a", "0\t1\t1\t0.5\t1\t3\n")
+    path.with_name("config.toml").write_text(config)
+    rows = {str(name): values for name, *values in report_glance.glance(load_subjects([path])).rows}
+    assert rows["training objective"] == [words]
+
+
+@pytest.mark.parametrize(
+    ("indices", "words"),
+    [
+        ("0:10000:20", "every 20th image"),
+        ("0:100:2", "every 2nd image"),
+        ("0:100:11", "every 11th image"),
+        ("5:100:101", "every 101st image from 5 on"),
+        ("0:500:1", None),
+        ("0:10:2,20:30:2", None),
+        (None, None),
+    ],
+)
+def test_protocols_that_skip_are_told_in_words(tmp_path: Path, indices: str | None, words: str | None) -> None:
+    assert report_glance.every(told({"protocol": {"name": "own", "indices": indices}}, tmp_path / "a")) == words
+
+
+def test_titles_name_what_all_runs_have_in_common(lenet: list[Subject], tmp_path: Path) -> None:
+    assert report_glance.title(lenet[1:2]) == "Certified robustness of maxup-4: fashion-mnist, lenet, sigma 0.5"
+    other = told({"data": {"name": "mnist"}, "model": {"arch": "lenet"}}, tmp_path / "a")
+    assert report_glance.title([lenet[0], other]) == "Certified robustness of 2 runs: lenet"
+
+
+def test_noise_of_whole_numbers_is_told_with_its_error_rounded_up(lenet: list[Subject], tmp_path: Path) -> None:
+    text = report_glance.noise_note(lenet)
+    assert text is not None
+    assert "distance from that, at most 8.7e-14, was subtracted" in text
+    exact = told({"noise": {"source": "exact", "probability_error": 1.01e-14}}, tmp_path / "exact")
+    other = told({"noise": {"source": "torch"}}, tmp_path / "other")
+    assert "The noise of exact is whole numbers" in str(report_glance.noise_note([exact, other]))
+    assert "at most 1.1e-14" in str(report_glance.noise_note([exact]))
+    assert report_glance.noise_note([other]) is None
+
+
+def test_a_change_of_norm_1_is_told_in_grey_levels_where_pictures_are_known() -> None:
+    sample = registry.load("fashion-sample", "test")
+    text = "Spread over all 784 pixels it is about 9.1 of 255 grey levels each."
+    assert report_glance.spread_note([sample, "no pictures"]) == text
+    assert report_glance.spread_note(["no pictures"]) is None
+
+
+def test_pictures_name_their_order_and_ties_and_no_kind_that_is_not_shown(tmp_path: Path) -> None:
+    sample = registry.load("fashion-sample", "test")
+    found = report_pictures.gallery(load_subjects([sample_run(tmp_path / "a")])[0], sample)
+    assert found.title == "Surest mistakes first"
+    assert "; then abstentions; then right answers with the smallest radius." in found.order
+    assert found.ties == "Right answers with the largest radius."
+    rows = "".join(f"{at}\t{label}\t{label}\t0.5\t1\t3\n" for at, label in enumerate(sample.labels[:40].tolist()))
+    tied = report_pictures.gallery(load_subjects([write_run(tmp_path / "b", rows)])[0], sample)
+    assert (tied.title, tied.order) == ("Smallest radius first", "Right answers with the smallest radius.")
+    assert tied.ties == "40 right answers are tied at the largest radius, 0.500; the first 12 by index are shown."
+
+
+def test_runs_on_different_images_are_not_compared_and_the_page_says_why(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", "0\t1\t1\t0.5\t1\t3\n1\t1\t1\t0.5\t1\t3\n")
+    b = write_run(tmp_path / "b", "0\t1\t1\t0.5\t1\t3\n2\t1\t1\t0.5\t1\t3\n")
+    page = page_of(a, b)
+    assert "not comparable: a has 1 images that b has not" in page.text
+    assert "Not compared, since no other run is about the same images: a, b" in page.text
+    assert "ACR, +" not in page.text
+
+
+def test_runs_with_different_settings_are_not_compared_and_the_page_warns(tmp_path: Path) -> None:
+    row = "0\t1\t1\t0.5\t1\t3\t{n}\t{n}\t0.9\t0.5\t{alpha}\tcertified\n"
+    a = write_run(tmp_path / "a", row.format(n=1000, alpha=0.001), OURS)
+    b = write_run(tmp_path / "b", row.format(n=1000, alpha=0.01), OURS)
+    page = page_of(a, b)
+    told = "certified with different alpha: {}; ACR and radii grow with alpha."
+    assert f"Warning , all runs: {told.format('0.001 (a); 0.01 (b)')}" in page.text
+    assert f"Not compared: {told.format('0.01 (b); 0.001 (a)')}" in page.text
+
+
+def test_a_log_without_settings_is_compared_and_the_page_says_what_was_taken_for_equal(tmp_path: Path) -> None:
+    rows = [(at, 0.3 + at / 100) for at in range(30)]
+    ours = "".join(f"{at}\t1\t1\t{r}\t1\t3\t1000\t990\t0.97\t0.5\t0.001\tcertified\n" for at, r in rows)
+    theirs = "".join(f"{at}\t1\t1\t{r + 0.05:.3f}\t1\t3\n" for at, r in rows)
+    page = page_of(write_run(tmp_path / "ours", ours, OURS), write_run(tmp_path / "theirs", theirs))
+    assert "theirs has the higher ACR" in page.text
+    assert "Only one of the two tells its sigma, n, alpha; the other was taken to have the same." in page.text
