@@ -122,7 +122,7 @@ def test_accumulated_parts_are_the_step_of_the_whole_batch(images: Path, monkeyp
 
 
 SCRIPT = """
-import torch, torch.distributed as dist
+import os, torch, torch.distributed as dist
 from train import models, objectives
 from train.config import TrainConfig
 from train.distributed import World, join
@@ -153,6 +153,8 @@ with join("cpu") as world:
             apart = apart or not torch.equal(*both)
             assert torch.allclose(value, (both[0] + both[1]) / 2)
     assert apart, "each process has seen other rows"
+threads = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+assert not any("gloo" in name for name in threads), "one that still runs can abort the process at its end"
 """
 
 

@@ -15,6 +15,10 @@ from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+
+# Its functions take the process group of the moment of their import as a default argument. torch.optim imports it late,
+# and a group that is held outlives destroy_process_group with gloo's threads, which abort a Python that is ending.
+import torch.distributed.nn.functional
 from torch import Tensor, nn
 
 T = TypeVar("T")
@@ -92,8 +96,6 @@ def join(device_type: str) -> Iterator[World]:
     dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=timedelta(days=1))
     try:
         yield world
-        # A process that ends at once would take the first one, which still writes, with it: torchrun stops all when one
-        # fails, and one that finalises Python while gloo's threads still hold tensors of its last sum may abort.
-        dist.barrier()
+        dist.barrier()  # torchrun stops all when one fails: none ends while the first one still writes
     finally:
         dist.destroy_process_group()
