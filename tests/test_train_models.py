@@ -21,6 +21,9 @@ def parameters(model: nn.Module) -> int:
         # He et al. (2016), table 6, give 0.27M and 1.7M (without the shortcuts' convolutions).
         ("resnet20", (3, 32, 32), 272_474),
         ("resnet110", (3, 32, 32), 1_730_714),
+        # Zagoruyko and Komodakis (2016), tables 4 and 5, give 2.7M and 36.5M.
+        ("wrn-16-4", (3, 32, 32), 2_748_890),
+        ("wrn-28-10", (3, 32, 32), 36_479_194),
     ],
 )
 def test_architectures_have_the_published_number_of_parameters(
@@ -41,7 +44,7 @@ def test_relu_after_pooling_is_lenet() -> None:
     assert torch.equal(relu(pool(x, 2)), pool(relu(x), 2))
 
 
-@pytest.mark.parametrize("arch", ["lenet", "resnet20"])
+@pytest.mark.parametrize("arch", ["lenet", "resnet20", "wrn-16-4"])
 def test_the_first_layer_normalises_in_pixel_units(arch: str) -> None:
     """Shifting and scaling the image as the layer undoes it gives the same logits as a model without."""
     torch.manual_seed(0)
@@ -59,6 +62,7 @@ def test_the_first_layer_normalises_in_pixel_units(arch: str) -> None:
     [
         (("resnet21", (3, 32, 32), 10), "unknown architecture 'resnet21'; did you mean 'resnet20'"),
         (("resnet20", (1, 28, 28), 10), "resnet20 takes 32x32 images, got 28x28"),
+        (("wrn-16-4", (1, 28, 28), 10), "wrn-16-4 takes 32x32 images, got 28x28"),
         (("lenet", (1, 8, 8), 10), "at least 16x16, got 8x8"),
     ],
 )

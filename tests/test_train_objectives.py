@@ -38,6 +38,7 @@ from train.step import ACCEPT, Step, parts
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gaussian": ("gaussian", {}),
+    "plain": ("plain", {}),
     "maxup": ("maxup", {"m": 4}),
     "maxup-eval": ("maxup", {"m": 4, "selection": "eval"}),
     "maxup-topk": ("maxup", {"m": 4, "reduction": "topk", "top_k": 2}),

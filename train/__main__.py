@@ -1,9 +1,10 @@
-"""Train a classifier and leave a run folder.
+"""Train a classifier, or a language model, and leave a run folder.
 
     python -m train mnist_maxup --out runs/mnist            a file in configs/
     python -m train my.toml --set sigma=0.25 --set m=8      a file of yours, with changes
     python -m train mnist_maxup --out runs/mnist --resume   go on after an interruption, bit for bit
     torchrun --nproc-per-node 4 -m train cifar10_maxup      on four devices of this machine; the same batches, shared
+    python -m train ptb_maxup --data-root DATA              a language model; see docs/training.md
 
 The folder then holds config.toml (what was run), environment.json (where), train.csv (a line an epoch),
 checkpoint.safetensors (for `certify run`) and state.pt (for --resume); with validate_every also best.safetensors, the
@@ -15,7 +16,9 @@ import math
 import platform
 import shlex
 import sys
-import time
+from collections.abc import Generator
+from contextlib import closing, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -28,11 +31,14 @@ from certify import validation
 from data import console, registry
 from data.hardware import cpu_name
 from data.registry import Dataset
+from data.stopping import WORDS, Stop, Stopped
 from train import checkpoint, config_file, distributed, objectives
 from train.board import Board
 from train.checkpoint import Architecture
 from train.config import TrainConfig
 from train.distributed import World
+from train.language import session
+from train.language.config import LanguageConfig
 from train.loop import Epoch, Trainer, Validation
 from train.run_folder import RunFolder
 
@@ -53,12 +59,20 @@ def train(
         Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
     ] = None,
 ) -> None:
-    """Train a classifier as CONFIG says."""
+    """Train as CONFIG says."""
+    path = out or Path("runs") / Path(config).stem
+    if config_file.task(config) is not None:
+        language = config_file.load(config, changes or [], kind=LanguageConfig)
+        device = _device(language.device)
+        with distributed.join(device.type) as world:
+            if world.size > 1:
+                raise ValueError("a language model trains in one process; start it without torchrun.")
+            session.run(language, path, device, _environment(device, world), resume=resume, data_root=data_root)
+        return
     settings = config_file.load(config, changes or [])
-    folder = RunFolder(out or Path("runs") / Path(config).stem)
-    device = _device(settings)
+    device = _device(settings.device)
     with distributed.join(device.type) as world:
-        _train(settings, folder, device, world, resume, data_root)
+        _train(settings, RunFolder(path), device, world, resume, data_root)
 
 
 def _train(
@@ -80,33 +94,71 @@ def _train(
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # statistics of the whole batch, as on one device
     images, labels = torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels)
     state = world.of_first(lambda: folder.find_state(settings, resume=resume))
-    trainer = Trainer(model, objective, images, labels, settings, world, _validation(settings, dataset, device))
+    validate = _validation(settings, dataset, device)
+    trainer = Trainer(model, objective, images, labels, settings, world, validate, dataset.num_classes)
     if state is not None:
         folder.restore(trainer, state, dataset.fingerprint)
     if trainer.finished < settings.epochs:
         trainer.prepare()
-    board = None
-    if world.first:
-        board = Board(folder.path, trainer.finished) if settings.tensorboard else None
-        folder.begin(settings, _environment(device, world), trainer.finished)
-        print(_title(trainer, dataset, settings, folder, world), flush=True)
-    with console.progress(disable=not world.first) as bar:
-        task = bar.add_task("training", total=settings.epochs * len(trainer.images))
-        bar.update(task, completed=trainer.finished * len(trainer.images))
-        while trainer.finished < settings.epochs:
-            line = trainer.epoch(lambda images: bar.advance(task, images))
-            if not world.first:
-                continue
-            # The state comes last: what it says is finished is on disk already.
-            _save(folder.checkpoint, trainer, architecture, dataset, settings)
-            if trainer.improved:
-                _save(folder.best, trainer, architecture, dataset, settings)
-            folder.record(line, {**trainer.state(), "data": dataset.fingerprint})
-            if board is not None:
-                board.record(line)
-            print(_report(line, settings.epochs), flush=True)
+    board = Board(folder.path, trainer.finished) if world.first and settings.tensorboard else None
+    with folder.held() if world.first else nullcontext():
+        if world.first:
+            folder.begin(settings, _environment(device, world), trainer.finished)
+            print(_title(trainer, dataset, settings, folder, world), flush=True)
+        with closing(_epochs(trainer, settings, folder, world)) as epochs:
+            for line in epochs:
+                # The state comes last: what it says is finished is on disk already.
+                _save(folder.checkpoint, trainer, architecture, dataset, settings)
+                if trainer.improved:
+                    _save(folder.best, trainer, architecture, dataset, settings)
+                folder.record(line, {**trainer.state(), "data": dataset.fingerprint})
+                if board is not None:
+                    board.record(line)
+                print(_report(line, settings.epochs), flush=True)
     if world.first:
         print(f"checkpoint: {folder.checkpoint}")
+
+
+def _epochs(trainer: Trainer, settings: TrainConfig, folder: RunFolder, world: World) -> Generator[Epoch, None, None]:
+    """Train, and yield each epoch in the first process.
+
+    Raises:
+        Stopped: After the step in which SIGINT or SIGTERM came.
+    """
+    total = len(trainer.images)
+    promise = "leaving after this step, with the finished epochs on disk"
+    with Stop(promise) as stop, console.progress(disable=not world.first) as bar:
+        task = bar.add_task("training", total=settings.epochs * total, completed=trainer.finished * total)
+
+        def leave_if_asked() -> None:
+            if stop.status is not None:
+                raise Stopped(stop.status, said(stop.status) if world.first else "")
+
+        def said(status: int) -> str:
+            return (
+                f"{WORDS[status]}; what was finished is on disk: {trainer.finished} of {settings.epochs} epochs in "
+                f"{folder.path}. The same command with --resume goes on."
+            )
+
+        def advance(images: int) -> None:
+            bar.advance(task, images)
+            leave_if_asked()
+
+        while trainer.finished < settings.epochs:
+            leave_if_asked()
+            try:
+                line = trainer.epoch(advance)
+            except torch.OutOfMemoryError as error:
+                raise ValueError(
+                    f"memory ran out in epoch {trainer.finished + 1}; pass --set accumulate={2 * settings.accumulate}, "
+                    "which passes batches in parts, or a smaller batch_size, and another --out."
+                ) from error
+            except RuntimeError:
+                if world.size > 1:  # a partner may have left a step earlier
+                    leave_if_asked()
+                raise
+            if world.first:
+                yield line
 
 
 def _validation(settings: TrainConfig, dataset: Dataset, device: torch.device) -> Validation | None:
@@ -161,23 +213,22 @@ def _report(line: Epoch, epochs: int) -> str:
     return (
         f"epoch {line.epoch:3d}/{epochs}  loss {line.loss:.4f}  gap {line.gap:.4f}  "
         f"noisy accuracy {line.noisy_accuracy:.4f}  {certified}{line.images_per_second:,.0f} images/s  "
-        f"{time.strftime('%H:%M:%S', time.gmtime(left))} left"
+        f"{timedelta(seconds=round(left))} left"
     )
 
 
-def _device(settings: TrainConfig) -> torch.device:
-    if settings.device == "auto":
+def _device(name: str) -> torch.device:
+    if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(settings.device)
+        device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {settings.device!r}.") from error
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}.") from error
     if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {settings.device!r}.")
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"device is {settings.device}, but torch sees {torch.cuda.device_count()} CUDA devices; "
-            "use --set device=cpu."
+            f"device is {name}, but torch sees {torch.cuda.device_count()} CUDA devices; use --set device=cpu."
         )
     return device
 

@@ -18,7 +18,14 @@ class TrainConfig:
         epochs: Passes over the training images.
         batch_size: Images in a step, over all processes and accumulated parts.
         lr: Learning rate; for ``onecycle`` its peak.
-        m: Noisy copies of each image.
+        m: Copies of each image.
+        perturbation: Plain, mean_of_m and MaxUp: what makes a copy, in this order: any of ``crop``, ``flip``,
+            ``cutout``, ``mixup``, ``cutmix``, ``randaugment``, and ``noise`` (of ``sigma``) as the last.
+        cutout_size: Side of the square that ``cutout`` paints over, in pixels.
+        mixup_alpha: The weight in ``mixup`` is Beta(alpha, alpha).
+        cutmix_alpha: The area that stays in ``cutmix`` is Beta(alpha, alpha).
+        randaugment_n: Operations on each image.
+        randaugment_magnitude: Their strength, in (0, 30].
         m_start: MaxUp: copies in the first epoch, from which ``m`` is reached within ``warmup``; 0 for m throughout.
         reduction: MaxUp: ``max``, ``mean``, ``topk`` or ``logsumexp`` over the copies.
         top_k: How many copies ``topk`` keeps.
@@ -51,7 +58,7 @@ class TrainConfig:
         momentum: Of SGD.
         weight_decay: Of SGD.
         nesterov: Of SGD.
-        augment: Any of ``crop`` (4 pixels of padding) and ``flip``, applied before the noise.
+        augment: Any of ``crop`` (4 pixels of padding) and ``flip``, applied before the noise; all copies share it.
         mean: Normalisation, the model's first layer; one number or one a channel.
         std: The same.
         shortcut: Of the residual networks, ``conv`` or ``pad``.
@@ -76,6 +83,12 @@ class TrainConfig:
     batch_size: int
     lr: float
     m: int = 1
+    perturbation: tuple[str, ...] = ("noise",)
+    cutout_size: int = 16
+    mixup_alpha: float = 1.0
+    cutmix_alpha: float = 1.0
+    randaugment_n: int = 2
+    randaugment_magnitude: float = 9.0
     m_start: int = 0
     reduction: str = "max"
     top_k: int = 1
@@ -125,7 +138,8 @@ class TrainConfig:
         """Check what one field alone can say; names are checked where they are looked up."""
         positive = ("epochs", "batch_size", "accumulate", "lr", "gamma", "step_epochs", "validate_images", "validate_n")
         methods = ("m", "worst_of", "steps", "teacher_n", "beta", "epsilon", "step_size", "margin")
-        for name in (*positive, *methods):
+        parts = ("cutout_size", "mixup_alpha", "cutmix_alpha", "randaugment_n", "randaugment_magnitude")
+        for name in (*positive, *methods, *parts):
             value = getattr(self, name)
             _require(0 < value < math.inf, f"{name} must be positive and finite, got {value}.")
         counts = ("holdout", "probe", "seed", "start", "warmup", "validate_every")
@@ -140,7 +154,13 @@ class TrainConfig:
         _choice("attack", self.attack, ("pgd", "ddn"))
         _choice("selection", self.selection, ("train", "eval"))
         _require(self.momentum < 1, f"momentum must be below 1, got {self.momentum}.")
-        _require(math.isfinite(self.lam) and math.isfinite(self.eta), "lam and eta must be finite.")
+        for name, value in dataclasses.asdict(self).items():
+            for number in value if isinstance(value, tuple) else (value,):
+                whole = name != "seed" and isinstance(number, int) and number >= 2**31
+                if whole or (isinstance(number, float) and not math.isfinite(number)):
+                    raise ValueError(f"{name} must be finite{' and below 2^31' if whole else ''}, got {number}.")
+        _require(self.temperature > 0, f"temperature must be positive, got {self.temperature}.")
+        _require(min(self.std, default=1) > 0, f"std must be positive, got {list(self.std)}.")
         _require(self.start < self.epochs, f"start = {self.start} is never reached in {self.epochs} epochs.")
         _require(0 <= self.ema < 1, f"ema must lie in [0, 1), got {self.ema}.")
         _require(
@@ -148,6 +168,10 @@ class TrainConfig:
             "validate_every certifies held-out training images: set holdout to their number, such as 5000.",
         )
         _require(0 <= self.label_smoothing < 1, f"label_smoothing must lie in [0, 1), got {self.label_smoothing}.")
+        _require(
+            self.randaugment_magnitude <= 30,
+            f"randaugment_magnitude must lie in (0, 30], got {self.randaugment_magnitude}.",
+        )
         for part in self.augment:
             _choice("augment", part, ("crop", "flip"))
 
@@ -155,7 +179,8 @@ class TrainConfig:
         """The configuration as a TOML file that ``train.config_file.load`` reads back to an equal one."""
         # JSON's strings, numbers, booleans and lists are TOML's.
         return "".join(
-            f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in dataclasses.asdict(self).items()
+            f"{key} = {json.dumps(value, ensure_ascii=False)}\n".replace("\x7f", "\\u007f")  # but for this character
+            for key, value in dataclasses.asdict(self).items()
         )
 
 

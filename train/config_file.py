@@ -2,34 +2,52 @@
 
 import dataclasses
 import difflib
-import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
+from data import toml
 from train.config import TrainConfig
 
+_LONGEST_CHAIN = 20
 CONFIGS = Path(__file__).parent.parent / "configs"
 
+Config = TypeVar("Config")  # TrainConfig, or another task's frozen dataclass that checks itself
 
-def load(name: str, overrides: Iterable[str] = ()) -> TrainConfig:
+
+def task(name: str) -> str | None:
+    """What a file or one of its bases says of its ``task``; None for training a classifier.
+
+    Raises:
+        ValueError: If a file is missing or not TOML.
+    """
+    said = [file["task"] for file in _chain(_find(name), (), None) if "task" in file]
+    return str(said[-1]) if said else None
+
+
+@overload
+def load(name: str, overrides: Iterable[str] = ()) -> TrainConfig: ...
+@overload
+def load(name: str, overrides: Iterable[str] = (), *, kind: type[Config]) -> Config: ...
+def load(name: str, overrides: Iterable[str] = (), *, kind: type[Any] = TrainConfig) -> Any:
     """Read a configuration.
 
-    Besides the fields of ``TrainConfig`` a file may have ``base``, the name or path of a file that it changes, and
+    Besides the fields of ``kind`` a file may have ``base``, the name or path of a file that it changes, and
     tables ``[at_sigma."0.25"]`` of fields that hold if ``sigma`` is that, since methods are tuned for each sigma.
 
     Args:
         name: Path of a TOML file, or the name of a file in ``configs/`` without its ending.
         overrides: ``key=value`` each, the value written as in TOML (quotes around strings may be left out).
+        kind: The dataclass to fill; see ``task``.
 
     Raises:
-        ValueError: If a file is missing or not TOML, or a key or value is not one of ``TrainConfig``.
+        ValueError: If a file is missing or not TOML, or a key or value is not one of ``kind``.
     """
     path = _find(name)
     changes = dict(map(_override, overrides))
-    files = _chain(path, ())
+    files = _chain(path, (), kind)
     sigma = next((layer["sigma"] for layer in (changes, *reversed(files)) if "sigma" in layer), None)
     values: dict[str, Any] = {}
     for file in files:
@@ -38,30 +56,34 @@ def load(name: str, overrides: Iterable[str] = ()) -> TrainConfig:
         for key, table in tables.items():
             if isinstance(sigma, int | float) and sigma == _number(path, key):
                 values |= table
-    return from_mapping(values | changes, str(path))
+    return from_mapping(values | changes, str(path), kind)
 
 
-def from_mapping(values: Mapping[str, Any], source: str) -> TrainConfig:
+def from_mapping(values: Mapping[str, Any], source: str, kind: type[Config]) -> Config:
     """A configuration from keys and values; ``source`` is named in errors.
 
     Raises:
         ValueError: If a key is unknown or missing, or a value has the wrong type or range.
     """
-    fields = typing.get_type_hints(TrainConfig)
-    _check_keys(values, source)
-    required = (field.name for field in dataclasses.fields(TrainConfig) if field.default is dataclasses.MISSING)
+    fields = typing.get_type_hints(kind)
+    _check_keys(values, source, kind)
+    required = (field.name for field in _fields(kind) if field.default is dataclasses.MISSING)
     missing = [name for name in required if name not in values]
     if missing:
         raise ValueError(f"{source}: missing {', '.join(missing)}; add it to the file or pass --set {missing[0]}=….")
     converted = {key: _convert(source, key, value, fields[key]) for key, value in values.items()}
     try:
-        return TrainConfig(**converted)
+        return kind(**converted)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
 
 
-def _check_keys(values: Mapping[str, Any], source: str, without: str = "") -> None:
-    known = [field.name for field in dataclasses.fields(TrainConfig) if field.name != without]
+def _fields(kind: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(kind)
+
+
+def _check_keys(values: Mapping[str, Any], source: str, kind: type[Any], without: str = "") -> None:
+    known = [field.name for field in dataclasses.fields(kind) if field.name != without]
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
@@ -78,14 +100,13 @@ def _find(name: str, what: str = "") -> Path:
     return path
 
 
-def _chain(path: Path, above: tuple[Path, ...]) -> list[dict[str, Any]]:
+def _chain(path: Path, above: tuple[Path, ...], kind: type[Any] | None) -> list[dict[str, Any]]:
     """What the file says, after what its base, its base's base, … say."""
     if path.resolve() in above:
         raise ValueError(f"{path} is its own base, by way of {above[-1]}.")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}.") from error
+    if len(above) > _LONGEST_CHAIN:
+        raise ValueError(f"{path} is the base of a base …, more than {_LONGEST_CHAIN} levels deep.")
+    values = toml.read(path)
     tables = values.get("at_sigma", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise ValueError(f'{path}: at_sigma holds tables, such as [at_sigma."0.25"].')
@@ -93,15 +114,16 @@ def _chain(path: Path, above: tuple[Path, ...]) -> list[dict[str, Any]]:
         if any(isinstance(value, dict) for value in table.values()):
             raise ValueError(f'{path}: [at_sigma.{name}.…] needs quotes around its number: [at_sigma."0.25"].')
         _number(path, name)
-        _check_keys(table, f"{path}, at_sigma {name}", without="sigma")
+        if kind is not None:
+            _check_keys(table, f"{path}, at_sigma {name}", kind, without="sigma")
     base = values.pop("base", None)
     if base is None:
         return [values]
     if not isinstance(base, str):
-        raise ValueError(f"{path}: base must be the name or path of a configuration, got {base!r}.")
+        raise ValueError(f"{path}: base must be the name or path of a configuration, got {shown(base)}.")
     beside = path.parent / base
     found = beside if base.endswith(".toml") and beside.is_file() else _find(base, f"the base of {path}, ")
-    return [*_chain(found, (*above, path.resolve())), values]
+    return [*_chain(found, (*above, path.resolve()), kind), values]
 
 
 def _number(path: Path, text: str) -> float:
@@ -111,17 +133,28 @@ def _number(path: Path, text: str) -> float:
         raise ValueError(f'{path}: the key of [at_sigma."{text}"] is not a number.') from None
 
 
+def shown(value: object) -> str:
+    """A value as an error shows it: not endlessly long, and numbers of thousands of digits not at all."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write such numbers
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]} …"
+
+
 def _override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"--set expects key=value, got {text!r}.")
+    if len(text) > toml.LARGEST:
+        raise ValueError(f"--set {key[:50]!r}: a value has at most {toml.LARGEST} characters.")
     return key.strip(), _parse(value.strip())
 
 
 def _parse(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return toml.parse(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 
@@ -129,9 +162,11 @@ def _convert(source: str, key: str, value: Any, kind: Any) -> Any:
     if isinstance(kind, types.GenericAlias) and isinstance(value, list):
         item = typing.get_args(kind)[0]
         return tuple(_convert(source, key, part, item) for part in value)
+    if type(value) is int and abs(value) >= 2**63:
+        raise ValueError(f"{source}: {key} must be a number below 2^63.")
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
         wanted = "a list" if isinstance(kind, types.GenericAlias) else f"of type {kind.__name__}"
-        raise ValueError(f"{source}: {key} must be {wanted}, got {value!r}.")
+        raise ValueError(f"{source}: {key} must be {wanted}, got {shown(value)}.")
     return value

@@ -4,7 +4,7 @@ Everything random is a function of (seed, epoch, step), and the state of a run i
 run that was stopped and resumed ends with the same bits as one that was not, on the same machine.
 """
 
-# Shapes: N images in the split, B in a step; C channels, H height, W width.
+# Shapes: N images in the split, T in a step, B of its rows here; C channels, H height, W width.
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +21,7 @@ from train.config import TrainConfig
 from train.distributed import World
 from train.objectives.objective import Objective
 from train.perturbations import Compose, GaussianNoise, Perturbation, RandomCrop, RandomFlip
+from train.perturbations.mixing import one_hot
 from train.seeds import derive_seed, generator
 from train.step import Rows, Step, parts
 
@@ -73,6 +74,7 @@ class Trainer:
         config: See ``TrainConfig``.
         world: The processes that share each batch.
         validate: Certifies the classifier, if ``config.validate_every`` asks for it.
+        num_classes: Logits of the model; None for as many as there are labels.
 
     Attributes:
         finished: Epochs.
@@ -90,9 +92,11 @@ class Trainer:
         config: TrainConfig,
         world: World | None = None,
         validate: Validation | None = None,
+        num_classes: int | None = None,
     ) -> None:
         self.model, self.objective, self.config = model, objective, config
         self.world, self.validate = world or World(), validate
+        self.num_classes = num_classes or int(labels.max()) + 1
         self.device = next(model.parameters()).device
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
         model.to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stubs forget this form
@@ -140,10 +144,10 @@ class Trainer:
         lr, start = optimizers.learning_rate(self.optimizer), time.perf_counter()
         totals = torch.zeros(3, dtype=torch.float64, device=self.device)
         self.model.train()
-        for step, index_B in enumerate(self._order()):
+        for step, index_T in enumerate(self._order()):
             self.optimizer.zero_grad(set_to_none=True)
-            for rows in self._rows(len(index_B)):
-                totals += self._backward(index_B, rows, step)
+            for rows in self._rows(len(index_T)):
+                totals += self._backward(index_T, rows, step)
             self.world.sum_gradients(self.model)
             self.optimizer.step()
             self.schedule.step()
@@ -151,7 +155,7 @@ class Trainer:
                 self.average.update_parameters(self.model)
             if step % CHECK_EVERY == CHECK_EVERY - 1 or step == self.steps - 1:
                 self._require_finite(totals)
-            advance(len(index_B))
+            advance(len(index_T))
         self.world.average_buffers(self.model)
         if self.average is not None:
             self.world.average_buffers(self.average)
@@ -227,12 +231,18 @@ class Trainer:
         cut = [Rows(mine.first + p.first, mine.first + p.stop, total) for p in parts(mine.stop - mine.first, count)]
         return [rows for rows in cut if rows.share]
 
-    def _backward(self, index_B: Tensor, rows: Rows, step: int) -> Tensor:
+    def _backward(self, index_T: Tensor, rows: Rows, step: int) -> Tensor:
         """Add the gradient of some rows of a batch; returns their sums of loss, mean loss and gap, (3,)."""
-        seed, index_B = self.config.seed, index_B[rows.slice]
-        x, y = self._to_input(self.images[index_B]), self.labels[index_B]
-        now = Step(derive_seed(seed, OBJECTIVE, self.finished, step), self.finished, rows, index_B)
-        x, y = now.of_rows(self.augment)(x, y, generator(self.device, seed, AUGMENT, self.finished, step))
+        seed, mixes = self.config.seed, self.objective.mixes
+        x_T, y_T = self._to_input(self.images[index_T]), self.labels[index_T]
+        if mixes:
+            y_T = one_hot(y_T, self.num_classes)
+        x_T, y_T = self.augment(x_T, y_T, generator(self.device, seed, AUGMENT, self.finished, step))
+        # Partners of an example that is mixed may be among the rows of other processes and parts.
+        known = (x_T, y_T) if mixes and not rows.whole else None
+        step_seed = derive_seed(seed, OBJECTIVE, self.finished, step)
+        now = Step(step_seed, self.finished, rows, index_T[rows.slice], known)
+        x, y = x_T[rows.slice], y_T[rows.slice]
         with self._autocast():
             result = self.objective(self.passed, x, y, now)
         (result.loss if rows.whole else result.loss * rows.share).backward()

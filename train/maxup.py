@@ -20,7 +20,7 @@ References:
 # Shapes: B examples, M copies of each, S of them selected. Dimension 0 of every input is the example.
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -44,10 +44,13 @@ class BatchLoss:
     Attributes:
         loss: Scalar, mean over the examples, with gradient.
         copies_BM: (B, M) loss of every noisy copy that was looked at, without gradient.
+        output: Where ``maxup_loss`` made it: what the model returned for the worst copy of each example, or for copy 0
+            where the worst is not sought, in the pass that has the gradient. A recurrent state is carried on from it.
     """
 
     loss: Tensor
     copies_BM: Tensor
+    output: Any = None
 
     @property
     def mean(self) -> Tensor:
@@ -84,7 +87,8 @@ def maxup_loss(
     Cost in units of a forward pass (backward counts 2): ``max`` m + 3, ``topk`` m + 3 top_k, the others 3 m.
 
     Args:
-        model: Called with a batch; its output goes to ``per_example_loss``. In the mode it is to be trained in.
+        model: Called with a batch; its output, a tensor or anything else, goes to ``per_example_loss``. In the mode it
+            is to be trained in. What it reads besides the batch, such as a recurrent state, is the same for all copies.
         per_example_loss: From the model's output and the targets to (B,) losses.
         perturb: Draws one copy of the whole batch; see ``train.perturbations``.
         x: Inputs, first dimension B.
@@ -108,11 +112,11 @@ def maxup_loss(
         worst, copies_BM = worst_copies(
             model, per_example_loss, perturb, x, y, m=m, seed=seed, keep=kept, selection=selection
         )
-        loss_BS = torch.stack([_losses(model, per_example_loss, batch, seed) for batch in worst], dim=1)
-        return BatchLoss(loss_BS.mean(), copies_BM)
+        loss_BS, output = _table(model, per_example_loss, worst, seed)
+        return BatchLoss(loss_BS.mean(), copies_BM, output)
 
     copies = (perturb(x, y, generator(x.device, seed, copy)) for copy in range(m))
-    loss_BM = torch.stack([_losses(model, per_example_loss, batch, seed) for batch in copies], dim=1)
+    loss_BM, output = _table(model, per_example_loss, copies, seed)
     if reduction == "logsumexp":
         # Relative to the maximum nothing overflows, and expm1 and log1p keep the digits at high temperatures.
         largest_B1 = loss_BM.detach().amax(1, keepdim=True)
@@ -120,7 +124,7 @@ def maxup_loss(
         loss_B = largest_B1.squeeze(1) + temperature * excess_B
     else:
         loss_B = loss_BM.mean(1)
-    return BatchLoss(loss_B.mean(), loss_BM.detach())
+    return BatchLoss(loss_B.mean(), loss_BM.detach(), output)
 
 
 def worst_copies(
@@ -148,7 +152,8 @@ def worst_copies(
     with torch.no_grad(), without_trace(model, selection):
         for copy in range(m):
             batch = perturb(x, y, generator(x.device, seed, copy))
-            new = (_losses(model, per_example_loss, batch, seed), batch)
+            loss_B, _ = _pass(model, per_example_loss, batch, seed)
+            new = (loss_B, batch)
             losses.append(new[0])
             # Insert it, example by example: what a worse copy pushes out may push out the next.
             for place, old in enumerate(worst):
@@ -175,13 +180,29 @@ def check(*, m: int, reduction: str, top_k: int, temperature: float, selection: 
         raise ValueError(f"selection must be one of {', '.join(get_args(Selection))}, got {selection!r}.")
 
 
-def _losses(model: nn.Module, per_example_loss: PerExampleLoss, batch: tuple[Tensor, Tensor], seed: int) -> Tensor:
+def _table(
+    model: nn.Module, per_example_loss: PerExampleLoss, batches: Iterable[tuple[Tensor, Tensor]], seed: int
+) -> tuple[Tensor, Any]:
+    """Losses of S batches, (B, S), with gradient, and what the model returned for the first of them."""
+    losses, first = list[Tensor](), None
+    for batch in batches:
+        loss_B, output = _pass(model, per_example_loss, batch, seed)
+        first = output if not losses else first
+        losses.append(loss_B)
+    return torch.stack(losses, dim=1), first
+
+
+def _pass(
+    model: nn.Module, per_example_loss: PerExampleLoss, batch: tuple[Tensor, Tensor], seed: int
+) -> tuple[Tensor, Any]:
+    """Losses of a batch, (B,), and what the model returned for it."""
     x, y = batch
     with same_randomness(x.device, derive_seed(seed, DROPOUT)):
-        loss_B = per_example_loss(model(x), y)
+        output = model(x)
+        loss_B = per_example_loss(output, y)
     if loss_B.shape != (len(x),):
         raise ValueError(f"per_example_loss must return {len(x)} losses, one an example, got {tuple(loss_B.shape)}.")
-    return loss_B
+    return loss_B, output
 
 
 def _choose(mask_B: Tensor, yes: Ranked, no: Ranked) -> Ranked:

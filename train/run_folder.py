@@ -4,25 +4,43 @@ config.toml             the configuration as resolved
 environment.json        command, versions, device
 train.csv               a line an epoch
 checkpoint.safetensors  the model after the last finished epoch
-best.safetensors        the model with the largest average certified radius on held-out images, with validate_every
+best.safetensors        the model with the largest average certified radius on held-out images, with validate_every;
+                        of a language model the one with the lowest validation perplexity
 state.pt                optimizer, schedule and weights at that moment, for --resume
 """
 
+import contextlib
 import csv
 import dataclasses
 import io
 import os
-import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 
-from data.files import write_atomically
+from data.files import append_durably, make_folder, remove_leftovers, write_atomically
 from train import config_file
-from train.config import TrainConfig
-from train.loop import Changed, Epoch, Trainer
+from train.checkpoint import require_plain_archive
+from train.loop import Changed, Epoch
+
+
+class Settings(Protocol):
+    """The configuration of a run, a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def to_toml(self) -> str:
+        """Whole, as a TOML file."""
+
+
+class Restorable(Protocol):
+    """A trainer."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +49,11 @@ class RunFolder:
 
     Args:
         path: The folder; made when first written to.
+        line: The dataclass whose fields are the columns of ``train.csv``.
     """
 
     path: Path
+    line: type[Any] = Epoch
 
     @property
     def checkpoint(self) -> Path:
@@ -45,7 +65,7 @@ class RunFolder:
         """The model that was best on held-out images."""
         return self.path / "best.safetensors"
 
-    def find_state(self, config: TrainConfig, *, resume: bool) -> dict[str, Any] | None:
+    def find_state(self, config: Settings, *, resume: bool) -> dict[str, Any] | None:
         """Look whether a run with ``config`` may begin or go on here; writes nothing.
 
         Returns:
@@ -61,15 +81,15 @@ class RunFolder:
             return None
         if not resume:
             raise ValueError(f"{self.path} already holds a run; pass --resume to go on with it, or another --out.")
-        old = config_file.load(str(recorded))
-        for field in dataclasses.fields(TrainConfig):
+        old = config_file.load(str(recorded), kind=type(config))
+        for field in dataclasses.fields(config):
             before, now = getattr(old, field.name), getattr(config, field.name)
             if before != now:
                 raise ValueError(f"{recorded} has {field.name} = {before!r}, this run {now!r}; give another --out.")
         state = self.path / "state.pt"
         return _load_state(state) if state.exists() else None
 
-    def restore(self, trainer: Trainer, state: dict[str, Any], fingerprint: str) -> None:
+    def restore(self, trainer: Restorable, state: dict[str, Any], fingerprint: str) -> None:
         """Put ``trainer`` where ``state`` was taken.
 
         Raises:
@@ -86,27 +106,53 @@ class RunFolder:
                 f"{self.path / 'state.pt'} is damaged or of another version; delete it to train from the start."
             ) from error
 
-    def begin(self, config: TrainConfig, environment: bytes, finished: int) -> None:
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out of the folder, which is made, for a ``with`` block.
+
+        Raises:
+            ValueError: If another process trains in it.
+        """
+        make_folder(self.path)
+        if os.name == "nt":  # Windows opens no folders
+            yield
+            return
+        import fcntl
+
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"{self.path} is being trained in by another process; wait for it or give another --out."
+                ) from None
+            except OSError:  # some network file systems lock no folders
+                pass
+            ours = ("config.toml", "environment.json", "train.csv", "state.pt")
+            for file in (*(self.path / name for name in ours), self.checkpoint, self.best):
+                remove_leftovers(file)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def begin(self, config: Settings, environment: bytes, finished: int) -> None:
         """Record what is run and where, and cut ``train.csv`` back to the epochs that the state knows."""
         if not (self.path / "config.toml").exists():
             write_atomically(self.path / "config.toml", config.to_toml().encode())
         write_atomically(self.path / "environment.json", environment)
         table = self.path / "train.csv"
+        columns = [field.name for field in dataclasses.fields(self.line)]
         rows = table.read_text().splitlines(keepends=True)[1 : finished + 1] if table.exists() else []
-        write_atomically(table, "".join([_csv_line(_FIELDS), *rows]).encode())
+        write_atomically(table, "".join([_csv_line(columns), *rows]).encode())
 
-    def record(self, epoch: Epoch, state: dict[str, Any]) -> None:
+    def record(self, epoch: Any, state: dict[str, Any]) -> None:
         """Append a line to ``train.csv`` and replace ``state.pt``, in this order: ``begin`` mends the other one."""
-        with (self.path / "train.csv").open("a") as table:
-            table.write(_csv_line([f"{value:.6g}" for value in dataclasses.astuple(epoch)]))
-            table.flush()
-            os.fsync(table.fileno())
+        line = _csv_line([f"{value:.6g}" for value in dataclasses.astuple(epoch)])
+        append_durably(self.path / "train.csv", line.encode())
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_atomically(self.path / "state.pt", buffer.getvalue())
-
-
-_FIELDS = [field.name for field in dataclasses.fields(Epoch)]
 
 
 def _csv_line(values: list[str]) -> str:
@@ -117,7 +163,10 @@ def _csv_line(values: list[str]) -> str:
 
 def _load_state(path: Path) -> dict[str, Any]:
     try:
+        require_plain_archive(path)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        if not isinstance(state, dict):
+            raise ValueError("it holds no named values")
+    except Exception as error:  # the unpickler and the archive's reader fail in whatever way the damage asks for
         raise ValueError(f"{path} is damaged and cannot be resumed from; delete it to train from the start.") from error
     return state

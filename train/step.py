@@ -2,6 +2,7 @@
 
 # Shapes: B rows here, T rows of the whole batch (T = B on one process without accumulation); the rest as in the input.
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,24 +61,27 @@ class Step:
         epoch: Epochs finished before it.
         rows: Which rows of the batch are here; None for all.
         index_B: int64, (B,): numbers of the images among the training images; None where no objective asks.
+        batch: Inputs and targets of all T rows, for perturbations that mix examples; None where none does.
     """
 
     seed: int
     epoch: int = 0
     rows: Rows | None = None
     index_B: Tensor | None = None
+    batch: tuple[Tensor, Tensor] | None = None
 
     def of_rows(self, perturb: Perturbation) -> Perturbation:
         """``perturb`` as it would be seen in these rows if the whole batch had been perturbed.
 
-        For perturbations that treat each example by itself; those that mix examples see zeros in place of absent rows.
+        One that mixes examples sees the absent rows as they are in ``batch``. Without it there are zeros in their
+        place, which do for perturbations that treat each example by itself.
         """
         rows = self.rows
         if rows is None or rows.whole:
             return perturb
 
         def part(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            x_T, y_T = (_spread(tensor, rows) for tensor in (x, y))
+            x_T, y_T = (_spread(*pair, rows) for pair in zip((x, y), self.batch or (None, None), strict=True))
             x_T, y_T = perturb(x_T, y_T, generator)
             return x_T[rows.slice], y_T[rows.slice]
 
@@ -85,8 +89,8 @@ class Step:
 
     def noisy(self, x: Tensor, sigma: float, copy: int) -> Tensor:
         """Copy number ``copy`` of each image: x plus N(0, sigma^2) noise, the same at every call."""
-        y = x.new_zeros(len(x))
-        return self.of_rows(GaussianNoise(sigma))(x, y, generator(x.device, self.seed, copy))[0]
+        y, alone = x.new_zeros(len(x)), dataclasses.replace(self, batch=None)
+        return alone.of_rows(GaussianNoise(sigma))(x, y, generator(x.device, self.seed, copy))[0]
 
     def uniform(self, x: Tensor, stream: int) -> Tensor:
         """(B,) float32 in [0, 1) on the device of ``x``: one number an example; the same at every call."""
@@ -138,8 +142,9 @@ def without_trace(model: nn.Module, mode: str) -> Iterator[None]:
                 buffer.copy_(value)
 
 
-def _spread(tensor: Tensor, rows: Rows) -> Tensor:
-    whole = tensor.new_zeros((rows.total, *tensor.shape[1:]))
+def _spread(tensor: Tensor, others: Tensor | None, rows: Rows) -> Tensor:
+    """The rows here among those of ``others``, or among zeros."""
+    whole = tensor.new_zeros((rows.total, *tensor.shape[1:])) if others is None else others.clone()
     if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         whole = whole.contiguous(memory_format=torch.channels_last)
     whole[rows.slice] = tensor

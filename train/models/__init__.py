@@ -10,6 +10,7 @@ from train.models.lenet import LeNet
 from train.models.normalize import Normalize
 from train.models.resnet_cifar import resnet
 from train.models.small import Small
+from train.models.wide_resnet import wrn
 
 Backbone = Callable[..., nn.Module]
 
@@ -19,6 +20,8 @@ ARCHITECTURES: Mapping[str, Backbone] = {
     "resnet20": resnet(20),
     "resnet56": resnet(56),
     "resnet110": resnet(110),
+    "wrn-16-4": wrn(16, 4),
+    "wrn-28-10": wrn(28, 10),
 }
 
 

@@ -13,6 +13,7 @@ from train.objectives.macer import Macer
 from train.objectives.maxup import MaxUp
 from train.objectives.mean_of_m import MeanOfM
 from train.objectives.objective import Objective
+from train.objectives.plain import Plain
 from train.objectives.smoothadv import SmoothAdv
 from train.objectives.smoothadv_consistency import SmoothAdvConsistency
 from train.objectives.smoothmix import SmoothMix
@@ -20,6 +21,7 @@ from train.objectives.stability import Stability
 
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "gaussian": Gaussian,
+    "plain": Plain,
     "maxup": MaxUp,
     "mean_of_m": MeanOfM,
     "gradient_penalty": GradientPenalty,

@@ -44,7 +44,9 @@ def log_mean_probability(model: nn.Module, x: Tensor, noises: Sequence[Tensor]) 
     return log_p_BMK.logsumexp(1) - math.log(len(noises))
 
 
-def pgd(model: nn.Module, x: Tensor, y: Tensor, noises: Sequence[Tensor], *, epsilon: float, steps: int) -> Tensor:
+def pgd(
+    model: nn.Module, x: Tensor, y: Tensor, noises: Sequence[Tensor], *, epsilon: float | Tensor, steps: int
+) -> Tensor:
     """Projected gradient ascent from x, in steps of length 2 epsilon / steps.
 
     Cost: ``steps`` forward and backward passes a noise, without gradients of weights. Images are clamped
@@ -55,7 +57,7 @@ def pgd(model: nn.Module, x: Tensor, y: Tensor, noises: Sequence[Tensor], *, eps
         x: Images in [0, 1].
         y: True classes, (B,).
         noises: M noise tensors, shape of ``x``.
-        epsilon: Largest l2 distance from ``x``, at least 0.
+        epsilon: Largest l2 distance from ``x``, at least 0; one for each image as (B, 1, 1, 1).
         steps: At least 1.
 
     Returns:
@@ -72,7 +74,14 @@ def pgd(model: nn.Module, x: Tensor, y: Tensor, noises: Sequence[Tensor], *, eps
 
 
 def ddn(
-    model: nn.Module, x: Tensor, y: Tensor, noises: Sequence[Tensor], *, epsilon: float, steps: int, gamma: float = 0.05
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    noises: Sequence[Tensor],
+    *,
+    epsilon: float | Tensor,
+    steps: int,
+    gamma: float = 0.05,
 ) -> Tensor:
     """Decoupled direction and norm: the norm shrinks while the mean prediction is wrong, and grows while it is right.
 
@@ -88,7 +97,7 @@ def ddn(
     """
     change = torch.zeros_like(x)
     best = change
-    norm_D, best_norm_D = (torch.full_like(_norm(x), value) for value in (epsilon, math.inf))
+    norm_D, best_norm_D = torch.ones_like(_norm(x)) * epsilon, torch.full_like(_norm(x), math.inf)
     with attacking(model):
         for k in range(steps):
             wrong_D, gradient = _loss_gradient(model, x + change, y, noises)
@@ -128,7 +137,7 @@ def unit(vector: Tensor) -> Tensor:
     return vector / _nonzero(_norm(vector))
 
 
-def limited(vector: Tensor, norm: float) -> Tensor:
+def limited(vector: Tensor, norm: float | Tensor) -> Tensor:
     """Each example's vector, shortened to length ``norm`` if it is longer."""
     return vector * (norm / _nonzero(_norm(vector))).clamp_max(1)
 

@@ -1,4 +1,4 @@
-"""MaxUp with Gaussian noise: the cross-entropy of the worst of m noisy copies of each image.
+"""MaxUp: the cross-entropy of the worst of m randomly perturbed copies of each image.
 
 Cost: m forward passes without gradient, then one forward and one backward pass.
 
@@ -15,19 +15,21 @@ from torch import Tensor, nn
 
 from train.config import TrainConfig
 from train.maxup import BatchLoss, Reduction, Selection, check, maxup_loss
-from train.objectives.objective import Objective
-from train.perturbations import GaussianNoise
+from train.objectives.perturbed import Perturbed
 from train.step import Step
 
 
-class MaxUp(Objective):
-    """Cross-entropy of the worst copy under N(0, sigma^2) noise, or of what ``reduction`` makes of all copies.
+class MaxUp(Perturbed):
+    """Cross-entropy of the worst copy, or what ``reduction`` makes of those of all copies.
+
+    Copies have N(0, sigma^2) noise, or are what ``perturbation`` says. Where labels are mixed, each copy has its own
+    target, and the worst copy is the one whose mixed loss is largest.
 
     Raises:
         ValueError: If the number of copies, the reduction or the selection is out of range.
     """
 
-    uses = ("m", "m_start", "warmup", "reduction", "top_k", "temperature", "selection")
+    uses = (*Perturbed.uses, "m", "m_start", "warmup", "reduction", "top_k", "temperature", "selection")
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
@@ -61,7 +63,7 @@ class MaxUp(Objective):
         return maxup_loss(
             model,
             self.loss,
-            step.of_rows(GaussianNoise(self.sigma)),
+            step.of_rows(self.perturb),
             x,
             y,
             m=m,

@@ -1,4 +1,4 @@
-"""The mean over m noisy copies of each image: the control that separates "more copies" from "the worst copy".
+"""The mean over m perturbed copies of each image: the control that separates "more copies" from "the worst copy".
 
 Cost: m forward and m backward passes, and the memory of m copies.
 
@@ -10,17 +10,16 @@ References:
 from torch import Tensor, nn
 
 from train.maxup import BatchLoss, maxup_loss
-from train.objectives.objective import Objective
-from train.perturbations import GaussianNoise
+from train.objectives.perturbed import Perturbed
 from train.step import Step
 
 
-class MeanOfM(Objective):
-    """Cross-entropy averaged over m copies under N(0, sigma^2) noise."""
+class MeanOfM(Perturbed):
+    """Cross-entropy averaged over m copies, with N(0, sigma^2) noise or as ``perturbation`` says."""
 
-    uses = ("m",)
+    uses = (*Perturbed.uses, "m")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The mean loss of the copies."""
-        perturb = step.of_rows(GaussianNoise(self.sigma))
+        perturb = step.of_rows(self.perturb)
         return maxup_loss(model, self.loss, perturb, x, y, m=self.config.m, seed=step.seed, reduction="mean")

@@ -25,10 +25,14 @@ class Objective:
 
     Attributes:
         uses: Keys of ``OBJECTIVE_KEYS`` that mean something to it; the others must keep their defaults.
-        loss: From (B, K) logits and (B,) classes to the (B,) cross-entropies, with label smoothing where asked.
+        loss: From (B, K) logits and (B,) classes, or (B, K) probabilities, to the (B,) cross-entropies, with label
+            smoothing where asked.
+        mixes: Whether it mixes examples. It then takes targets as (B, K) probabilities, and a step that knows the
+            whole batch.
     """
 
     uses: ClassVar[tuple[str, ...]] = ()
+    mixes: bool = False
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config

@@ -1,0 +1,113 @@
+"""Test accuracy of a trained classifier, with an exact interval.
+
+    python -m train.evaluate runs/cifar10_maxup_cutout                  its last epoch
+    python -m train.evaluate runs/cifar10_maxup_cutout/best.safetensors the epoch that was best on held-out images
+
+Run it once, at the end: whoever chooses an epoch, a recipe or a seed by what it prints has no test images left. The
+numbers go to test.json beside the checkpoint. Of a classifier that was trained with noise it is the accuracy without
+noise; `certify run` certifies it.
+"""
+
+# Shapes: B images of C x H x W.
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from scipy.stats import binomtest
+from torch import nn
+
+from data import console, registry
+from data.dataset import Dataset
+from data.files import write_atomically
+from train import checkpoint
+
+BATCH = 500
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command(help=console.manual(__doc__))
+def main(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a checkpoint in one.")],
+    confidence: Annotated[float, typer.Option(help="Of the two-sided Clopper-Pearson interval.")] = 0.95,
+    data_root: Annotated[
+        Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
+    ] = None,
+) -> None:
+    """Measure the accuracy of RUN on the test split of its dataset."""
+    path = run / "checkpoint.safetensors" if run.is_dir() else run
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence}.")
+    loaded = checkpoint.load(path)
+    dataset = _test_split(path, loaded, data_root)
+    right = count_right(loaded.model, dataset, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    result = accuracy(right, len(dataset.labels), confidence)
+    described = {
+        **result,
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "fingerprint": dataset.fingerprint,
+        "checkpoint": path.name,
+        "checkpoint_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "epoch": loaded.metadata.get("epoch"),
+        "torch": torch.__version__,
+    }
+    out = path.parent / "test.json"
+    write_atomically(out, json.dumps(described, indent=1).encode() + b"\n")
+    print(
+        f"{dataset.name}, test: {right} of {len(dataset.labels)} right, accuracy {result['accuracy']:.4f}, "
+        f"{100 * confidence:g} % interval {result['lower']:.4f} to {result['upper']:.4f}: {out}"
+    )
+
+
+def accuracy(right: int, images: int, confidence: float) -> dict[str, Any]:
+    """The share of right answers and its two-sided Clopper-Pearson interval.
+
+    Over test images drawn at random the interval covers the accuracy of this one network with probability at least
+    ``confidence``. What another training seed gives it does not say.
+    """
+    interval = binomtest(right, images).proportion_ci(confidence, method="exact")
+    return {
+        "right": right,
+        "images": images,
+        "accuracy": right / images,
+        "lower": float(interval.low),
+        "upper": float(interval.high),
+        "confidence": confidence,
+    }
+
+
+@torch.inference_mode()
+def count_right(model: nn.Module, dataset: Dataset, device: torch.device) -> int:
+    """How many images ``model`` classifies rightly, in float32 and evaluation mode."""
+    model = model.to(device).eval()
+    images, labels, right = torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels), 0
+    with console.Meter("test", "images", len(images), len(images), "images") as meter:
+        for x_BCHW, y_B in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+            right += int((model(x_BCHW.to(device).float() / 255).argmax(1).cpu() == y_B).sum())
+            meter.advance(len(y_B), len(y_B))
+    return right
+
+
+def _test_split(path: Path, loaded: checkpoint.Checkpoint, data_root: Path | None) -> Dataset:
+    name = loaded.metadata.get("config", {}).get("dataset")
+    if not isinstance(name, str):
+        raise ValueError(f"{path} does not say on what it was trained; give a checkpoint of `python -m train`.")
+    dataset = registry.load(name, "test", data_root)
+    if dataset.split != "test":
+        raise ValueError(f"{name} has no test split, only the images that {path} was trained on; give it one.")
+    shape, classes = loaded.architecture.image_shape, loaded.architecture.num_classes
+    if dataset.images.shape[1:] != shape or dataset.num_classes != classes:
+        raise ValueError(
+            f"{path} takes images of shape {shape} in {classes} classes, {name} has {dataset.images.shape[1:]} in "
+            f"{dataset.num_classes}; use the dataset that it was trained on."
+        )
+    return dataset
+
+
+if __name__ == "__main__":
+    console.run(app)

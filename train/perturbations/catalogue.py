@@ -1,0 +1,70 @@
+"""Perturbations by name, put together as a configuration says."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from train.config import TrainConfig
+from train.perturbations.compose import Compose
+from train.perturbations.cutout import Cutout
+from train.perturbations.mixing import CutMix, MixUp
+from train.perturbations.moves import RandomCrop, RandomFlip
+from train.perturbations.noise import GaussianNoise
+from train.perturbations.perturbation import Perturbation
+from train.perturbations.randaugment import RandAugment
+
+
+@dataclass(frozen=True)
+class Part:
+    """One name of the key ``perturbation``.
+
+    Attributes:
+        build: From the configuration to the perturbation.
+        reads: Keys that it alone reads.
+        mixes: Whether it mixes examples: it needs the whole batch, and targets as probabilities.
+    """
+
+    build: Callable[[TrainConfig], Perturbation]
+    reads: tuple[str, ...] = ()
+    mixes: bool = False
+
+
+PARTS: Mapping[str, Part] = {
+    "noise": Part(lambda config: GaussianNoise(config.sigma), ("sigma",)),
+    "crop": Part(lambda config: RandomCrop()),
+    "flip": Part(lambda config: RandomFlip()),
+    "cutout": Part(lambda config: Cutout(config.cutout_size, config.mean), ("cutout_size",)),
+    "mixup": Part(lambda config: MixUp(config.mixup_alpha), ("mixup_alpha",), mixes=True),
+    "cutmix": Part(lambda config: CutMix(config.cutmix_alpha), ("cutmix_alpha",), mixes=True),
+    "randaugment": Part(
+        lambda config: RandAugment(config.randaugment_n, config.randaugment_magnitude),
+        ("randaugment_n", "randaugment_magnitude"),
+    ),
+}
+
+
+def configured(config: TrainConfig) -> tuple[Perturbation, bool]:
+    """What the key ``perturbation`` says, in its order, and whether it mixes examples.
+
+    Raises:
+        ValueError: If a name is unknown, noise is not last, or sigma is set without noise.
+    """
+    names = config.perturbation
+    if not names:
+        raise ValueError(f"perturbation is empty; give any of {', '.join(PARTS)}.")
+    for name in names:
+        if name not in PARTS:
+            near = difflib.get_close_matches(name, PARTS, n=1, cutoff=0.3)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise ValueError(f"unknown perturbation {name!r}{hint} There are: {', '.join(PARTS)}.")
+    if "noise" in names[:-1]:
+        raise ValueError(
+            f"perturbation = {list(names)}: noise comes last and once, on the image as the classifier is to see it."
+        )
+    if config.sigma and "noise" not in names:
+        raise ValueError(
+            f"sigma = {config.sigma:g} has no effect: perturbation = {list(names)} has no 'noise'; add it at the end, "
+            "or set sigma = 0."
+        )
+    parts = [PARTS[name].build(config) for name in names]
+    return parts[0] if len(parts) == 1 else Compose(parts), any(PARTS[name].mixes for name in names)
