@@ -6,7 +6,7 @@ the two files belong together is wrong.
 
 # Shapes: E attacks.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,10 @@ from matplotlib.figure import Figure
 from analysis.curves import step_curve
 from analysis.figures import COLOURS, GREY, new_axes, plain
 from analysis.runs import Run
+from certify.attack.table import CONFIRMED, AttackRow
 from certify.binomial import proportion_interval
 from certify.radius import ABSTAIN
+from certify.summary import summarize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,8 @@ class Attacked:
         epsilon: Largest l2 norm of the attack, in the radii's units.
         right: Images that were predicted rightly all the same.
         images: All that were attacked.
-        broken: ``idx`` of images that are certified at epsilon or more and were predicted wrongly, not abstained.
+        broken: ``idx`` of images that are certified at epsilon or more and were predicted wrongly, not abstained; where
+            wrong answers were tried again at a strict alpha, those that were confirmed.
     """
 
     epsilon: float
@@ -44,7 +47,8 @@ def under_attack(run: Run, epsilon: float, predictions: pd.DataFrame) -> Attacke
         run: The certified table.
         epsilon: Largest l2 norm of the attack, at least 0.
         predictions: Columns idx, label and predict (-1 for an abstention): what PREDICT said of the attacked images,
-            some or all of those in the table.
+            some or all of those in the table. With a column ``confirmed``, an answer within a radius counts as broken
+            only where that is true.
 
     Raises:
         ValueError: If epsilon is not a number >= 0, there are no predictions, or an image is not in the table or has
@@ -65,10 +69,53 @@ def under_attack(run: Run, epsilon: float, predictions: pd.DataFrame) -> Attacke
         )
     right = both["predict"] == both["label"]
     certified = (both["correct"] == 1) & (both["radius"] >= epsilon)
+    if "confirmed" in predictions:
+        certified &= predictions["confirmed"].to_numpy(bool)
     broken = both["idx"][certified & ~right & (both["predict"] != ABSTAIN)]
     return Attacked(
         epsilon=float(epsilon), right=int(right.sum()), images=len(both), broken=tuple(int(idx) for idx in broken)
     )
+
+
+def attacks_of(run: Run, rows: Sequence[AttackRow]) -> dict[float, Attacked]:
+    """What `certify attack` found at each fixed norm, held against the table that was attacked.
+
+    Args:
+        run: The certified table.
+        rows: Those of the table of attacks; what was attacked at multiples of radii is left out.
+
+    Raises:
+        ValueError: If no row is of a fixed norm, or the rows are about another table.
+    """
+    fixed = [row for row in rows if row.factor is None]
+    if not fixed:
+        raise ValueError("nothing was attacked at a fixed norm; run `certify attack` with --radii.")
+    radius = dict(zip(run.table["idx"], run.table["radius"], strict=True))
+    other = sum(radius.get(row.image) != row.radius for row in fixed)
+    if other:
+        raise ValueError(
+            f"{other} of {len(fixed)} attacks are of images that {run.name} lacks or certifies at another radius; give "
+            "the table that was attacked."
+        )
+    found = {}
+    for epsilon in sorted({row.epsilon for row in fixed}):
+        part = [row for row in fixed if row.epsilon == epsilon]
+        predictions = pd.DataFrame(
+            {
+                "idx": [row.image for row in part],
+                "label": [row.label for row in part],
+                "predict": [row.attacked_predict for row in part],
+                "confirmed": [row.confirmed == CONFIRMED for row in part],
+            }
+        )
+        found[epsilon] = under_attack(run, epsilon, predictions)
+    return found
+
+
+def attacked_part(run: Run, rows: Sequence[AttackRow]) -> Run:
+    """The run with the rows of the images that were attacked: both sides of a sandwich are about the same ones."""
+    part = run.table[run.table["idx"].isin({row.image for row in rows})]
+    return Run(run.name, part, summarize(part), run.notes)
 
 
 def draw_sandwich(run: Run, attacks: Mapping[float, Attacked]) -> Figure:
@@ -94,13 +141,15 @@ def draw_sandwich(run: Run, attacks: Mapping[float, Attacked]) -> Figure:
     grid = np.linspace(epsilon_E[0], epsilon_E[-1], 500)
     proved = np.sort(run.table["radius"][run.table["correct"] == 1])
     below = (len(proved) - np.searchsorted(proved, grid, side="left")) / len(run.table)
-    above = np.interp(grid, epsilon_E, accuracy_E)
+    # What an attack leaves is an upper bound at its norm and beyond; a straight line to the next one would be none.
+    above = np.minimum.accumulate(accuracy_E)[np.searchsorted(epsilon_E, grid, side="right") - 1]
     axes.fill_between(grid, below, above, color=GREY, alpha=0.15, linewidth=0, label="not known")
     axes.errorbar(
         epsilon_E,
         accuracy_E,
         [np.maximum(accuracy_E - low_E, 0), np.maximum(high_E - accuracy_E, 0)],
         fmt="v--",
+        drawstyle="steps-post",
         color=COLOURS[1],
         linewidth=1.2,
         markersize=5,

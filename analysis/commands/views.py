@@ -8,6 +8,7 @@ import typer
 from analysis import distributions, sandwich
 from analysis.commands.inputs import FigureOut, Files, Labels, load, require_figure, write_figure
 from analysis.logs.reader import read_log
+from certify.attack.table import read_attacks
 
 
 def votes(files: Files, out: FigureOut, labels: Labels = None) -> None:
@@ -27,7 +28,9 @@ def sandwich_(
     attacked: Annotated[
         list[str],
         typer.Option(
-            metavar="EPS=FILE", show_default=False, help="Predictions of images attacked at EPS; again for more."
+            metavar="FILE|EPS=FILE",
+            show_default=False,
+            help="The table of `certify attack`, or predictions of images attacked at EPS; again for more.",
         ),
     ],
     out: FigureOut,
@@ -35,13 +38,23 @@ def sandwich_(
     """Draw certified accuracy from below and accuracy under attack from above."""
     require_figure(out)
     run = load([file])[0]
-    attacks = {}
+    attacks: dict[float, sandwich.Attacked] = {}
     for item in attacked:
+        if "=" not in item and Path(item).is_file():
+            rows = read_attacks(item)
+            found = sandwich.attacks_of(run, rows)
+            run = sandwich.attacked_part(run, rows)
+            if not attacks.keys().isdisjoint(found):
+                raise ValueError(f"--attacked must name each EPS once, but {item} has one that was named before.")
+            attacks |= found
+            continue
         text, _, path = item.partition("=")
         try:
             epsilon = float(text)
         except ValueError:
-            raise ValueError(f"--attacked must be EPS=FILE, such as 0.25=attacked.tsv, got {item!r}.") from None
+            raise ValueError(
+                f"--attacked must be EPS=FILE, such as 0.25=attacked.tsv, or a table of `certify attack`, got {item!r}."
+            ) from None
         if not path or epsilon in attacks:
             raise ValueError(f"--attacked must name a file and each EPS once, got {item!r}.")
         attacks[epsilon] = sandwich.under_attack(run, epsilon, read_log(path).table)

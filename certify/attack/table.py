@@ -1,0 +1,199 @@
+"""The table of attacks: for each image and goal the strongest attack found, and what PREDICT said of it.
+
+``docs/attack.md`` describes the columns.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from certify.attack.goals import MOST
+from certify.attack.rounding import LEVELS, budget
+from certify.durable import DurableTable
+from certify.radius import ABSTAIN
+from certify.row import PARSERS, format_counts, format_seconds
+
+COLUMNS = (
+    "idx", "label", "predict", "radius", "goal", "factor", "epsilon", "attack", "squares", "distance",
+    "attacked_predict", "n", "counts", "confirmed", "confirm_counts", "time",
+)  # fmt: skip
+#: How the attacked image was found; ``none`` is the image itself.
+ATTACKS = ("pgd", "ddn", "none")
+NOT_NEEDED, REFUTED, CONFIRMED = "", "no", "yes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackRow:
+    """One image under one goal.
+
+    ``predict`` and ``radius`` are the certificate's; ``squares`` is the sum of squares of the change in 1/255,
+    ``attacked_predict`` the answer of PREDICT for the attacked image with ``counts`` of n votes. Where it is a success
+    within the certified radius, ``confirmed`` says what PREDICT found at the strict alpha, from ``confirm_counts``.
+    """
+
+    image: int
+    label: int
+    predict: int
+    radius: float
+    goal: int
+    factor: float | None
+    epsilon: float
+    attack: str
+    squares: int
+    attacked_predict: int
+    n: int
+    counts: Mapping[int, int]
+    confirmed: str
+    confirm_counts: Mapping[int, int]
+    seconds: float
+
+    @property
+    def idx(self) -> int:
+        """What tells rows apart: image and goal in one number."""
+        return key(self.image, self.goal)
+
+    @property
+    def distance(self) -> float:
+        """l2 norm of the change, in [0, 1] pixel units."""
+        return math.sqrt(self.squares) / LEVELS
+
+    @property
+    def right(self) -> bool:
+        """Whether PREDICT returned the label all the same."""
+        return self.attacked_predict == self.label
+
+    @property
+    def success(self) -> bool:
+        """Whether PREDICT returned a class that is not the certified one (the label, if none was certified)."""
+        return self.attacked_predict not in (ABSTAIN, target_of(self.label, self.predict))
+
+    @property
+    def inside(self) -> bool:
+        """Whether the change is within the certified radius; in whole numbers, so exact."""
+        return self.predict != ABSTAIN and self.squares <= budget(self.radius)
+
+
+def key(image: int, goal: int) -> int:
+    """Image and goal in one number."""
+    return image * MOST + goal
+
+
+def target_of(label: int, predict: int) -> int:
+    """The class that is attacked: the certified one, or the label where the certificate abstained."""
+    return label if predict == ABSTAIN else predict
+
+
+def format_attack(row: AttackRow) -> str:
+    """The row's line, without its end."""
+    texts: dict[str, object] = {
+        "idx": row.image,
+        "factor": "" if row.factor is None else repr(float(row.factor)),
+        "distance": repr(row.distance),
+        "counts": format_counts(row.counts),
+        "confirm_counts": format_counts(row.confirm_counts),
+        "time": format_seconds(row.seconds),
+    }
+    texts |= {name: repr(float(getattr(row, name))) for name in ("radius", "epsilon")}
+    return "\t".join(str(texts[name] if name in texts else getattr(row, name)) for name in COLUMNS)
+
+
+def parse_attack(line: str) -> AttackRow:
+    """The inverse of `format_attack`.
+
+    Raises:
+        ValueError: If a field is malformed or contradicts another one.
+    """
+    texts = line.split("\t")
+    if len(texts) != len(COLUMNS):
+        raise ValueError(f"expected {len(COLUMNS)} tab-separated fields, got {len(texts)}.")
+    fields = {}
+    for name, text in zip(COLUMNS, texts, strict=True):
+        try:
+            fields[name] = _PARSERS[name](text)
+        except ValueError as error:
+            raise ValueError(f"{name} must be {error}, got {text[:50]!r}.") from None
+    distance = fields.pop("distance")
+    row = AttackRow(image=fields.pop("idx"), seconds=fields.pop("time"), **fields)
+    if not math.isclose(distance, row.distance, rel_tol=1e-12):
+        raise ValueError(f"distance is {distance}, but squares={row.squares} give {row.distance}.")
+    if row.squares > budget(row.epsilon):
+        raise ValueError(f"distance is {distance}, more than epsilon={row.epsilon}.")
+    if sum(row.counts.values()) != row.n:
+        raise ValueError(f"counts sum to {sum(row.counts.values())}, but n is {row.n}.")
+    if row.attacked_predict != ABSTAIN and row.counts.get(row.attacked_predict, 0) < max(row.counts.values()):
+        raise ValueError(f"attacked_predict is {row.attacked_predict}, for which most did not vote.")
+    if (row.confirmed != NOT_NEEDED) != (row.success and row.inside) or bool(row.confirm_counts) != bool(row.confirmed):
+        raise ValueError("what is confirmed or refuted are successes within the certified radius, and only those.")
+    return row
+
+
+class AttackTable(DurableTable[AttackRow]):
+    """A table of attacks open for writing; see `certify.durable`."""
+
+    columns = COLUMNS
+    kind = "table of attacks"
+    format = staticmethod(format_attack)
+    parse = staticmethod(parse_attack)
+
+
+def is_attack_table(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as such a table does."""
+    header = "\t".join(COLUMNS).encode()
+    with Path(path).open("rb") as stream:
+        return stream.read(len(header) + 2).split(b"\n")[0].rstrip(b"\r") == header
+
+
+def read_attacks(path: str | os.PathLike[str]) -> list[AttackRow]:
+    """The rows of a table of attacks, in the file's order; zero rows are allowed.
+
+    Raises:
+        ValueError: If it is no such table or a row is malformed, with file and line.
+        OSError: If it cannot be read.
+    """
+    if not is_attack_table(path):
+        raise ValueError(f"{path} is not a table of `certify attack`: its first line differs.")
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    rows: dict[int, AttackRow] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            row = parse_attack(line.rstrip("\r"))
+            if row.idx in rows:
+                raise ValueError(f"idx {row.image} with goal {row.goal} is there twice.")
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+        rows[row.idx] = row
+    return list(rows.values())
+
+
+def _one_of(names: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"one of {', '.join(name or '(empty)' for name in names)}")
+        return text
+
+    return parse
+
+
+def _goal(text: str) -> int:
+    if not (text.isdecimal() and text.isascii() and len(text) < 5 and int(text) < MOST):
+        raise ValueError(f"an integer in [0, {MOST})")
+    return int(text)
+
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    **PARSERS,
+    "goal": _goal,
+    "factor": lambda text: PARSERS["sigma"](text) if text else None,  # positive, or none
+    "epsilon": PARSERS["radius"],
+    "attack": _one_of(ATTACKS),
+    "squares": PARSERS["n_a"],
+    "distance": PARSERS["radius"],
+    "attacked_predict": PARSERS["predict"],
+    "confirmed": _one_of((NOT_NEEDED, REFUTED, CONFIRMED)),
+    "confirm_counts": lambda text: PARSERS["counts"](text) if text else {},
+}

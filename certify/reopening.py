@@ -1,0 +1,90 @@
+"""What a table's manifest says of its run, as the arguments that open the same model, data and noise again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from certify.session import Request
+
+
+def request_of(
+    stored: Mapping[str, Any],
+    file: Path,
+    *,
+    model: str | None = None,
+    data: str | None = None,
+    data_root: Path | None = None,
+    device: str | None = None,
+    arch: str | None = None,
+    normalize: str | None = None,
+) -> Request:
+    """The request whose session certifies what the table's did.
+
+    Args:
+        stored: The table's manifest.
+        file: The table.
+        model: As for ``certify run``; by default the manifest's, relative to the working directory.
+        data: Data set; by default the manifest's.
+        data_root: Where data sets lie.
+        device: By default the kind of device that the table was made on.
+        arch: Of another project's weights; by default the manifest's.
+        normalize: Likewise.
+
+    Raises:
+        ValueError: If the manifest leaves something out.
+    """
+    made_on = _text(stored, "classifier", "device")
+    kind = "cuda" if torch.cuda.is_available() and not made_on.startswith("cpu") else "cpu"
+    weights = stored["model"].get("kind") == "weights"
+    return Request(
+        model=model or _text(stored, "notes", "model"),
+        data=data or _text(stored, "data", "name"),
+        split="train" if stored["data"].get("split") == "train" else "test",
+        protocol=_text(stored, "protocol", "name"),
+        maximum=None,
+        sigma=_number(stored, "sampling", "sigma"),
+        alpha=_number(stored, "sampling", "alpha"),
+        dtype=_text(stored, "classifier", "dtype"),
+        batch_size=int(_number(stored, "classifier", "batch_size")),
+        compile="on" if stored["classifier"].get("compiled") is True else "off",
+        device=device or kind,
+        noise=_text(stored, "noise", "source"),
+        seed=int(_number(stored, "noise", "seed")),
+        out=file,
+        overwrite=False,
+        arch=arch or (_text(stored, "model", "arch") if weights else None),
+        normalize=normalize or (_recorded_normalization(stored["model"]) if weights else None),
+        data_root=data_root,
+    )
+
+
+def require_sections(stored: Mapping[str, Any], path: Path) -> None:
+    """Refuse a manifest that is not one of ``certify run``.
+
+    Raises:
+        ValueError: With the section that is missing.
+    """
+    for section in ("sampling", "model", "classifier", "data", "protocol", "noise", "notes"):
+        if not isinstance(stored.get(section), dict):
+            raise ValueError(f"{path} has no section {section}; it is not the manifest of `certify run`.")
+
+
+def _text(stored: Mapping[str, Any], section: str, name: str) -> str:
+    value = stored[section].get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"the manifest does not say {section}.{name}; it was edited, or give it as an argument.")
+    return value
+
+
+def _number(stored: Mapping[str, Any], section: str, name: str) -> float:
+    value = stored[section].get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"the manifest does not say {section}.{name}, a number; it was edited.")
+    return value
+
+
+def _recorded_normalization(source: Mapping[str, Any]) -> str | None:
+    parts = source.get("normalize")
+    return "/".join(",".join(map(repr, part)) for part in parts) if parts else None

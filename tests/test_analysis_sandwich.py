@@ -1,0 +1,90 @@
+"""The table of `certify attack` as one side of the sandwich."""
+
+from pathlib import Path
+
+import pytest
+from test_analysis_cli import call
+from test_analysis_figures import write_run
+
+from analysis.runs import Run, load
+from analysis.sandwich import attacked_part, attacks_of
+from certify.attack.rounding import budget
+from certify.attack.table import AttackRow, AttackTable
+from certify.radius import ABSTAIN
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Labels 3; of 1000 votes 300, 700, 900 and 1000 are for it."""
+    return load([write_run(tmp_path / "ours" / "radii.tsv", [300, 700, 900, 1000])])[0]
+
+
+def row_of(
+    run: Run, image: int, epsilon: float, attacked: int, confirmed: str = "", factor: float | None = None
+) -> AttackRow:
+    certified = run.table[run.table["idx"] == image].iloc[0]
+    votes = {0 if attacked == ABSTAIN else attacked: 60, 9: 40}
+    return AttackRow(
+        image=image,
+        label=int(certified["label"]),
+        predict=int(certified["predict"]),
+        radius=float(certified["radius"]),
+        goal=int(epsilon * 100),
+        factor=factor,
+        epsilon=epsilon,
+        attack="pgd",
+        squares=budget(epsilon),
+        attacked_predict=attacked,
+        n=100,
+        counts=votes,
+        confirmed=confirmed,
+        confirm_counts={attacked: 900, 9: 100} if confirmed else {},
+        seconds=1.0,
+    )
+
+
+def write(path: Path, rows: list[AttackRow]) -> Path:
+    AttackTable.write(path, {"attack": {}}, rows)
+    return path
+
+
+def test_accuracy_under_attack_comes_from_the_attacked_predictions(run: Run) -> None:
+    rows = [row_of(run, image, 0.25, attacked) for image, attacked in ((1, 5), (2, 3), (3, 3))]
+    rows += [row_of(run, 3, 2.0, ABSTAIN), row_of(run, 3, 1.0, 3, factor=0.9)]
+    found = attacks_of(run, rows)
+    assert {epsilon: (one.right, one.images, one.broken) for epsilon, one in found.items()} == {
+        0.25: (2, 3, ()),
+        2.0: (0, 1, ()),
+    }
+    assert attacked_part(run, rows).table["idx"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("confirmed", ["yes", "no"])
+def test_only_what_was_confirmed_breaks_a_certificate(
+    run: Run, confirmed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row_of(run, 3, 0.25, 5, confirmed)]
+    assert attacks_of(run, rows)[0.25].broken == ((3,) if confirmed == "yes" else ())
+    table, out = write(tmp_path / "ours" / "attacks.tsv", rows), tmp_path / "s.svg"
+    status = call(monkeypatch, "sandwich", str(tmp_path / "ours"), "--attacked", str(table), "--out", str(out))
+    assert status == (2 if confirmed == "yes" else 0)
+    assert ("ALARM" in capsys.readouterr().err) == (confirmed == "yes")
+    assert out.read_bytes().startswith(b"<?xml")
+
+
+def test_attacks_of_another_table_or_without_a_fixed_norm_are_refused(run: Run, tmp_path: Path) -> None:
+    other = load([write_run(tmp_path / "theirs" / "radii.tsv", [300, 700, 900, 999])])[0]
+    with pytest.raises(ValueError, match="1 of 1 attacks are of images that ours lacks or certifies at another radius"):
+        attacks_of(run, [row_of(other, 3, 0.25, 3)])
+    with pytest.raises(ValueError, match="run `certify attack` with --radii"):
+        attacks_of(run, [row_of(run, 3, 1.0, 3, factor=0.9)])
+
+
+def test_a_norm_is_given_once(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = str(write(tmp_path / "ours" / "attacks.tsv", [row_of(run, 3, 0.25, 3)]))
+    out = str(tmp_path / "s.svg")
+    arguments = ["sandwich", str(tmp_path / "ours"), "--attacked", table, "--attacked", table, "--out", out]
+    assert call(monkeypatch, *arguments) == 2
+    assert "--attacked must name each EPS once" in capsys.readouterr().err
