@@ -1,0 +1,86 @@
+"""Whether f is one fixed function of one image: no row depends on another, no call on the calls before."""
+
+# Shapes: B rows of a batch, K classes; C channels, H height, W width.
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from certify.classifier import DEPENDENT_ROWS, BaseClassifier, among_strangers
+from certify.preflight.finding import ERROR, FACT, WARNING, Finding
+from certify.preflight.subject import Subject
+
+_NOT_FIXED = "what is certified is not one function, and a certificate would be void"
+
+
+def row_findings(subject: Subject) -> Iterator[Finding]:
+    """f(batch)[i] against f of a batch with the same row elsewhere among others, for real images with noise."""
+    f = subject.classifier
+    if f.batch_size == 1:
+        yield Finding(level=FACT, check="rows", seen="f takes one image at a time, which no other can influence")
+        return
+    for x_BCHW in subject.noisy:
+        if not f.same_logits(f.logits(x_BCHW)[::2], f.logits(among_strangers(x_BCHW)).flip(0)[::2]):
+            seen, _, fix = DEPENDENT_ROWS.removesuffix(".").partition(". ")
+            yield Finding(level=ERROR, check="rows", seen=seen, meaning=fix)
+            return
+    rows = len(subject.noisy) * f.batch_size // 2
+    yield Finding(level=FACT, check="rows", seen=f"{rows} rows among other rows, elsewhere in the batch: same logits")
+
+
+class Watch:
+    """f's state and one of its answers, before all other checks and after them.
+
+    Args:
+        subject: The subject; its first batch is shown to f.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self._f, self._x_BCHW = subject.classifier, subject.noisy[0]
+        self._state = self._f.state_sha256()
+        self._first_BK = self._f.logits(self._x_BCHW)
+        self._second_BK = self._f.logits(self._x_BCHW)
+
+    def findings(self) -> Iterator[Finding]:
+        """What has changed since."""
+        last_BK = self._f.logits(self._x_BCHW)
+        if self._f.state_sha256() != self._state:
+            yield Finding(
+                level=ERROR,
+                check="state",
+                seen="weights or buffers of the model changed during forward passes",
+                meaning=_NOT_FIXED,
+                fix="switch off what updates them in evaluation mode: running statistics, moving averages, counters",
+            )
+        yield _repeated(self._f, self._first_BK, [self._second_BK, last_BK])
+
+
+def _repeated(f: BaseClassifier, first_BK: Tensor, later: list[Tensor]) -> Finding:
+    different = [found_BK for found_BK in later if not _equal(first_BK, found_BK)]
+    if not different:
+        return Finding(level=FACT, check="repetition", seen="the same batch gives the same logits, to the bit")
+    most = max(float(torch.nan_to_num((first_BK.float() - found_BK.float()).abs()).max()) for found_BK in different)
+    flipped = max(int((first_BK.argmax(dim=1) != found_BK.argmax(dim=1)).sum()) for found_BK in different)
+    seen = f"the same batch gives logits that differ by up to {most:.2g}, and {flipped} of {len(first_BK)} classes"
+    if not all(f.same_logits(first_BK, found_BK) for found_BK in different):
+        return Finding(
+            level=ERROR,
+            check="repetition",
+            seen=seen,
+            meaning=_NOT_FIXED,
+            fix="switch off dropout, random layers, and whatever remembers earlier images",
+        )
+    return Finding(
+        level=WARNING if flipped else FACT,
+        check="repetition",
+        seen=seen,
+        meaning="certificates hold, since that is rounding independent of the noise, but no run can be repeated "
+        "vote by vote",
+        fix="for that, call torch.use_deterministic_algorithms(True) in the model's factory",
+    )
+
+
+def _equal(one_BK: Tensor, other_BK: Tensor) -> bool:
+    """To the bit, nan included."""
+    return torch.equal(one_BK.nan_to_num(nan=1e30), other_BK.nan_to_num(nan=1e30))
