@@ -12,8 +12,14 @@ from torch import Tensor, nn
 from certify.compiling import compiled
 from certify.folding import copied, fold_batch_norm
 from certify.foreign import ArrayFunction
+from certify.memory import OutOfMemory, in_parts, is_out_of_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DEPENDENT_ROWS = (
+    "the model's answer for an image changes with the other images of its batch, or from call to call: batch norm "
+    "without running statistics, dropout that is always on, or quantisation by batch. Its samples are not independent, "
+    "and a certificate would be void; replace those layers."
+)
 
 
 class BaseClassifier:
@@ -32,9 +38,12 @@ class BaseClassifier:
         channels_last: Memory layout of images and weights.
         image_shape: (C, H, W). If given, batch norms are folded into convolutions; see ``certify.folding``.
         compile: Run it through torch.compile; see ``certify.compiling``. It needs ``image_shape``, and takes seconds.
+        smallest_batch: Fewest rows that the model accepts.
 
     Attributes:
         compiled: None if it runs compiled, else why it does not.
+        micro_batch: Rows that go through at once: fewer than a batch after memory ran out; see ``certify.memory``.
+        on_smaller: Called whenever ``micro_batch`` has become smaller.
 
     Raises:
         ValueError: If a module is in training mode, or ``dtype``, ``batch_size`` or ``compile`` does not fit.
@@ -51,6 +60,7 @@ class BaseClassifier:
         channels_last: bool = True,
         image_shape: Sequence[int] | None = None,
         compile: bool = False,
+        smallest_batch: int = 1,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
@@ -61,6 +71,8 @@ class BaseClassifier:
         require_evaluation_mode(model)
         self.sha256 = weights_hash(model) if model.state_dict() or list(model.buffers()) else None
         self.num_classes, self.device, self.batch_size = num_classes, torch.device(device), batch_size
+        self.micro_batch, self._smallest_batch = batch_size, smallest_batch
+        self.on_smaller: Callable[[], None] = lambda: None
         self.dtype, self.dtype_name = DTYPES[dtype], dtype
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         if image_shape is None:
@@ -80,12 +92,38 @@ class BaseClassifier:
         logits: Tensor = self._model(x_BCHW.to(self.dtype, memory_format=self.layout))
         return logits
 
+    def _forward(self, x_BCHW: Tensor) -> Tensor:
+        """The logits, by as many rows at a time as there is memory for."""
+        while True:
+            try:
+                return in_parts(self._logits, x_BCHW, self.micro_batch)
+            except (RuntimeError, MemoryError, ValueError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside the handler: the error holds the frames, and with them the memory, of the pass that failed.
+            self._halve()
+
+    def _halve(self) -> None:
+        rows = self.micro_batch // 2
+        if self.compiled is None:
+            raise OutOfMemory(
+                f"memory ran out at a batch of {self.batch_size}, and a compiled network takes no other; pass "
+                "--compile off or a smaller --batch-size, and another --out."
+            )
+        if rows < self._smallest_batch:
+            fix = "pass --device cpu or --dtype bfloat16" if rows == 0 else "export it for smaller batches"
+            raise OutOfMemory(f"memory ran out at {self.micro_batch} rows, the fewest that the model takes; {fix}.")
+        self.micro_batch = rows
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.on_smaller()
+
     def _compile(self, image_shape: Sequence[int]) -> None:
         """Compile f, and keep it only if its logits are those of the network up to rounding."""
         x_BCHW = self._probe(self.batch_size, image_shape)
         self._logits, self.compiled = compiled(self._cast_and_run, x_BCHW)
         with torch.inference_mode():
-            if not self._equal(self._cast_and_run(x_BCHW), self._logits(x_BCHW)):
+            if not self.same_logits(self._cast_and_run(x_BCHW), self._logits(x_BCHW)):
                 self._logits, self.compiled = self._cast_and_run, "the compiled network gives other logits"
 
     @torch.inference_mode()
@@ -100,9 +138,9 @@ class BaseClassifier:
             a vote for no class.
 
         Raises:
-            ValueError: If the model does not return K logits for each row.
+            ValueError: If the model does not return K logits for each row, or memory runs out and cannot be saved.
         """
-        logits_BK = self._logits(x_BCHW)
+        logits_BK = self._forward(x_BCHW)
         if logits_BK.shape != (len(x_BCHW), self.num_classes):
             raise ValueError(
                 f"the model returned logits of shape {tuple(logits_BK.shape)} for {len(x_BCHW)} images and "
@@ -116,27 +154,30 @@ class BaseClassifier:
         shape = (self.batch_size, *image_shape)
         return torch.empty(shape, device=self.device, memory_format=self.layout)
 
+    @torch.inference_mode()
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        """What the network returns for a whole batch, in its own dtype."""
+        return self._forward(x_BCHW).clone()  # of a CUDA graph, the next call overwrites it
+
+    def state_sha256(self) -> str:
+        """SHA-256 of the weights and buffers that f computes with: the same as long as f does not change itself."""
+        return weights_hash(self._model)
+
     def require_independent_rows(self, image_shape: Sequence[int]) -> None:
-        """Refuse an f whose answer for one row depends on the other rows of its batch, or on chance.
+        """Refuse an f whose answer for one row depends on the other rows of its batch, on its place, or on chance.
+
+        Every second row is replaced, by far larger numbers, which stretch any scale that is taken from the whole batch,
+        and all rows change places.
 
         Raises:
-            ValueError: If replacing every second row changes the logits of the others beyond rounding.
+            ValueError: If that changes the logits of the rows that were kept beyond rounding.
         """
         x_BCHW = self._probe(self.batch_size, image_shape)
-        other_BCHW = x_BCHW.clone()
-        other_BCHW[1::2] = 0.5
-        with torch.inference_mode():
-            alone_BK = self._logits(x_BCHW).clone()  # of a CUDA graph, the next call overwrites it
-            together_BK = self._logits(other_BCHW)
-        if not self._equal(alone_BK[::2], together_BK[::2]):
-            raise ValueError(
-                "the model's answer for an image changes with the other images of its batch, or from call to call: "
-                "batch norm without running statistics, dropout that is always on, or quantisation by batch. Its "
-                "samples are not independent, and a certificate would be void; replace those layers."
-            )
+        if not self.same_logits(self.logits(x_BCHW)[::2], self.logits(among_strangers(x_BCHW)).flip(0)[::2]):
+            raise ValueError(DEPENDENT_ROWS)
 
-    def _equal(self, expected_BK: Tensor, found_BK: Tensor) -> bool:
-        """Whether logits agree up to the rounding of f's arithmetic."""
+    def same_logits(self, expected_BK: Tensor, found_BK: Tensor) -> bool:
+        """Whether logits of the same images agree up to the rounding of f's arithmetic."""
         expected_BK, found_BK = expected_BK.float(), found_BK.float()
         tolerance = 1e-3 if self.dtype == torch.float32 else 5e-2
         scale = torch.nan_to_num(expected_BK.abs(), posinf=0).amax().clamp(min=1e-6)
@@ -164,7 +205,7 @@ class BaseClassifier:
         x_BCHW = self._probe(self.batch_size, images.shape[1:])
         x_BCHW[:rows] += used[torch.arange(rows, device=self.device) % len(used)] / 255 - 0.5
         with torch.inference_mode():
-            logits_BK = self._logits(x_BCHW)[:rows].float().cpu()
+            logits_BK = self._forward(x_BCHW)[:rows].float().cpu()
         classes = " ".join(str(int(label)) for label in self.classify(x_BCHW)[:rows])
         logits = hashlib.sha256(logits_BK.contiguous().numpy().tobytes()).hexdigest()
         return {"classes_on_probe": classes, "logits_sha256": None if self.sha256 else logits}
@@ -199,6 +240,13 @@ def require_evaluation_mode(model: nn.Module) -> None:
                 f"the model is in training mode ({name or 'the whole model'}): batch norm would mix the samples of a "
                 "batch and the certificate would be void; call model.eval() first."
             )
+
+
+def among_strangers(x_BCHW: Tensor) -> Tensor:
+    """A batch with every second row replaced by one 1000 times as far from grey, and all rows in reverse order."""
+    other_BCHW = x_BCHW.clone()
+    other_BCHW[1::2] = 0.5 + 1000 * (x_BCHW[1::2] - 0.5)
+    return other_BCHW.flip(0)
 
 
 def weights_hash(model: nn.Module) -> str:

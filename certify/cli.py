@@ -4,10 +4,13 @@
     certify show runs/maxup/radii.tsv          certified accuracy at the radii asked for
     certify predict runs/maxup --n 1000        the smoothed classifier's classes
     certify plan runs/maxup --radii 0.5        what a run will take, measured in seconds
+    certify check runs/maxup                   is anything wrong with the model, the data or the noise?
     certify verify runs/maxup/radii.tsv        some rows again from the recorded seed: are they the same?
     certify recompute radii.tsv --alpha 1e-4 --out strict.tsv    new radii from the stored votes
     certify merge A.tsv B.tsv --out all.tsv    several tables as one
+    certify transfer FILE --to-dtype float32 --to-batch-size 1 --out NEW.tsv    radii of the deployed classifier
     certify audit FILE                         are these radii possible? Also for logs of other projects
+    certify attack runs/maxup radii.tsv        does an attack succeed within a certified radius?
     certify selftest                           does this installation err no more often than alpha?
 
 MODEL is one of
@@ -30,7 +33,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from certify import arguments, cli_checks, cli_plan, cli_tables, population, summary
+from certify import (
+    arguments,
+    cli_attack,
+    cli_checks,
+    cli_plan,
+    cli_preflight,
+    cli_tables,
+    cli_transfer,
+    population,
+    summary,
+)
 from certify.sampling import Sampling
 from certify.table import read
 from data import console
@@ -81,6 +94,9 @@ DataRoot = Annotated[
     Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file instead of going on with it.")]
+Check = Annotated[
+    bool, typer.Option(" /--no-check", help="Begin without the checks of `certify check`; the manifest says so.")
+]
 Radii = Annotated[
     str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5; also those that are decided.")
 ]
@@ -142,6 +158,7 @@ def run(
     arch: Arch = None,
     normalize: Normalize = None,
     data_root: DataRoot = None,
+    check: Check = True,
 ) -> None:
     """Certify images and print the radius table.
 
@@ -167,7 +184,7 @@ def run(
             looks=schedule,
         )
 
-    table = read(certify_request(_request(context), sampling_at))
+    table = read(certify_request(_request(context), sampling_at, wanted))
     print(summary.render(table, wanted))
     if procedure != "fixed":
         print(summary.saved_text(table, min(n or 100_000, 100_000)))
@@ -213,6 +230,7 @@ def predict(
     arch: Arch = None,
     normalize: Normalize = None,
     data_root: DataRoot = None,
+    check: Check = True,
 ) -> None:
     """Classify images with the smoothed classifier.
 
@@ -225,10 +243,13 @@ def predict(
 
 for command in (
     cli_plan.plan,
+    cli_preflight.check,
     cli_checks.verify,
     cli_tables.recompute,
     cli_tables.merge,
     cli_tables.audit,
+    cli_attack.attack,
+    cli_transfer.transfer,
     cli_checks.selftest,
 ):
     app.command()(command)

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from certify import manifest as manifests
-from data.files import write_atomically
+from data.files import make_folder, remove_leftovers, staged, sync_folder, told_of
 
 
 class Numbered(Protocol):
@@ -76,23 +76,25 @@ class DurableTable(ABC, Generic[R]):
         """
         path = Path(path)
         manifests.encode(manifest)  # refuse what cannot be written before anything is touched
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         if overwrite or not path.exists() or not path.stat().st_size:
             _require_own_manifest(path)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             _lock(descriptor, path)
+            for file in (path, manifests.manifest_path(path)):
+                remove_leftovers(file)
             old = None if overwrite else cls._load(path, manifest)
             if old is None:
                 # Emptied first: after a crash anywhere here the file has no rows that the manifest beside it could
                 # misdescribe, and the next run begins again.
-                os.ftruncate(descriptor, 0)
+                _cut(descriptor, path, 0)
                 manifests.write(manifests.manifest_path(path), manifest)
                 _write(descriptor, path, cls._header())
                 stored, done = manifests.read(manifests.manifest_path(path)), dict[int, R]()
             else:
                 stored, done, size = old
-                os.ftruncate(descriptor, size)
+                _cut(descriptor, path, size)
             return cls(path, descriptor, stored, done)
         except BaseException:
             os.close(descriptor)
@@ -108,17 +110,29 @@ class DurableTable(ABC, Generic[R]):
         """
         path = Path(path)
         _require_own_manifest(path)
-        whole = path.with_name(f".{path.name}.{os.getpid()}.whole")
+        beside = manifests.manifest_path(path)
+        content = (cls._header() + "".join(cls.format(row) + "\n" for row in rows)).encode()
         with contextlib.ExitStack() as stack:
             if path.exists():
                 descriptor = os.open(path, os.O_RDWR)
                 stack.callback(os.close, descriptor)
                 _lock(descriptor, path)
-            stack.callback(whole.unlink, missing_ok=True)
-            # The rows reach the disk first: what can fail after them is a few bytes of manifest, and two renamings.
-            write_atomically(whole, (cls._header() + "".join(cls.format(row) + "\n" for row in rows)).encode())
-            manifests.write(manifests.manifest_path(path), manifest)
-            os.replace(whole, path)
+            # Both files reach the disk first: what can fail after that is two renamings.
+            whole = stack.enter_context(staged(path, content))
+            described = stack.enter_context(staged(beside, manifests.encode(manifest)))
+            with told_of(path):
+                if path.exists():
+                    # A crash may leave rows without a manifest, which are refused, but never rows with another one's.
+                    beside.unlink(missing_ok=True)
+                    sync_folder(path.parent)
+                    os.replace(whole, path)
+                    sync_folder(path.parent)
+                    os.replace(described, beside)
+                else:
+                    os.replace(described, beside)
+                    sync_folder(path.parent)
+                    os.replace(whole, path)
+                sync_folder(path.parent)
 
     def append(self, row: R) -> None:
         """Add a row; it is on disk, whole, when this returns.
@@ -135,8 +149,36 @@ class DurableTable(ABC, Generic[R]):
             raise ValueError(f"{self.path}: row for idx {row.idx} is refused: {error}") from None
         if stored.idx in self.done:
             raise ValueError(f"{self.path} has a row for idx {row.idx} already.")
+        if not os.fstat(self._descriptor).st_nlink:
+            raise ValueError(f"{self.path} was removed or replaced while it was being written; run it again.")
         _write(self._descriptor, self.path, line + "\n")
         self.done[stored.idx] = stored
+
+    def annotate(self, notes: Mapping[str, Any]) -> None:
+        """Put more into the manifest's section ``notes``, the one that a continuation may change.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        assert self._descriptor is not None, "the table is closed"
+        old = self.manifest.get("notes")
+        self.manifest["notes"] = {**(old if isinstance(old, Mapping) else {}), **notes}
+        manifests.write(manifests.manifest_path(self.path), self.manifest)
+
+    def mark(self) -> int:
+        """The rows so far, for `cut_back`."""
+        return len(self.done)
+
+    def cut_back(self, mark: int) -> None:
+        """Take out the rows that came after a `mark`; they are off the disk when this returns.
+
+        Raises:
+            OSError: If the disk refuses it.
+        """
+        assert self._descriptor is not None, "the table is closed"
+        lines = self.path.read_bytes().splitlines(keepends=True)[: 1 + mark]
+        _cut(self._descriptor, self.path, sum(map(len, lines)))
+        self.done = dict(list(self.done.items())[:mark])
 
     def close(self) -> None:
         """Give up the file and its lock; harmless when done twice."""
@@ -170,20 +212,22 @@ class DurableTable(ABC, Generic[R]):
             raise ValueError(f"{path} exists without {beside.name}, so what it holds is unknown; {advice}")
         stored = manifests.read(beside)
         head, *lines = content.decode("utf-8", errors="replace").split("\n")
-        if not lines and cls._header().startswith(head):
+        # After a power cut there may be zeros where bytes never reached the disk.
+        ours = all(found in (byte, "\0") for found, byte in zip(head, cls._header(), strict=False))
+        if ours and (not lines or (lines == [""] and "\0" in head)):
             return None  # torn in its header
         if head + "\n" != cls._header():
             raise ValueError(f"{path} is not a {cls.kind} of this version: its first line differs; {advice}")
         size = content.rfind(b"\n") + 1  # what follows the last line end is torn
         lines.pop()
-        if lines and lines[-1].count("\t") + 1 != len(cls.columns):
+        if lines and (lines[-1].count("\t") + 1 != len(cls.columns) or "\0" in lines[-1]):
             size = content.rfind(b"\n", 0, size - 1) + 1
             lines.pop()
         done: dict[int, R] = {}
         for number, line in enumerate(lines, start=2):
             try:
                 row = cls.parse(line)
-                _require_settings(row, stored.get("sampling", {}))
+                _require_settings(row, manifests.told(stored, "sampling") or {})
                 if row.idx in done:
                     raise ValueError(f"idx {row.idx} is there twice.")
             except ValueError as error:
@@ -204,7 +248,11 @@ def _lock(descriptor: int, path: Path) -> None:
     except BlockingIOError:
         raise ValueError(f"{path} is being written by another process; wait for it or write to another file.") from None
     except OSError as error:
-        raise OSError(error.errno, f"cannot lock: {error.strerror}", str(path)) from error
+        advice = "; its file system has no locks, so write the table to a local disk"
+        raise OSError(error.errno, f"cannot lock: {error.strerror}{advice}", str(path)) from error
+    mine = os.fstat(descriptor)
+    if not path.exists() or (mine.st_dev, mine.st_ino) != (path.stat().st_dev, path.stat().st_ino):
+        raise ValueError(f"{path} was replaced by another process just now; run it again.")
 
 
 def _require_own_manifest(path: Path) -> None:
@@ -226,16 +274,27 @@ def _require_settings(row: Any, sampling: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is {getattr(row, name)}, but the manifest says {sampling[name]}.")
 
 
+def _cut(descriptor: int, path: Path, size: int) -> None:
+    """Shorten the file, on the disk, too: what is written to other files afterwards may rely on it."""
+    if os.fstat(descriptor).st_size != size:
+        with told_of(path):
+            os.ftruncate(descriptor, size)
+            os.fsync(descriptor)
+
+
 def _write(descriptor: int, path: Path, text: str) -> None:
     """Append all of the text and force it to disk, or restore the file's size and raise."""
     data = text.encode()
     size = os.fstat(descriptor).st_size
-    try:
-        written = os.write(descriptor, data)  # one call: readers see the line or not
-        if written < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(descriptor)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, size)
-        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
+    with told_of(path):
+        try:
+            written = os.write(descriptor, data)  # one call: readers see the line or not
+            if written < len(data):  # a disk that is full says why when it is asked for more
+                written += os.write(descriptor, data[written:])
+            if written < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise

@@ -14,6 +14,8 @@ from torch import Tensor
 from certify.classifier import BaseClassifier
 from certify.noise import NoiseSource
 
+_AHEAD = 8  # batches that the CPU may be ahead of the device: beyond, `advance` would tell of what is not done
+
 
 @dataclass(frozen=True)
 class Item:
@@ -46,7 +48,7 @@ def count_votes(
         classifier: The base classifier f.
         noise: Where the copies come from.
         items: Of equal image shape; the items of an input and stage in the order of their samples.
-        advance: Called with the number of samples of each batch.
+        advance: Called with the number of samples of each batch; it may raise, to leave.
 
     Returns:
         int64, (S, K + 1): votes for each class by item, and in the last column the rows whose logits were not finite.
@@ -57,6 +59,7 @@ def count_votes(
     images = [_to(classifier.device, item.image_CHW) for item in items]
     # Rows beyond the queue's end keep old contents; they are classified, since f has one batch size, and not counted.
     batch_BCHW = classifier.empty_batch(images[0].shape).zero_() if items else torch.empty(0)
+    queued: deque[torch.cuda.Event] = deque()
     for segments in _batches(items, classifier.batch_size):
         filled = 0
         for number, start, rows in segments:
@@ -68,6 +71,11 @@ def count_votes(
         slot_B = _to(classifier.device, torch.repeat_interleave(number_G * votes, rows_G))
         # Not bincount: on CUDA that waits for the device in every batch.
         counts_SV.view(-1).index_add_(0, slot_B + vote_B, one_B[:filled])
+        if classifier.device.type == "cuda":
+            queued.append(torch.cuda.Event(blocking=True))
+            queued[-1].record(torch.cuda.current_stream(classifier.device))
+            if len(queued) > _AHEAD:
+                queued.popleft().synchronize()
         advance(filled)
     return counts_SV.cpu().numpy()
 

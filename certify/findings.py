@@ -11,6 +11,7 @@ from typing import Any
 from certify import manifest as manifests
 
 _OURS = {"n_a", "p_a_lower", "status", "counts"}  # columns by which a table of ours is known
+_MOST_IMAGES = 20_000_000
 _SPLITS = (10_000, 26_032, 50_000, 60_000, 73_257)  # images of MNIST and CIFAR, SVHN, and ImageNet's validation set
 
 
@@ -146,6 +147,9 @@ def _expected(manifest: Mapping[str, Any]) -> list[int] | None:
     slices = [re.fullmatch("([0-9]{1,9}):([0-9]{1,9}):([1-9][0-9]{0,8})", part) for part in indices.split(",")]
     if not all(slices):
         return None
-    expected = [idx for found in slices if found for idx in range(*map(int, found.groups()))]
+    ranges = [range(*map(int, found.groups())) for found in slices if found]
+    if sum(map(len, ranges)) > _MOST_IMAGES:
+        return None  # more than any data set has: the manifest is damaged
+    expected = [idx for part in ranges for idx in part]
     images = notes.get("images") if isinstance(notes, dict) else None
     return expected[:images] if isinstance(images, int) and images >= 0 else expected

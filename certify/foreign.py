@@ -4,6 +4,7 @@
 
 import hashlib
 import importlib.util
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,10 +139,15 @@ def exported_program(path: Path, device: torch.device) -> ForeignModel:
     from torch.export.passes import move_to_device_pass
 
     _require_file(path)
+    logger = logging.getLogger("torch.export")
+    level = logger.level
     try:
+        logger.setLevel(logging.CRITICAL)  # it would print the traceback of what is said below
         program = torch.export.load(path)
     except Exception as error:  # a zip file, a schema, operators that are not registered …
         raise ValueError(f"{path} is no program of torch.export that this torch can read: {_line(error)}.") from error
+    finally:
+        logger.setLevel(level)
     for node in program.graph.nodes:
         if "norm" in str(node.target) and _argument(node, "training", False):
             raise ValueError(f"{path} was exported in training mode; call model.eval() before torch.export.export.")

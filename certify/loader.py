@@ -5,10 +5,11 @@ The only module of ``certify`` that knows ``train``.
 
 import importlib
 import importlib.util
+import math
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from certify import zoo
 from certify.classifier import probe, require_evaluation_mode
 from certify.foreign import ANY_BATCH, ArrayFunction, ForeignModel, exported_program, onnx_model
 from train import checkpoint
-from train.checkpoint import Architecture
+from train.checkpoint import Architecture, require_plain_archive
 from train.models.normalize import Normalize
 
 #: Normalisations of other projects' models, mean and standard deviation a channel, by the name `--normalize` takes.
@@ -43,6 +44,7 @@ class LoadedModel:
         sigma: The noise it was trained with; None if unknown.
         source: For the manifest.
         batch_sizes: Smallest and largest batch that it accepts.
+        config: With which it was trained, {} if unknown.
     """
 
     model: nn.Module
@@ -50,6 +52,7 @@ class LoadedModel:
     sigma: float | None
     source: dict[str, Any]
     batch_sizes: tuple[int, int] = ANY_BATCH
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(
@@ -118,7 +121,10 @@ def trained_on(name: str) -> str:
     path = path / CHECKPOINT if path.is_dir() else path
     if path.suffix != ".safetensors":
         raise ValueError(f"{name} does not say what data it was trained on; pass --data.")
-    return str(checkpoint.load(path).metadata["config"]["dataset"])
+    dataset = checkpoint.load(path).metadata.get("config", {}).get("dataset")
+    if not isinstance(dataset, str):
+        raise ValueError(f"{path} does not say what data it was trained on; pass --data.")
+    return dataset
 
 
 def _from_checkpoint(path: Path, image_shape: Sequence[int]) -> LoadedModel:
@@ -136,6 +142,7 @@ def _from_checkpoint(path: Path, image_shape: Sequence[int]) -> LoadedModel:
         num_classes=probe(loaded.model, image_shape),
         sigma=config.get("sigma"),
         source=source,
+        config=config,
     )
 
 
@@ -203,10 +210,10 @@ def _from_weights(
     state = _without_prefixes(_read_state(path))
     if zoo.is_name(arch):
         empty = zoo.untrained(arch, num_classes)
-        mean, std = (empty.mean, empty.std) if normalize is None else _normalization(normalize)
+        mean, std = (empty.mean, empty.std) if normalize is None else normalization(normalize)
         network, model = empty.model, _normalized(empty.model, mean, std, image_shape)
     else:
-        mean, std = _normalization(normalize or "none")
+        mean, std = normalization(normalize or "none")
         state = {f"fc.{name[7:]}" if name.startswith("linear.") else name: value for name, value in state.items()}
         options = {}
         if arch.startswith("resnet"):  # shortcuts without parameters leave no name behind
@@ -231,13 +238,14 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}.")
     try:
+        require_plain_archive(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is damaged, or a pickle that holds more than weights, which could run code and is refused; "
             "save model.state_dict() alone."
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, UnicodeDecodeError) as error:
+    except Exception as error:  # the unpickler and the archive's reader fail in whatever way the damage asks for
         raise ValueError(f"{path} is damaged or not a PyTorch file ({' '.join(str(error).split())[:120]}).") from error
     for key in ("state_dict", "net", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
@@ -260,14 +268,18 @@ def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return cleaned
 
 
-def _normalization(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normalization(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation a channel, of a name in `NORMALIZATIONS` or of MEAN/STD."""
     if text in NORMALIZATIONS:
         return NORMALIZATIONS[text]
     try:
         mean, std = (tuple(float(number) for number in part.split(",")) for part in text.split("/"))
+        if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            raise ValueError
     except ValueError:
         raise ValueError(
-            f"--normalize must be one of {', '.join(NORMALIZATIONS)} or MEAN/STD such as 0.5/0.25, got {text!r}."
+            f"--normalize must be one of {', '.join(NORMALIZATIONS)} or MEAN/STD such as 0.5/0.25, finite and STD "
+            f"positive, got {text[:200]!r}."
         ) from None
     return mean, std
 

@@ -10,9 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data import strict_json
+from data.bounded import read_bytes
 from data.files import write_atomically
 
 SCHEMA = 1
+_LARGEST = 10_000_000
+# What other modules compute with, by the names of the section ``sampling``.
+_NUMBERS, _WORDS = ("n", "n0", "sigma", "alpha"), ("procedure", "bound")
 _NOT_COMPARED = ("notes", "schema")  # `read` has refused every schema but ours
 
 
@@ -53,8 +58,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: If the file is damaged or of a schema that this version does not know.
         OSError: If it cannot be read.
     """
+    content = read_bytes(path, _LARGEST)
     try:
-        manifest = json.loads(Path(path).read_bytes())
+        manifest = strict_json.parse(content)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: not JSON ({error}); write to another file or pass --overwrite.") from None
     if not isinstance(manifest, dict) or "schema" not in manifest:
@@ -63,6 +69,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         )
     if manifest["schema"] != SCHEMA:
         raise ValueError(f"{path} has manifest schema {manifest['schema']}, this version reads schema {SCHEMA}.")
+    _require_types(path, manifest)
     return manifest
 
 
@@ -72,6 +79,25 @@ def told(manifest: Mapping[str, Any], *keys: str) -> Any:
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
+
+
+def continued_notes(stored: Any, now: Mapping[str, Any]) -> dict[str, Any]:
+    """What a continuation changes in the notes of a table: it may ask for more images, and be warned of more.
+
+    Args:
+        stored: The section ``notes`` as it is on disk.
+        now: That of this run.
+    """
+    kept = stored if isinstance(stored, Mapping) else {}
+    changed: dict[str, Any] = {}
+    images = kept.get("images")
+    if isinstance(images, int) and now["images"] > images:
+        changed["images"] = now["images"]
+    told_before = kept.get("preflight")
+    warned = list(told_before) if isinstance(told_before, list) else []
+    if more := [text for text in now.get("preflight", ()) if text not in warned]:
+        changed["preflight"] = [*warned, *more]
+    return changed
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
@@ -85,6 +111,17 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
         for manifest in (old, new)
     )
     return _difference("", kept_old, kept_new)
+
+
+def _require_types(path: str | os.PathLike[str], manifest: Mapping[str, Any]) -> None:
+    """Refuse settings that no run writes; a manifest may lack any of them."""
+    sampling = {} if manifest.get("sampling") is None else manifest["sampling"]
+    if not isinstance(sampling, dict):
+        raise ValueError(f"{path} is damaged: sampling is {json.dumps(sampling)[:50]}; certify again.")
+    for name, value in sampling.items():
+        right = type(value) in (int, float) if name in _NUMBERS else name not in _WORDS or isinstance(value, str)
+        if not right and value is not None:
+            raise ValueError(f"{path} is damaged: sampling.{name} is {json.dumps(value)[:50]}; certify again.")
 
 
 def _difference(prefix: str, old: Any, new: Any) -> str | None:

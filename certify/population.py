@@ -29,6 +29,7 @@ from scipy import special
 
 from certify.binomial import lower_confidence_bound
 from certify.looks import Look
+from certify.pairs import TRANSFER
 from certify.radius import ABSTAIN
 from certify.recompute import recompute_row
 from certify.row import Row
@@ -143,6 +144,12 @@ def _require_votes(table: pd.DataFrame) -> None:
         raise ValueError("the table has no rows: nothing has been certified yet.")
     if missing := [name for name in _NEEDED if name not in table]:
         raise ValueError(f"the table has no column {', '.join(missing)}, without which no row can be read again.")
+    if TRANSFER in table:
+        each = float(table["alpha"].min()) / len(table)
+        raise ValueError(
+            "the pairs of a transferred table were counted at its own alpha; transfer the certified table again with "
+            f"`certify transfer --alpha {each:.3g}`."
+        )
     if "looks" in table:
         return
     for name, wanted in (("procedure", "fixed"), ("bound", "clopper-pearson")):

@@ -48,7 +48,7 @@ def parse_prediction(line: str) -> PredictionRow:
         try:
             fields[name] = PARSERS[name](text)
         except ValueError as error:
-            raise ValueError(f"{name} must be {error}, got {text!r}.") from None
+            raise ValueError(f"{name} must be {error}, got {text[:200]!r}.") from None
     seconds, correct = fields.pop("time"), bool(fields.pop("correct"))
     row = PredictionRow(seconds=seconds, correct=correct, **fields)
     if row.correct != (row.predict == row.label):

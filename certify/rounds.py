@@ -9,12 +9,13 @@ from torch import Tensor
 from certify.classifier import BaseClassifier
 from certify.engine import Item, count_votes
 from certify.noise import NoiseSource
+from certify.oversight import Oversight, paced
 from certify.procedures import Certificate
 from certify.sampling import Sampling
 from certify.trial import Trial
 
-# Samples of a round, at least: that many batches, so that the padding of the last is nothing. An interruption loses the
-# round and the looks of inputs that are not finished.
+# Samples of a round, at least: that many batches, so that the padding of the last is nothing. A kill loses the round
+# and the looks of inputs that are not finished.
 _BATCHES, _SAMPLES = 16, 4096
 
 
@@ -24,6 +25,7 @@ def certify_inputs(
     inputs: Iterable[tuple[int, Tensor]],
     sampling: Sampling,
     advance: Callable[[int], None] = lambda samples: None,
+    oversight: Oversight | None = None,
 ) -> Iterator[tuple[int, Certificate, float]]:
     """Certify inputs; an easy one costs its share of a batch.
 
@@ -35,13 +37,19 @@ def certify_inputs(
         noise: Where noisy copies come from.
         inputs: (input_id, image (C, H, W)) with different numbers; read as they are needed.
         sampling: The procedure.
-        advance: Called with the number of samples of each batch.
+        advance: Called with the number of samples of each batch; a negative one if some must be drawn again.
+        oversight: Asked before each round, and told of each batch. If it wants no more inputs, those that are begun are
+            finished.
 
     Yields:
         (input_id, certificate, seconds of its share of the rounds), in the order of the inputs: a table that is cut off
         holds the first of them, and not the easiest, whose certified accuracy would be too high.
     """
-    waiting = iter(inputs)
+    waiting, oversight = iter(inputs), oversight or Oversight()
+
+    def begin(image_CHW: Tensor) -> Trial:
+        return Trial(sampling, noise.probability_error(image_CHW.numel()))
+
     images: dict[int, Tensor] = {}
     trials: dict[int, Trial] = {}
     seconds: dict[int, float] = {}
@@ -51,16 +59,16 @@ def certify_inputs(
         items: list[Item] = []
         open_ids = [input_id for input_id in begun if not trials[input_id].finished]
         candidates = iter(sorted(open_ids, key=lambda input_id: -trials[input_id].samples))
-        drawn = 0
+        drawn, more = 0, oversight.go_on()
         while drawn < max(_SAMPLES, _BATCHES * classifier.batch_size):
             input_id = next(candidates, None)
             if input_id is None:
-                new = next(waiting, None)
+                new = next(waiting, None) if more else None
                 if new is None:
                     break
                 input_id, image_CHW = new
                 images[input_id] = image_CHW
-                trials[input_id] = Trial(sampling, noise.probability_error(image_CHW.numel()))
+                trials[input_id] = begin(image_CHW)
                 seconds[input_id] = 0.0
                 begun.append(input_id)
             requests = trials[input_id].requests()
@@ -69,8 +77,15 @@ def certify_inputs(
             drawn += sum(stop - start for _, start, stop in requests)
         if not items:
             return
-        start = time.perf_counter()
-        votes = count_votes(classifier, noise, items, advance)
+        start, rows = time.perf_counter(), classifier.micro_batch
+        votes = count_votes(classifier, noise, items, paced(drawn, advance, oversight))
+        if classifier.micro_batch != rows:  # memory ran out: it is another f from here on, see certify.memory
+            lost = drawn
+            for input_id in [*open_ids, *(input_id for input_id in chosen if input_id not in open_ids)]:
+                lost += trials[input_id].drawn
+                trials[input_id] = begin(images[input_id])
+            advance(-lost)
+            continue
         a_sample = (time.perf_counter() - start) / drawn
         for input_id, own in chosen.items():
             trials[input_id].add([votes[number] for number in own])

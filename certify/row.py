@@ -10,6 +10,7 @@ from typing import Any
 
 from certify.binomial import lower_confidence_bound
 from certify.looks import BOUNDS, PROCEDURES, Look, limits
+from certify.pairs import TRANSFER, parse_pairs
 from certify.radius import ABSTAIN, ceiling_radius, certified_radius, two_class_radius
 
 #: Votes that are none, because a logit was not finite; ``invalid`` in the file.
@@ -22,7 +23,7 @@ COLUMNS = (
 )  # fmt: skip
 
 # Another version of scipy may differ in the last digits; a claim made in error differs in the first five.
-_SLACK = 1 + 1e-9
+_SLACK, _MOST_LOOKS = 1 + 1e-9, 1000  # a schedule has some tens; each takes up to 3 ms to check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ def parse_fields(line: str, header: Sequence[str]) -> dict[str, Any]:
         try:
             fields[name] = PARSERS.get(name, str)(text)
         except ValueError as error:
-            raise ValueError(f"{name} must be {error}, got {text!r}.") from None
+            raise ValueError(f"{name} must be {error}, got {text[:200]!r}.") from None
     _check_claim(fields)
     _check_votes(fields)
     if {"selected", "p_b_upper", "procedure", "bound", "looks"} <= fields.keys() >= set(COLUMNS):
@@ -165,6 +166,8 @@ def _plain(row: Mapping[str, Any]) -> bool:
 
 def _check_looks(row: Mapping[str, Any]) -> None:
     looks, selected = row["looks"], row["selected"]
+    if len(looks) > _MOST_LOOKS:
+        raise ValueError(f"there are {len(looks)} looks, more than the {_MOST_LOOKS} that any schedule has.")
     others = [count for label, count in row["counts"].items() if label != selected]
     for earlier, later in itertools.pairwise(looks):
         more, more_others = later.n - earlier.n, (later.n - later.n_a) - (earlier.n - earlier.n_a)
@@ -179,9 +182,12 @@ def _check_looks(row: Mapping[str, Any]) -> None:
     if row["predict"] not in (ABSTAIN, selected):
         raise ValueError(f"predict is {row['predict']}, but class {selected} was selected.")
     spent = looks[-1].level if row["procedure"] == "anytime" else math.fsum(look.level for look in looks)
+    spent += row[TRANSFER].level if TRANSFER in row else 0.0
     if spent > row["alpha"] * _SLACK:
         raise ValueError(f"the looks spend {spent}, more than alpha={row['alpha']}.")
     p_a_lower, p_b_upper = limits(looks, procedure=row["procedure"], bound=row["bound"])
+    if TRANSFER in row:
+        p_a_lower, p_b_upper = row[TRANSFER].carried(p_a_lower, p_b_upper, row["bound"])
     if row["p_a_lower"] > p_a_lower * _SLACK or row["p_b_upper"] * _SLACK < p_b_upper:
         raise ValueError(
             f"p_a_lower={row['p_a_lower']} and p_b_upper={row['p_b_upper']} claim more than the looks prove, "
@@ -290,4 +296,5 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "procedure": _name(PROCEDURES),
     "bound": _name(BOUNDS),
     "looks": _looks,
+    TRANSFER: parse_pairs,
 }

@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from certify.classifier import BaseClassifier
 from certify.engine import Item, count_votes
 from certify.noise import PREDICTION, NoiseSource
+from certify.oversight import Oversight, paced
 from certify.predictions import PredictionRow, PredictionTable
 from certify.procedures import prediction
 from certify.rounds import certify_inputs
@@ -47,6 +50,7 @@ def certify_dataset(
     sampling: Sampling,
     table: RadiusTable,
     report: Callable[[int, int], None] = lambda samples, rows: None,
+    oversight: Oversight | None = None,
 ) -> None:
     """Certify the images that ``table`` does not have yet; each row is on disk before the next round of samples begins.
 
@@ -58,9 +62,10 @@ def certify_dataset(
         sampling: The procedure.
         table: Open for writing, with a manifest that describes all of the above.
         report: Called with the numbers of samples drawn and of rows finished since the last call.
+        oversight: May end the run early, between rounds with all rows on disk.
     """
     todo = ((index, torch.from_numpy(dataset.images[index])) for index in indices if index not in table.done)
-    finished = certify_inputs(classifier, noise, todo, sampling, lambda samples: report(samples, 0))
+    finished = certify_inputs(classifier, noise, todo, sampling, lambda samples: report(samples, 0), oversight)
     for index, proved, seconds in finished:
         label = int(dataset.labels[index])
         table.append(
@@ -77,6 +82,7 @@ def predict_dataset(
     sampling: PredictionSampling,
     table: PredictionTable,
     report: Callable[[int, int], None] = lambda samples, rows: None,
+    oversight: Oversight | None = None,
 ) -> None:
     """PREDICT for the images that ``table`` does not have yet; rows are on disk before the next few images begin.
 
@@ -88,12 +94,15 @@ def predict_dataset(
         sampling: See ``PredictionSampling``.
         table: Open for writing, with a manifest that describes all of the above.
         report: Called with the numbers of samples drawn and of rows finished since the last call.
+        oversight: May end the run early, between rounds with all rows on disk.
     """
-    todo = [index for index in indices if index not in table.done]
+    todo, oversight = [index for index in indices if index not in table.done], oversight or Oversight()
     for group in _groups(todo, max(1, GROUP_SAMPLES // sampling.n)):
+        if not oversight.go_on():
+            return
         start = time.perf_counter()
         items = [_item(dataset, index, PREDICTION, sampling.n) for index in group]
-        counts = count_votes(classifier, noise, items, lambda samples: report(samples, 0))
+        counts = _votes(classifier, noise, items, lambda samples: report(samples, 0), oversight)
         share = (time.perf_counter() - start) / len(group)
         for index, votes_V in zip(group, counts, strict=True):
             label, predict = int(dataset.labels[index]), prediction(votes_V, sampling.alpha)
@@ -111,6 +120,23 @@ def predict_dataset(
                 )
             )
             report(0, 1)
+
+
+def _votes(
+    classifier: BaseClassifier,
+    noise: NoiseSource,
+    items: Sequence[Item],
+    advance: Callable[[int], None],
+    oversight: Oversight,
+) -> NDArray[np.int64]:
+    """The votes of items, all by the same number of rows at a time; see ``certify.memory``."""
+    total = sum(item.stop - item.start for item in items)
+    while True:
+        rows = classifier.micro_batch
+        votes = count_votes(classifier, noise, items, paced(total, advance, oversight))
+        if classifier.micro_batch == rows:
+            return votes
+        advance(-total)
 
 
 def _groups(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -13,19 +13,23 @@ from typing import Any
 
 import torch
 
-from certify import loader
+from certify import devices, loader
 from certify import manifest as manifests
 from certify.classifier import BaseClassifier
 from certify.foreign import ArrayFunction
 from certify.noise import NoiseSource
+from certify.oversight import Guard
+from certify.precheck import checked
 from certify.predictions import PredictionTable, render_predictions
 from certify.procedures import require_predictable
 from certify.run import PredictionSampling, certify_dataset, predict_dataset
 from certify.sampling import Sampling
 from certify.smoothing import noise_source
-from certify.table import INVALID, RadiusTable
+from certify.sources import Source
+from certify.table import RadiusTable
+from certify.telling import meter, warn_of_invalid
 from certify.tuning import compiled_if_faster, fastest_batch_size
-from data import console, registry, subset
+from data import registry, subset
 from data.dataset import Dataset
 
 
@@ -51,12 +55,14 @@ class Request:
     arch: str | None
     normalize: str | None
     data_root: Path | None
+    check: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
     """Everything loaded and checked; nothing written yet."""
 
+    loaded: loader.LoadedModel
     classifier: BaseClassifier
     noise: NoiseSource
     seed: int
@@ -64,15 +70,19 @@ class Session:
     indices: Sequence[int]
     sigma: float
     out: Path
+    sources: Sequence[Source]
     manifest: dict[str, Any]
 
 
-def certify_request(request: Request, sampling_at: Callable[[float], Sampling]) -> Path:
+def certify_request(
+    request: Request, sampling_at: Callable[[float], Sampling], radii: Sequence[float] | None = None
+) -> Path:
     """Certify what ``request`` says, going on where an earlier run stopped.
 
     Args:
         request: What to certify.
         sampling_at: The procedure for a sigma.
+        radii: Those that a user wants to read off the table.
 
     Returns:
         The radius table.
@@ -83,13 +93,13 @@ def certify_request(request: Request, sampling_at: Callable[[float], Sampling]) 
     """
     session = open_session(request, "radii.tsv", lambda sigma: sampling_at(sigma).expected)
     sampling = sampling_at(session.sigma)
+    session = checked(session, request, sampling, radii)
     with RadiusTable.open(session.out, _manifest(session, sampling), overwrite=request.overwrite) as table:
         samples = sampling.n0 + sampling.most if sampling.procedure == "fixed" else None
-        with _meter("certifying", session, table, samples) as meter:
-            certify_dataset(
-                session.classifier, session.noise, session.dataset, session.indices, sampling, table, meter.advance
-            )
-        _warn_of_invalid(table)
+        with meter("certifying", session, table, samples) as bar, _guard(session, table) as guard:
+            f, noise, data = session.classifier, session.noise, session.dataset
+            certify_dataset(f, noise, data, session.indices, sampling, table, bar.advance, guard)
+        warn_of_invalid(table)
     return session.out
 
 
@@ -110,12 +120,12 @@ def predict_request(request: Request, n: int) -> str:
 
     session = open_session(request, "predictions.tsv", check)
     sampling = PredictionSampling(sigma=session.sigma, n=n, alpha=request.alpha)
+    session = checked(session, request)
     with PredictionTable.open(session.out, _manifest(session, sampling), overwrite=request.overwrite) as table:
-        with _meter("predicting", session, table, n) as meter:
-            predict_dataset(
-                session.classifier, session.noise, session.dataset, session.indices, sampling, table, meter.advance
-            )
-        _warn_of_invalid(table)
+        with meter("predicting", session, table, n) as bar, _guard(session, table) as guard:
+            f, noise, data = session.classifier, session.noise, session.dataset
+            predict_dataset(f, noise, data, session.indices, sampling, table, bar.advance, guard)
+        warn_of_invalid(table)
         return render_predictions(table.done)
 
 
@@ -123,28 +133,11 @@ def _manifest(session: Session, sampling: Sampling | PredictionSampling) -> dict
     return {"sampling": sampling.describe(), **session.manifest}
 
 
-def _meter(what: str, session: Session, table: RadiusTable | PredictionTable, samples: int | None) -> console.Meter:
-    """Say what will be done, and measure it."""
-    todo = sum(index not in table.done for index in session.indices)
-    f, data, noise = session.classifier, session.dataset, session.noise.describe()["source"]
-    print(
-        f"{what} {todo} of {len(session.indices)} images: {data.name} {data.split}, sigma {session.sigma:g}, "
-        f"{f.dtype_name}, batches of {f.batch_size} on {f.device}, {noise} noise of seed {session.seed}, "
-        f"into {session.out}",
-        file=sys.stderr,
-        flush=True,
-    )
-    return console.Meter(what, "images", todo, None if samples is None else todo * samples, "samples")
-
-
-def _warn_of_invalid(table: RadiusTable | PredictionTable) -> None:
-    invalid = sum(row.counts.get(INVALID, 0) for row in table.done.values())
-    if invalid:
-        print(
-            f"warning: {invalid} samples had logits that were not finite; they voted for no class. Check the model, "
-            "or its range in this dtype.",
-            file=sys.stderr,
-        )
+def _guard(session: Session, table: RadiusTable | PredictionTable) -> Guard:
+    if changed := manifests.continued_notes(table.manifest.get("notes"), session.manifest["notes"]):
+        table.annotate(changed)
+    probe = torch.from_numpy(session.dataset.images[:32])
+    return Guard(session.classifier, table, session.indices, probe, session.sources)
 
 
 def open_session(request: Request, default_out: str, check: Callable[[float], int]) -> Session:
@@ -159,8 +152,9 @@ def open_session(request: Request, default_out: str, check: Callable[[float], in
         ValueError: For anything in the request that does not fit; with the fix.
         OSError: If files cannot be read.
     """
-    device = _device(request.device)
+    device = devices.device(request.device)
     name = request.data or loader.trained_on(request.model)
+    sources = _sources(request.model, name)  # before they are read
     dataset = registry.load(name, request.split, request.data_root)
     normalize = request.normalize or ("cifar10" if request.arch and name in ("cifar10", "cifar100") else None)
     loaded = loader.load(
@@ -195,9 +189,14 @@ def open_session(request: Request, default_out: str, check: Callable[[float], in
         "data": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
         "protocol": {"name": protocol.name, "indices": protocol.slice(len(dataset.images))},
         "noise": {**noise.describe(), "probability_error": noise.probability_error(dataset.images[0].size)},
-        "notes": {**_notes(request), "images": len(indices)},
+        "notes": {
+            **_notes(request),
+            "images": len(indices),
+            "files": {str(file.path): file.sha256 for file in sources},
+        },
     }
     return Session(
+        loaded=loaded,
         classifier=classifier,
         noise=noise,
         seed=seed,
@@ -205,6 +204,7 @@ def open_session(request: Request, default_out: str, check: Callable[[float], in
         indices=indices,
         sigma=sigma,
         out=out,
+        sources=sources,
         manifest=manifest,
     )
 
@@ -235,6 +235,7 @@ def _classifier(
             batch_size=batch_size,
             image_shape=image_shape,
             compile=compiled,
+            smallest_batch=sizes[0],
         )
 
     if request.compile not in ("auto", "on", "off"):
@@ -250,20 +251,6 @@ def _classifier(
     return classifier
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}.") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"--device is {name}, but torch sees {torch.cuda.device_count()} CUDA devices; use cpu.")
-    return device
-
-
 def _beside(model: str, name: str) -> Path:
     path = Path(model)
     if path.is_dir():
@@ -271,6 +258,13 @@ def _beside(model: str, name: str) -> Path:
     if path.suffix in (".safetensors", ".onnx", ".pt2"):
         return path.parent / name
     raise ValueError("say where the table goes with --out FILE.tsv.")
+
+
+def _sources(model: str, data: str) -> list[Source]:
+    """The files that a model and its images come from, where they are single files."""
+    path = Path(model)
+    files = (path / loader.CHECKPOINT if path.is_dir() else path, Path(data))
+    return [Source.of(file) for file in files if file.is_file()]
 
 
 def _stored_manifest(out: Path, overwrite: bool) -> dict[str, Any]:

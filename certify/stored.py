@@ -9,6 +9,7 @@ from typing import Any
 from certify import manifest as manifests
 from certify.anytime import complement
 from certify.looks import Look, limits
+from certify.pairs import TRANSFER
 from certify.radius import ABSTAIN
 from certify.row import ABSTAINED, CERTIFIED, FIELD_COLUMNS, INVALID, Row, format_row, parse_row
 from certify.table import RadiusTable, read
@@ -28,6 +29,8 @@ def read_rows(path: Path) -> tuple[list[Row], dict[str, Any] | None]:
         raise ValueError(f"{path} has no rows: nothing has been certified yet.")
     if missing := [name for name in (*_NEEDED, "counts") if name not in table]:
         raise ValueError(f"{path} has no column {', '.join(missing)}, without which no row can be computed again.")
+    if TRANSFER in table:
+        raise ValueError(f"{path} was transferred to another classifier; take the table that it was made from.")
     beside = manifests.manifest_path(path)
     manifest = manifests.read(beside) if beside.exists() else None
     told = section(manifest, "sampling")

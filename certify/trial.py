@@ -33,6 +33,11 @@ class Trial:
         """Estimation samples so far."""
         return self._looks[-1].n if self._looks else 0
 
+    @property
+    def drawn(self) -> int:
+        """Samples so far, the selection's too."""
+        return self.samples + (self._sampling.n0 if self._looks else 0)
+
     def requests(self) -> list[tuple[int, int, int]]:
         """Samples up to the next look, as (stage, start, stop); the selection stage comes with the first of them."""
         stop, _ = self._sampling.schedule[len(self._looks)]

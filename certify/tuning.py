@@ -10,6 +10,7 @@ from torch import nn
 
 from certify.classifier import BaseClassifier
 from certify.folding import fold_batch_norm
+from certify.memory import OutOfMemory
 
 #: A shorter run does not get back what compiling costs: 5 to 60 seconds, for some tenths of the time of the rest.
 WORTH_COMPILING = 600.0
@@ -44,10 +45,12 @@ def fastest_batch_size(
     model, _ = fold_batch_norm(model, image_shape)
     rates: dict[int, float] = {}
     for size in sizes:
-        classifier = BaseClassifier(model, num_classes, device=device, dtype=dtype, batch_size=size)
+        classifier = BaseClassifier(
+            model, num_classes, device=device, dtype=dtype, batch_size=size, smallest_batch=size
+        )
         try:
             seconds = seconds_a_batch(classifier, image_shape)
-        except torch.OutOfMemoryError:
+        except (OutOfMemory, torch.OutOfMemoryError):
             break
         rates[size] = size / seconds
         if seconds > 0.5:

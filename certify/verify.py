@@ -20,8 +20,9 @@ from certify import manifest as manifests
 from certify.engine import Item, count_votes
 from certify.noise import ESTIMATION, SELECTION
 from certify.procedures import Certificate, certificate_of, look_at
+from certify.reopening import request_of, require_sections
 from certify.row import COLUMNS, Row, parse_row
-from certify.session import Request, Session, open_session
+from certify.session import Session, open_session
 from certify.table import read, sparse
 
 EXACT, CONSISTENT, DIFFERENT = "EXACT", "CONSISTENT", "DIFFERENT"
@@ -116,28 +117,8 @@ def verify_table(
     if seed < 0:
         raise ValueError(f"--seed must be at least 0, got {seed}.")
     table, stored = _rows_of(file), _stored(file)
-    made_on = _text(stored, "classifier", "device")
-    kind = "cuda" if torch.cuda.is_available() and not made_on.startswith("cpu") else "cpu"
-    weights = stored["model"].get("kind") == "weights"
-    request = Request(
-        model=model or _text(stored, "notes", "model"),
-        data=data or _text(stored, "data", "name"),
-        split="train" if stored["data"].get("split") == "train" else "test",
-        protocol=_text(stored, "protocol", "name"),
-        maximum=None,
-        sigma=_number(stored, "sampling", "sigma"),
-        alpha=_number(stored, "sampling", "alpha"),
-        dtype=_text(stored, "classifier", "dtype"),
-        batch_size=int(_number(stored, "classifier", "batch_size")),
-        compile="on" if stored["classifier"].get("compiled") is True else "off",
-        device=device or kind,
-        noise=_text(stored, "noise", "source"),
-        seed=int(_number(stored, "noise", "seed")),
-        out=file,
-        overwrite=False,
-        arch=arch or (_text(stored, "model", "arch") if weights else None),
-        normalize=normalize or (_recorded_normalization(stored["model"]) if weights else None),
-        data_root=data_root,
+    request = request_of(
+        stored, file, model=model, data=data, data_root=data_root, device=device, arch=arch, normalize=normalize
     )
     session = open_session(request, file.name, lambda sigma: 1)
     errors, warnings = compare(stored, session.manifest)
@@ -265,29 +246,8 @@ def _stored(file: Path) -> dict[str, Any]:
     stored = manifests.read(path)
     if "recomputed" in stored or (stored.get("protocol") or {}).get("name") == "merged":
         raise ValueError(f"{file} was recomputed or merged; verify the tables it was made from.")
-    for section in ("sampling", "model", "classifier", "data", "protocol", "noise", "notes"):
-        if not isinstance(stored.get(section), dict):
-            raise ValueError(f"{path} has no section {section}; it is not the manifest of `certify run`.")
+    require_sections(stored, path)
     return stored
-
-
-def _text(stored: Mapping[str, Any], section: str, name: str) -> str:
-    value = stored[section].get(name)
-    if not isinstance(value, str):
-        raise ValueError(f"the manifest does not say {section}.{name}; it was edited, or give it as an argument.")
-    return value
-
-
-def _number(stored: Mapping[str, Any], section: str, name: str) -> float:
-    value = stored[section].get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"the manifest does not say {section}.{name}, a number; it was edited.")
-    return value
-
-
-def _recorded_normalization(source: Mapping[str, Any]) -> str | None:
-    parts = source.get("normalize")
-    return "/".join(",".join(map(repr, part)) for part in parts) if parts else None
 
 
 def _shown(value: object) -> str:

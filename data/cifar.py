@@ -9,12 +9,18 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
+from data.bounded import Unpacked, read_bytes
 from data.dataset import Dataset, from_arrays
 
 _PIXELS = 3 * 32 * 32
+_LARGEST_ARCHIVE = 300_000_000  # unpacked; the official ones have 185 MB
+_LARGEST_FILE = 50_000 * (2 + _PIXELS)
+_LARGEST_NAMES = 100_000
+_MOST_MEMBERS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +103,11 @@ def _from_folder(folder: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
     missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{folder}: {', '.join(missing)} missing; unpack the archive again.")
-    return {name: (folder / name).read_bytes() for name in wanted}
+    return {name: read_bytes(folder / name, _most(name)) for name in wanted}
+
+
+def _most(name: str) -> int:
+    return _LARGEST_NAMES if name.endswith(".txt") else _LARGEST_FILE
 
 
 def _from_archive(archive: Path, folder: str, wanted: tuple[str, ...]) -> dict[str, bytes]:
@@ -106,18 +116,29 @@ def _from_archive(archive: Path, folder: str, wanted: tuple[str, ...]) -> dict[s
     files: dict[str, bytes] = {}
     names = {f"{folder}/{name}": name for name in wanted}
     try:
-        with gzip.open(archive) as unzipped, tarfile.open(fileobj=unzipped) as tar:
-            # In the archive's own order, because going back in a compressed file means decompressing it again.
-            for member in tar:
-                name = names.get(member.name.removeprefix("./"))
-                stream = tar.extractfile(member) if name and member.isfile() else None
-                if name and stream:
-                    files[name] = stream.read()
-            while unzipped.read(1 << 20):  # to the end, where gzip checks its checksum
+        with gzip.open(archive) as unzipped:
+            stream = Unpacked(unzipped, _LARGEST_ARCHIVE)
+            # "r:" is plain tar: otherwise another compression inside is looked for, and unpacked without a limit.
+            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r:") as tar:
+                # In the archive's own order, because going back in a compressed file means decompressing it again.
+                for number, member in enumerate(tar):
+                    if member.size < 0 or member.issparse() or number >= _MOST_MEMBERS:  # it would never end
+                        raise ValueError(f"its member number {number} is none that the official archive has")
+                    name = names.get(member.name.removeprefix("./"))
+                    if name and member.isfile():
+                        files[name] = _member(tar, member, _most(name))
+            while stream.read(1 << 20):  # to the end, where gzip checks its checksum
                 pass
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
         raise ValueError(f"{archive}: the archive is damaged or cut off ({error}); download it again.") from error
     missing = [path for path, name in names.items() if name not in files]
     if missing:
         raise ValueError(f"{archive}: {', '.join(missing)} missing; download the official archive again.")
     return files
+
+
+def _member(tar: tarfile.TarFile, member: tarfile.TarInfo, largest: int) -> bytes:
+    if member.size > largest:
+        raise ValueError(f"{member.name} claims {member.size:,} bytes, more than the {largest:,} that it may have")
+    stream = tar.extractfile(member)
+    return b"" if stream is None else stream.read()

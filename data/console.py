@@ -9,18 +9,26 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
+from data.stopping import INTERRUPTED, WORDS, Stopped, sigterm_as_exit
+
 USAGE_ERROR = 2
-INTERRUPTED = 130
+TRY_AGAIN = 75  # sysexits.h: a failure that may be gone at the next try
 
 
 def run(command: Callable[[], object]) -> None:
     """Run ``command``; end the process with one line on stderr, and no traceback, for what a user can mend.
 
     ``ValueError`` (bad arguments, files or models) and ``OSError`` (missing files, full disks) end with status 2,
-    Ctrl-C with status 130. Anything else is a defect of ours and keeps its traceback.
+    SIGINT (Ctrl-C) with 130, SIGTERM with 143, and an accelerator that is lost with 75. Anything else is a defect of
+    ours and keeps its traceback.
     """
     try:
-        command()
+        with sigterm_as_exit():
+            command()
+    except Stopped as stopped:
+        if str(stopped):  # one of several processes talks for all
+            print(stopped, file=sys.stderr)
+        sys.exit(stopped.status)
     except RecursionError:
         print("error: a file is nested too deeply to be read", file=sys.stderr)
         sys.exit(USAGE_ERROR)
@@ -28,14 +36,47 @@ def run(command: Callable[[], object]) -> None:
         if isinstance(error, BrokenPipeError):  # `certify show FILE | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
-        print(f"error: {error}", file=sys.stderr)
+        for line in str(error).split("\nerror: "):  # several findings may come as one error
+            print(f"error: {one_line(line)}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
+    except RuntimeError as error:
+        if not lost_accelerator(error):
+            raise
+        print(
+            f"error: the accelerator is lost ({str(error).splitlines()[0]}), and this process can no longer use it. "
+            "What was finished is on disk; the same command goes on (training: with --resume).",
+            file=sys.stderr,
+        )
+        sys.exit(TRY_AGAIN)
     except (KeyboardInterrupt, SystemExit) as stop:
         # Typer turns Ctrl-C into a silent exit.
-        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+        status = stop.code if isinstance(stop, SystemExit) else INTERRUPTED
+        if status not in WORDS:
             raise
-        print("interrupted; what was finished is on disk", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        print(f"{WORDS[status]}; what was finished is on disk", file=sys.stderr)
+        sys.exit(status)
+
+
+def one_line(message: object, longest: int = 4000) -> str:
+    """A message fit for a terminal: names out of files may hold line ends and the commands that terminals obey.
+
+    Characters that are not printable, and halves of surrogate pairs, are shown as escapes such as ``\\x1b``.
+    """
+    text = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in str(message)
+    )
+    return text if len(text) <= longest else f"{text[:longest]} …"
+
+
+def lost_accelerator(error: BaseException) -> bool:
+    """Whether an error is one of those after which a CUDA context is dead; known by name, since torch is not imported.
+
+    Running out of memory is none of them.
+    """
+    if type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error):
+        return False
+    return type(error).__name__ == "AcceleratorError" or str(error).startswith(("CUDA error", "CUDA driver error"))
 
 
 def manual(docstring: str | None) -> str:
@@ -104,7 +145,7 @@ class Meter:
         now = time.monotonic()
         rate = self._stepped / max(now - self._start, 1e-9)
         done, whole = (self._finished, self._total) if self._steps is None else (self._stepped, self._steps)
-        left = timedelta(seconds=round((whole - done) / done * (now - self._start))) if done else "?"
+        left = timedelta(seconds=round(max(0, whole - done) / done * (now - self._start))) if done > 0 else "?"
         text = f"{self._finished}/{self._total} {self._unit}, {rate:,.0f} {self._step_unit}/s, {left} left"
         self._bar.update(self._task, completed=done, text=text)
         if not self._bar.console.is_terminal and now - self._told > 30:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 # Shapes: N images, C channels (1 gray, 3 RGB), H W pixels, K classes.
 
 
+_MOST_UNNAMED = 1_000_000  # a damaged label must not become a list of names that fills the memory
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
     """Images and labels of one split, in the order in which indices refer to them.
@@ -80,6 +83,10 @@ def from_arrays(
     labels_N = _to_labels(labels, source, len(images_NCHW))
     top = int(labels_N.max())
     if classes is None:
+        if top >= _MOST_UNNAMED:
+            raise ValueError(
+                f"{source}: the largest label is {top}, which would be {top + 1} classes; number the classes from 0 on."
+            )
         classes = [str(k) for k in range(top + 1)]
     if top >= len(classes):
         raise ValueError(

@@ -1,6 +1,5 @@
 """A folder of images in one folder per class, read with Pillow."""
 
-import struct
 import warnings
 from pathlib import Path
 
@@ -8,8 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from data.bounded import most_unpacked
 from data.dataset import Dataset, from_arrays
 
+# The formats of these names and no others: for EPS, whatever the file is called, Pillow starts Ghostscript.
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
+_MOST_PIXELS = 4096 * 4096  # of one image; no classifier here takes more
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _SPLITS = ("train", "test")
 
@@ -79,8 +82,18 @@ def _class_names(folder: Path) -> list[str]:
 
 def _stack(paths: list[Path]) -> NDArray[np.uint8]:
     """All images as uint8 (N, H, W) if every one is grayscale, else (N, H, W, 3)."""
-    images = [_read_image(path) for path in paths]
-    for path, image in zip(paths, images, strict=True):
+    most, taken = most_unpacked(sum(path.stat().st_size for path in paths)), 0
+    images = []
+    for path in paths:
+        images.append(_read_image(path))
+        taken += images[-1].size
+        if taken > most:
+            raise ValueError(
+                f"{path}: the images up to this one unpack to more than {most:,} bytes, 100 times the files."
+            )
+        if images[-1].shape[:2] != images[0].shape[:2]:
+            break
+    for path, image in zip(paths, images, strict=False):
         if image.shape[:2] != images[0].shape[:2]:
             sizes = [f"{shape[1]}x{shape[0]}" for shape in (images[0].shape, image.shape)]
             raise ValueError(
@@ -94,23 +107,34 @@ def _stack(paths: list[Path]) -> NDArray[np.uint8]:
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
     """One image as uint8, (H, W) if it is grayscale, else (H, W, 3)."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no regular file; replace or remove it.")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about metadata, which are not used
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=_FORMATS) as image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
                 image.load()
                 return np.asarray(_to_8_bit(image, path))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: the image is suspiciously large ({error}); make it smaller first.") from error
-    except (OSError, SyntaxError, struct.error) as error:  # Pillow reports a broken PNG as a SyntaxError
-        raise ValueError(f"{path}: not a readable image ({error}); replace or remove it.") from error
+    except _RefusedError:
+        raise
+    except Exception as error:  # Pillow's plugins fail in whatever way the damage asks for
+        raise ValueError(f"{path}: not a readable image ({str(error)[:200]}); replace or remove it.") from error
+
+
+class _RefusedError(ValueError):
+    """A whole image that is not taken as it is."""
 
 
 def _to_8_bit(image: Image.Image, path: Path) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
-        raise ValueError(f"{path}: expected 8 bits per channel, got mode {image.mode}; convert it to 8 bits first.")
+        raise _RefusedError(f"{path}: expected 8 bits per channel, got mode {image.mode}; convert it to 8 bits first.")
     if image.has_transparency_data:
         lowest_alpha = image.convert("RGBA").getchannel("A").getextrema()[0]
         if lowest_alpha != 255:
-            raise ValueError(f"{path}: has transparent pixels; flatten it onto a background first.")
+            raise _RefusedError(f"{path}: has transparent pixels; flatten it onto a background first.")
     return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")

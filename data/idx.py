@@ -5,6 +5,7 @@ bytes of the array, the last index fastest.
 """
 
 import gzip
+import io
 import math
 import zlib
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data.bounded import Unpacked, most_unpacked
 from data.dataset import Dataset, from_arrays
 
-_UINT8 = 8
+_UINT8, _MOST_DIMENSIONS = 8, 4
 _GZIP_MAGIC = b"\x1f\x8b"
 _PREFIXES = {"train": "train", "test": "t10k"}
 _FOLDERS = {
@@ -83,17 +85,19 @@ def read_array(path: Path) -> NDArray[np.uint8]:
     content = path.read_bytes()
     if content.startswith(_GZIP_MAGIC):
         try:
-            content = gzip.decompress(content)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+                content = Unpacked(stream, most_unpacked(len(content))).read()
+        except (EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
             raise ValueError(f"{path}: the gzip data is damaged or cut off ({error}); download it again.") from error
     if len(content) < 4 or content[:2] != b"\0\0":
         raise ValueError(
             f"{path}: expected an IDX file, which begins with the bytes 00 00, got {content[:4].hex(' ') or 'nothing'}."
         )
     kind, ndim = content[2], content[3]
-    if kind != _UINT8 or ndim == 0:
+    if kind != _UINT8 or not 1 <= ndim <= _MOST_DIMENSIONS:
         raise ValueError(
-            f"{path}: expected an IDX file of uint8 (type 8) with 1 or more dimensions, got type {kind} with {ndim}."
+            f"{path}: expected an IDX file of uint8 (type 8) of at most {_MOST_DIMENSIONS} "
+            f"and 1 or more dimensions, got type {kind} with {ndim}."
         )
     header = 4 + 4 * ndim
     if len(content) < header:

@@ -9,6 +9,7 @@ Images are uint8 of shape (N, H, W) or (N, H, W, C), labels integers of shape (N
 Other keys are left alone.
 """
 
+import math
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from data.bounded import most_unpacked
 from data.dataset import Dataset, from_arrays
 
 _SPLITS = ("train", "test")
@@ -56,7 +58,7 @@ def read(path: Path, split: str, *, name: str | None = None, classes: Sequence[s
         # A stream of our own: np.load(path) leaves its file open when the zip directory is damaged.
         with path.open("rb") as stream, _open(stream, path) as archive:
             return _read(archive, path, split, name, classes)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
         raise ValueError(f"{path}: the archive is damaged or incomplete ({error}); copy or save it again.") from error
 
 
@@ -104,15 +106,37 @@ def _read(
 
 def _array(archive: "np.lib.npyio.NpzFile", key: str, path: Path) -> NDArray[np.generic]:
     try:
+        _require_honest(archive, key, path)
         array = archive[key]
-    except ValueError as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError):
+        raise  # `read` says that the archive is damaged
+    except Exception as error:  # headers are parsed as Python literals, which fail in many ways
         raise ValueError(
-            f"{path}: {key} cannot be read without pickle ({error}); save it as a plain array of uint8, integers or "
-            "strings, not of objects or of lists of different lengths."
+            f"{path}: {key} cannot be read without pickle ({str(error)[:200]}); save it as a plain array of uint8, "
+            "integers or strings, not of objects or of lists of different lengths."
         ) from error
     if not isinstance(array, np.ndarray):  # numpy hands out a member that is no .npy file as bytes
         raise ValueError(f"{path}: {key} is not a NumPy array; write the file with np.savez_compressed.")
     return array
+
+
+def _require_honest(archive: "np.lib.npyio.NpzFile", key: str, path: Path) -> None:
+    """Refuse a member that unpacks to far more than the file, or claims more than it has: numpy would make room."""
+    zipped = archive.zip
+    assert zipped is not None, "the archive is closed"
+    member = zipped.getinfo(key if key in zipped.namelist() else f"{key}.npy")
+    if member.file_size > (most := most_unpacked(path.stat().st_size)):
+        raise ValueError(f"it unpacks to {member.file_size:,} bytes, more than the {most:,} that this file may hold")
+    with zipped.open(member) as stream:
+        if stream.read(6) != b"\x93NUMPY":
+            return  # no array, which `_array` says
+    with zipped.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(stream)
+        left = member.file_size - stream.tell()
+    if not dtype.hasobject and (min(shape, default=0) < 0 or math.prod(shape) * max(1, dtype.itemsize) > left):
+        raise ValueError(f"its header claims the shape {str(shape)[:100]}, more than is there")
 
 
 def _class_names(names: NDArray[np.generic], path: Path) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def protocol(name: str) -> Protocol:
         return Protocol(name=name)
     if name == "macer-500-999":
         return Protocol(name=name, start=500, stop=1000)
-    if match := re.fullmatch(r"(skip|first)([1-9][0-9]*)", name):
+    if match := re.fullmatch(r"(skip|first)([1-9][0-9]{0,8})", name):
         number = int(match[2])
         return Protocol(name=name, step=number) if match[1] == "skip" else Protocol(name=name, stop=number)
     nearest = difflib.get_close_matches(name, _EXAMPLES, n=1, cutoff=0.5)

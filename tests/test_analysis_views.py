@@ -169,5 +169,6 @@ def test_the_sandwich_shows_both_sides(run: Run) -> None:
     assert np.asarray(line.get_xdata()).tolist() == [0.25, 1.0]
     assert np.asarray(line.get_ydata()).tolist() == [0.75, 0.75]
     low, high = (float(value) for value in proportion_interval(3, 4))
+    assert line.get_drawstyle() == "steps-post"  # between two attacks the first one's bound holds
     (segments,) = (part.get_segments() for part in bars.lines[2])
     assert [segment[:, 1].tolist() for segment in segments] == [pytest.approx([low, high])] * 2

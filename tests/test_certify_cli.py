@@ -81,6 +81,7 @@ def test_a_second_run_does_only_what_is_missing() -> None:
     assert whole.startswith(first)
     certify(*PIXEL)
     assert Path("out/radii.tsv").read_bytes() == whole
+    assert json.loads(Path("out/radii.manifest.json").read_text())["notes"]["images"] == 40
 
 
 def test_without_a_seed_the_table_goes_on_with_its_own() -> None:

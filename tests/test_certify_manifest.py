@@ -105,3 +105,12 @@ def test_notes_numbers_of_either_type_and_tuples_do_not_differ() -> None:
 
 def test_a_flag_differs_from_a_number() -> None:
     assert manifest.difference({"folded": True}, {"folded": 1}) == "folded=true, this run uses folded=1"
+
+
+def test_a_continuation_adds_images_and_warnings_to_the_notes() -> None:
+    stored = {"images": 10, "preflight": ["a"], "host": "one"}
+    assert manifest.continued_notes(stored, {"images": 10, "preflight": ["a"], "host": "two"}) == {}
+    assert manifest.continued_notes(stored, {"images": 4}) == {}
+    more = manifest.continued_notes(stored, {"images": 20, "preflight": ["b", "a"]})
+    assert more == {"images": 20, "preflight": ["a", "b"]}
+    assert manifest.continued_notes("edited", {"images": 20, "preflight": ["b"]}) == {"preflight": ["b"]}

@@ -133,7 +133,7 @@ def test_a_disk_that_fills_up_leaves_no_part(tmp_path: Path, monkeypatch: pytest
     fsync = os.fsync
 
     def full(descriptor: int) -> None:
-        if "whole" in os.readlink(f"/proc/self/fd/{descriptor}"):
+        if ".tmp" in os.readlink(f"/proc/self/fd/{descriptor}"):
             raise OSError(28, "No space left on device")
         fsync(descriptor)
 

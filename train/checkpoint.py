@@ -4,6 +4,7 @@ The state that only resuming needs (optimizer, schedule, finished epochs) lies b
 """
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import nn
 
+from data import strict_json
 from data.files import write_atomically
 from train import models
 
@@ -87,24 +90,62 @@ def load(path: Path) -> Checkpoint:
             f"{path} is not a readable safetensors file ({error}); it may be damaged or cut off."
         ) from error
     try:
-        metadata = json.loads(text[METADATA])
+        metadata = strict_json.parse(text[METADATA])
+        if not isinstance(metadata, dict):
+            raise ValueError("no JSON object")
         schema = metadata.pop("schema")
-        architecture = Architecture(
-            arch=metadata.pop("arch"),
-            image_shape=tuple(metadata.pop("image_shape")),
-            num_classes=metadata.pop("num_classes"),
-            options=metadata.pop("options"),
-        )
-    except (KeyError, json.JSONDecodeError) as error:
+        architecture = _architecture(metadata)
+    except (KeyError, ValueError) as error:
         raise ValueError(
             f"{path} has weights but does not say of what model ({error}); another project's weights are certified "
             "from a .pth of their state_dict with --arch."
         ) from error
     if schema != SCHEMA:
         raise ValueError(f"{path} has schema {schema}, this version reads {SCHEMA}; install the version that wrote it.")
-    model = architecture.build()
+    if not isinstance(metadata.get("config", {}), dict):
+        raise ValueError(f"{path} is damaged: its configuration is no table of names and values; train it again.")
     try:
+        # First without memory: what the metadata claims must be as large as the weights that are there.
+        with torch.device("meta"):
+            architecture.build().load_state_dict({name: tensor.to("meta") for name, tensor in tensors.items()})
+        model = architecture.build()
         model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {path} do not fit its architecture {architecture.arch}: {error}") from error
+    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        summary = " ".join(str(error).split())[:1000]
+        raise ValueError(f"the weights in {path} do not fit its architecture {architecture.arch}: {summary}") from error
     return Checkpoint(model=model.eval(), architecture=architecture, metadata=metadata)
+
+
+def require_plain_archive(path: Path) -> None:
+    """Refuse a file of ``torch.save`` whose parts are compressed, as torch writes none: they may unpack to anything.
+
+    Raises:
+        ValueError: If a part is, or the archive is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except Exception as error:
+        raise ValueError(f"{path} is a damaged archive ({error}).") from error
+    for part in parts:
+        if part.compress_type != zipfile.ZIP_STORED or part.file_size > path.stat().st_size:
+            raise ValueError(f"{path} has compressed parts, as no file of torch.save has; save it again with torch.")
+
+
+def _architecture(metadata: dict[str, Any]) -> Architecture:
+    """What ``save`` described, with the types that it has there.
+
+    Raises:
+        KeyError: If something is missing.
+        ValueError: If it is something else.
+    """
+    arch, shape, num_classes, options = (metadata.pop(k) for k in ("arch", "image_shape", "num_classes", "options"))
+    sizes = shape if isinstance(shape, list) else []
+    if len(sizes) != 3 or not all(type(size) is int and 0 < size < 2**15 for size in (*sizes, num_classes)):
+        raise ValueError("image_shape must be three sizes, and num_classes a number")
+    if not isinstance(arch, str) or not isinstance(options, dict) or options.keys() & {"mean", "std"}:
+        raise ValueError("arch must be a name, and options a table of names and values")
+    channels, height, width = sizes
+    return Architecture(arch=arch, image_shape=(channels, height, width), num_classes=num_classes, options=options)

@@ -13,6 +13,11 @@ SOURCES = ("exact", "float")
 
 #: Stages draw from different streams: selecting and estimating on the same samples would void the bound.
 SELECTION, ESTIMATION, PREDICTION = range(3)
+#: Of copies that two classifiers are compared on; see ``certify.transfer``.
+PAIRS = 16
+#: Of attacked images: choosing an attack, judging it, confirming a success, and the copies whose gradients it
+#: climbs; see ``certify.attack``.
+ATTACK_CHOICE, ATTACK_JUDGE, ATTACK_CONFIRM, ATTACK_GRADIENT = range(32, 36)
 
 
 class NoiseSource(Protocol):
@@ -25,7 +30,7 @@ class NoiseSource(Protocol):
             out_BCHW: Rows to fill, float32, (B, C, H, W).
             image_CHW: The input, (C, H, W), uint8 or float32 in [0, 1], on the same device.
             input_id: Index of the input in its data set.
-            stage: ``SELECTION``, ``ESTIMATION`` or ``PREDICTION``.
+            stage: ``SELECTION``, ``ESTIMATION``, ``PREDICTION`` or another one's number.
             start: Number of the first sample; a stage's samples are asked for in order, from 0.
         """
 
