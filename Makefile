@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo results search test lint bench clean
+.PHONY: help demo results search test lint bench fuzz clean
 help:
 	@echo "make demo   train LeNet with Gaussian noise and with MaxUp on real images, certify both, draw the curves"
 	@echo "make results  train and certify the runs of configs/sets/lenet.txt (hours), and write docs/results.md"
@@ -10,6 +10,7 @@ help:
 	@echo "make test   lint, then all tests that need no GPU and take seconds"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  every benchmark, in its quick form"
+	@echo "make fuzz   RUNS=10000 hostile inputs for every parser (hours), or PARSERS='npz idx'; see fuzz/README.md"
 
 .venv/.made: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
@@ -61,6 +62,12 @@ test: lint
 bench: .venv/.made
 	@for question in $$(ls benchmarks/*_bench.py) benchmarks/maxup_step.py; do \
 	  $(BIN)/python -m benchmarks.$$(basename $$question .py) --quick || exit 1; done
+
+# atheris is on Linux only, and no part of .[dev]. What a parser fails on is kept in runs/fuzz.
+RUNS ?= 10000
+fuzz: .venv/.made
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m fuzz $(PARSERS) --runs $(RUNS)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache

@@ -6,14 +6,18 @@ significant digits rounded to nearest, so an accuracy just at such a radius may 
 """
 
 import csv
+import io
+import math
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.bounded import read_bytes
 from data.official import SIZES
 from data.subset import protocol
 
+_LARGEST = 10_000_000
 _FOLDER = Path(__file__).with_name("published")
 _FACTS = ("dataset", "arch", "method", "sigma", "subset", "images", "seeds", "n", "alpha", "acr", "source")
 
@@ -57,17 +61,20 @@ def load_published(path: str | os.PathLike[str] = _FOLDER) -> list[Published]:
     """
     if os.path.isdir(path):
         return [row for file in sorted(Path(path).glob("*.csv")) for row in load_published(file)]
-    with open(path, encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
+    try:
+        text = read_bytes(path, _LARGEST).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
         missing = [name for name in _FACTS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise ValueError(f"{path} lacks the columns {', '.join(missing)}; add them to its first line.")
-        rows = []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV file in UTF-8: {error}.") from None
+    if missing:
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; add them to its first line.")
+    rows = []
+    try:
         for line in reader:
-            try:
-                rows.append(_row(line))
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+            rows.append(_row(line))
+    except (TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
     return rows
 
 
@@ -113,6 +120,8 @@ def _row(line: Mapping[str, str]) -> Published:
         percent={float(name): float(text) for name, text in line.items() if name not in _FACTS and text},
         source=line["source"],
     )
+    if not all(map(math.isfinite, (row.sigma, row.alpha, row.acr, *row.percent))):
+        raise ValueError("numbers must be finite.")
     if row.dataset not in SIZES:
         raise ValueError(f"unknown dataset {row.dataset!r}; there are: {', '.join(SIZES)}.")
     whole = len(protocol(row.subset).indices(SIZES[row.dataset]["test"]))

@@ -1,7 +1,6 @@
 """The runs of a report: each table with what stands beside it, as far as it can be read, and names fit to be shown."""
 
 import json
-import tomllib
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +12,11 @@ from analysis.run_folders import RunFolder, load_training
 from analysis.runs import Run
 from certify import manifest as manifests
 from certify.audit import Audit, audit_log
+from data import strict_json, toml
+from data.bounded import read_bytes
 
 UNKNOWN = "not recorded"
+_LARGEST_ENVIRONMENT = 1_000_000
 _LONGEST = 24  # characters of a name in a figure: two of them have to fit into its title
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e")
 _ISOLATES = frozenset("\u2066\u2067\u2068\u2069")
@@ -137,10 +139,8 @@ def _subject(path: Path, run: Run, short: str) -> Subject:
     manifest = _read(manifests.manifest_path(path), manifests.read, [])
     config, environment = dict[str, Any](), dict[str, Any]()
     if path.name == "radii.tsv":
-        config = _read(
-            path.with_name("config.toml"), lambda file: tomllib.loads(file.read_text(encoding="utf-8")), notes
-        )
-        environment = _read(path.with_name("environment.json"), lambda file: json.loads(file.read_bytes()), notes)
+        config = _read(path.with_name("config.toml"), toml.read, notes)
+        environment = _read(path.with_name("environment.json"), _read_environment, notes)
     audit = audit_log(path)
     if not manifest and all(finding.check != "manifest" for finding in audit.findings):
         notes.append("there is no manifest beside the table: which data, model and noise it is about is not recorded.")
@@ -158,6 +158,10 @@ def _subject(path: Path, run: Run, short: str) -> Subject:
         notes=tuple(notes),
         remarks=() if "status" in run.table else run.notes,
     )
+
+
+def _read_environment(file: Path) -> Any:
+    return strict_json.parse(read_bytes(file, _LARGEST_ENVIRONMENT))
 
 
 def _read(file: Path, reader: Callable[[Path], Any], notes: list[str]) -> dict[str, Any]:

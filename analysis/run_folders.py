@@ -4,9 +4,8 @@ A folder holds config.toml, environment.json and train.csv, which training wrote
 radii.manifest.json, which certification wrote.
 """
 
-import json
+import io
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,11 @@ import pandas as pd
 
 from analysis.runs import Run, load
 from certify import manifest as manifests
+from data import strict_json, toml
+from data.bounded import read_bytes
 
+_LARGEST_TRAINING, _LARGEST_ENVIRONMENT, _MOST_COLUMNS = 10_000_000, 1_000_000, 100
+_TYPES: Mapping[str, tuple[type, ...]] = {"epochs": (int,), "sigma": (int, float)}
 _NEEDED = {
     "config.toml": "train it with `python -m train`",
     "environment.json": "train it with `python -m train`",
@@ -159,26 +162,42 @@ def load_training(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         if not (path / name).is_file():
             raise ValueError(f"{path} has no {name}: {_NEEDED[name]}.")
     config = _config(path / "config.toml")
+    return config, _training(path / "train.csv")
+
+
+def _training(path: Path) -> pd.DataFrame:
     try:
-        training = pd.read_csv(path / "train.csv")
-    except ValueError as error:  # of pandas: no columns, or a line with too many fields
-        raise ValueError(f"{path / 'train.csv'} is damaged ({error}); restore it or train again.") from None
+        text = read_bytes(path, _LARGEST_TRAINING).decode("utf-8")
+        if text.partition("\n")[0].count(",") >= _MOST_COLUMNS:  # pandas makes room for all of them in every line
+            raise ValueError("too many columns")
+        training = pd.read_csv(io.StringIO(text))
+    except (ValueError, OverflowError) as error:  # of pandas: no columns, or a line with too many fields
+        raise ValueError(f"{path} is damaged ({error}); restore it or train again.") from None
     if "epoch" not in training:
-        raise ValueError(f"{path / 'train.csv'} has no column epoch; restore it or train again.")
-    return config, training
+        raise ValueError(f"{path} has no column epoch; restore it or train again.")
+    for name in ("epoch", "seconds", "images_per_second"):
+        if len(training) and name in training and not pd.api.types.is_numeric_dtype(training[name]):
+            raise ValueError(f"{path} is damaged: {name} must be numbers; restore it or train again.")
+    return training
 
 
 def _config(path: Path) -> dict[str, Any]:
+    content = read_bytes(path, toml.LARGEST)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        config = toml.parse(content.decode("utf-8"))
+    except ValueError as error:
         raise ValueError(f"{path} is not TOML ({error}); restore it or train again.") from None
+    for name, kinds in _TYPES.items():
+        if name in config and type(config[name]) not in kinds:
+            raise ValueError(f"{path} is damaged: {name} must be a number; restore it or train again.")
+    return config
 
 
 def _folder(path: Path, run: Run) -> RunFolder:
     config, training = load_training(path)
+    content = read_bytes(path / "environment.json", _LARGEST_ENVIRONMENT)
     try:
-        environment = json.loads((path / "environment.json").read_bytes())
+        environment = strict_json.parse(content)
     except ValueError as error:
         raise ValueError(f"{path / 'environment.json'} is not JSON ({error}); restore it or train again.") from None
     if not isinstance(environment, dict):

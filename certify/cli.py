@@ -19,7 +19,7 @@ MODEL is one of
     package.module:factory           a callable without arguments, importable from the working directory, that returns
                                      an nn.Module in evaluation mode, or a function from float32 arrays (B, C, H, W)
                                      to logits (B, K) or classes (B,)
-    model.onnx, model.pt2            ONNX (with onnxruntime), or a program of torch.export
+    model.onnx, model.pt2            ONNX (with onnxruntime), or a program of torch.export, which can run any code
     timm:NAME, torchvision:NAME      with that library's weights and normalisation
     weights.pth --arch NAME          another project's weights; NAME is lenet, resnet20, resnet56, resnet110, timm:NAME
                                      or torchvision:NAME

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from analysis import figures, runs
 from analysis.groups import by_class, by_difficulty
 from certify import manifest as manifests
+from data import console
 from data.files import write_atomically
 from data.official import CLASSES
 
@@ -32,14 +33,14 @@ def load(files: Sequence[Path], labels: str | None = None) -> list[runs.Run]:
     for run in loaded:
         print_notes(run.notes, run.name)
     if (warning := runs.different_images(loaded)) is not None:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(console.one_line(f"warning: {warning}"), file=sys.stderr)
     return loaded
 
 
 def print_notes(notes: Sequence[str], name: str) -> None:
     """What a log's reader assumed, repaired or knows to be wrong, a line each on stderr."""
     for note in notes:
-        print(f"note: {name}: {note}", file=sys.stderr)
+        print(console.one_line(f"note: {name}: {note}"), file=sys.stderr)
 
 
 def table_of(path: Path) -> Path:
@@ -78,9 +79,11 @@ def numbers(text: str, option: str = "--radii") -> list[float]:
     try:
         found = [float(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"{option} must be numbers separated by commas, such as 0,0.25,0.5, got {text!r}.") from None
+        raise ValueError(
+            f"{option} must be numbers separated by commas, such as 0,0.25,0.5, got {text[:200]!r}."
+        ) from None
     if len(set(found)) < len(found):
-        raise ValueError(f"{option} must name each number once, got {text!r}.")
+        raise ValueError(f"{option} must name each number once, got {text[:200]!r}.")
     return found
 
 

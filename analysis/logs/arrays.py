@@ -18,6 +18,7 @@ from certify.radius import ABSTAIN
 
 _MAGIC = b"\x93NUMPY"
 _LARGEST_MAT = 2_000_000  # a compressed one may be a thousand times as large in memory
+_MOST_NUMBERS = 1_000_000
 _LARGEST_NPY = 100_000_000
 _PARTS = ("preds", "labels", "prob_lb", "radius_l2")
 _ADAPTIVE = ("idx", "label", "predict", "radius proved", "correct", "levels_needed", "estimated_pr", "time")
@@ -42,6 +43,7 @@ class Macer:
         """
         if len(source.data) > _LARGEST_MAT:
             raise ValueError(f"{source.path} has {len(source.data)} bytes, more than the {_LARGEST_MAT} of any log.")
+        _require_numbers(source.path)
         try:
             found = scipy_io.loadmat(str(source.path), appendmat=False, variable_names=["hard", "soft"])
         except Exception as error:  # it fails in whatever way the damage asks for
@@ -163,7 +165,7 @@ def _load(path: Path) -> NDArray[Any]:
         version = np.lib.format.read_magic(stream)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = header(stream)
-        if math.prod(shape) * dtype.itemsize > len(data):
+        if min(shape, default=0) < 0 or math.prod(shape) * max(1, dtype.itemsize) > len(data):
             raise ValueError(f"its header claims the shape {shape}")
         array = np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
         if array.dtype.kind == "U" and (array.ravel().view(f"{array.dtype.str[0]}u4") > sys.maxunicode).any():
@@ -171,6 +173,18 @@ def _load(path: Path) -> NDArray[Any]:
         return array
     except Exception as error:  # headers are parsed as Python literals, which fail in many ways
         raise ValueError(f"{path} cannot be read as an array without pickles: {str(error)[:200]}") from None
+
+
+def _require_numbers(path: Path) -> None:
+    """Look at the headers of a .mat file before anything is read: cells nest, and compressed numbers may be many."""
+    try:
+        described = scipy_io.whosmat(str(path), appendmat=False)
+    except Exception as error:  # it fails in whatever way the damage asks for
+        raise ValueError(f"{path} cannot be read as a .mat file: {str(error)[:200]}") from None
+    for name, shape, kind in described:
+        known = kind in ("double", "single") or kind.startswith(("int", "uint"))
+        if name in ("hard", "soft") and not (known and math.prod(shape) <= _MOST_NUMBERS and min(shape) >= 0):
+            raise ValueError(f"{path}: {name} must be an array of numbers, at most {_MOST_NUMBERS} of them.")
 
 
 def _numbers(path: Path, name: str, array: Any) -> NDArray[np.float64]:

@@ -15,6 +15,8 @@ from analysis.logs.tabular import Rows, Tabular
 from certify.binomial import lower_confidence_bound
 from certify.radius import ABSTAIN, certified_radius
 from certify.row import PARSERS
+from data import strict_json
+from data.bounded import read_bytes
 
 _COUNT = re.compile("[0-9]{1,9}")
 _VOTES = re.compile(r"\[ ?[0-9]{1,9}(, ?[0-9]{1,9}){1,9999} ?\]")
@@ -184,8 +186,8 @@ def _arguments(path: Path) -> dict[str, float]:
     if not beside.is_file() or beside.stat().st_size > 1_000_000:
         return {}
     try:
-        told = json.loads(beside.read_bytes())
-    except (ValueError, RecursionError) as error:
+        told = strict_json.parse(read_bytes(beside, 1_000_000))
+    except ValueError as error:
         raise ValueError(f"{beside} is no JSON: {error}") from None
     found = {name: told.get(name) for name in ("sigma", "alpha")} if isinstance(told, dict) else {}
     known = {name: value for name, value in found.items() if value is not None}
