@@ -30,7 +30,14 @@ EXACT, CONSISTENT, DIFFERENT = "EXACT", "CONSISTENT", "DIFFERENT"
 #: of differing votes (one vote always), and if its redrawn votes prove at least that part of its radius.
 FEW_VOTES, ENOUGH_RADIUS = 1e-3, 0.9
 
-_PLATFORM = ("classifier.device", "classifier.torch", "classifier.tf32", "classifier.compiled", "notes.threads")
+_PLATFORM = (
+    "classifier.device",
+    "classifier.torch",
+    "classifier.tf32",
+    "classifier.compiled",
+    "notes.threads",
+    "notes.micro_batch",
+)
 # What else may be called otherwise, since hash and fingerprint say that it is the same.
 _NAMES = ("data.name", "data.split", "protocol.name", "noise.probability_error")
 _SLACK = 1e-9  # of bounds and radii, between versions of scipy
@@ -149,7 +156,8 @@ def compare(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[st
     )
     for flat, manifest in ((old, stored), (new, ours)):
         flat["model.sha256"] = manifest["model"].get("sha256")  # a file's that is not made of named weights
-        flat["notes.threads"] = manifest["notes"].get("threads")
+        for name in ("threads", "micro_batch"):  # with fewer rows at a time a pass may round otherwise, too
+            flat[f"notes.{name}"] = manifest["notes"].get(name)
     differing = [name for name in {**old, **new} if name not in _NAMES and old.get(name) != new.get(name)]
     warnings = [name for name in differing if name in _PLATFORM]
     if warnings:  # a probe is rounded like any other image

@@ -208,6 +208,15 @@ def test_on_another_platform_few_votes_may_differ_but_not_many() -> None:
     assert verify().verdict == DIFFERENT
 
 
+def test_where_memory_ran_out_few_votes_may_differ() -> None:
+    run("--n", "150")
+    edit(1, one_vote_less)
+    edit_manifest("notes", micro_batch=[{"after_rows": 0, "rows": 16}])
+    report = verify()
+    assert report.verdict == CONSISTENT
+    assert "notes.micro_batch" in report.warnings[0]
+
+
 def one_vote_less_for_many(row: Row) -> Row:
     """As many other classes as there are get a vote each."""
     for _ in range(4):
