@@ -41,6 +41,7 @@ from certify import (
     cli_preflight,
     cli_tables,
     cli_transfer,
+    options,
     population,
     summary,
 )
@@ -89,9 +90,6 @@ Normalize = Annotated[
         help="Of another project's weights: none, cifar10, imagenet, or MEAN/STD as 0.5,0.5,0.5/0.2,0.2,0.2.",
         show_default="cifar10 for CIFAR, else none",
     ),
-]
-DataRoot = Annotated[
-    Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file instead of going on with it.")]
 Check = Annotated[
@@ -157,7 +155,7 @@ def run(
     radii: Radii = None,
     arch: Arch = None,
     normalize: Normalize = None,
-    data_root: DataRoot = None,
+    data_root: options.DataRoot = None,
     check: Check = True,
 ) -> None:
     """Certify images and print the radius table.
@@ -229,7 +227,7 @@ def predict(
     overwrite: Overwrite = False,
     arch: Arch = None,
     normalize: Normalize = None,
-    data_root: DataRoot = None,
+    data_root: options.DataRoot = None,
     check: Check = True,
 ) -> None:
     """Classify images with the smoothed classifier.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import pandas as pd
 import typer
 
-from certify import arguments, summary
+from certify import arguments, options, summary
 from certify.attack import report
 from certify.attack.goals import Goal, goals_of
 from certify.table import read
@@ -47,19 +47,11 @@ def attack(
     ] = None,
     save: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Attacked images of successes.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin the table of attacks again.")] = False,
-    data: Annotated[str | None, typer.Option(help="Data set.", show_default="the manifest's")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="what the table was made on")
-    ] = None,
-    arch: Annotated[
-        str | None, typer.Option(help="Of another project's weights.", show_default="the manifest's")
-    ] = None,
-    normalize: Annotated[
-        str | None, typer.Option(help="Of another project's weights.", show_default="the manifest's")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
-    ] = None,
+    data: options.Data = None,
+    device: options.Device = None,
+    arch: options.Arch = None,
+    normalize: options.Normalize = None,
+    data_root: options.DataRoot = None,
 ) -> None:
     """Attack the smoothed classifier at the images of a radius table.
 

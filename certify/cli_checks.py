@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from certify import options
 from data import console
 
 if TYPE_CHECKING:  # both bring torch
@@ -63,19 +64,11 @@ def verify(
     seed: Annotated[
         int | None, typer.Option(help="Of the choice of rows.", show_default="from the operating system")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Data set.", show_default="the manifest's")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="what the table was made on")
-    ] = None,
-    arch: Annotated[
-        str | None, typer.Option(help="Of another project's weights.", show_default="the manifest's")
-    ] = None,
-    normalize: Annotated[
-        str | None, typer.Option(help="Of another project's weights.", show_default="the manifest's")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
-    ] = None,
+    data: options.Data = None,
+    device: options.Device = None,
+    arch: options.Arch = None,
+    normalize: options.Normalize = None,
+    data_root: options.DataRoot = None,
 ) -> None:
     """Draw rows of a table again from its recorded seed, and compare.
 

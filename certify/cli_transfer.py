@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import pandas as pd
 import typer
 
-from certify import arguments, summary
+from certify import arguments, options, summary
 from certify.binomial import lower_confidence_bound
 from certify.manifest import manifest_path
 from certify.pairs import Pairs
@@ -53,7 +53,7 @@ def transfer(
     split: Annotated[float, typer.Option(help="Share of alpha for the pairs; the votes keep the rest.")] = 0.5,
     maximum: Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many rows.")] = None,
     radii: Annotated[str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5.")] = None,
-    data: Annotated[str | None, typer.Option(help="Data set.", show_default="the manifest's")] = None,
+    data: options.Data = None,
     device: Annotated[
         str | None, typer.Option(help="Of the certified one.", show_default="what the table was made on")
     ] = None,
@@ -63,9 +63,7 @@ def transfer(
     normalize: Annotated[
         str | None, typer.Option(help="Of another project's weights, those of MODEL.", show_default="the manifest's")
     ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
-    ] = None,
+    data_root: options.DataRoot = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
 ) -> None:
     """Carry certificates over to the classifier that is served.

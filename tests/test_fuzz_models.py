@@ -16,6 +16,8 @@ from data import strict_json, toml
 from fuzz.model_files import wrapped
 from fuzz.watch import limited_memory, watched
 from train import checkpoint, config_file, models
+from train.config import TrainConfig
+from train.language.config import LanguageConfig
 from train.run_folder import RunFolder
 
 SHAPE, BASE = (1, 4, 4), "base = 'fashion_sample_gaussian'\n"
@@ -69,11 +71,13 @@ def test_a_setting_that_is_no_number_one_can_compute_with_is_refused(change: str
         config_file.load("fashion_sample_gaussian", [change])
 
 
-def test_every_text_is_written_so_that_it_is_read_back(tmp_path: Path) -> None:
-    config = config_file.load("fashion_sample_gaussian", ['dataset = "a\\u007f\\"\\\\ \U0001f600.npz"'])
-    assert "\x7f" in config.dataset
+@pytest.mark.parametrize(("name", "key"), [("fashion_sample_gaussian", "dataset"), ("ptb_plain", "corpus")])
+def test_every_text_is_written_so_that_it_is_read_back(name: str, key: str, tmp_path: Path) -> None:
+    kind: type[TrainConfig | LanguageConfig] = LanguageConfig if key == "corpus" else TrainConfig
+    config = config_file.load(name, [key + ' = "a\\u007f\\"\\\\ \U0001f600.npz"'], kind=kind)
+    assert "\x7f" in getattr(config, key)
     (tmp_path / "c.toml").write_text(config.to_toml(), encoding="utf-8")
-    assert config_file.load(str(tmp_path / "c.toml")) == config
+    assert config_file.load(str(tmp_path / "c.toml"), kind=kind) == config
 
 
 def test_toml_of_windows_is_toml(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -177,11 +178,14 @@ class TrainConfig:
 
     def to_toml(self) -> str:
         """The configuration as a TOML file that ``train.config_file.load`` reads back to an equal one."""
-        # JSON's strings, numbers, booleans and lists are TOML's.
-        return "".join(
-            f"{key} = {json.dumps(value, ensure_ascii=False)}\n".replace("\x7f", "\\u007f")  # but for this character
-            for key, value in dataclasses.asdict(self).items()
-        )
+        return as_toml(dataclasses.asdict(self))
+
+
+def as_toml(values: Mapping[str, object]) -> str:
+    """Strings, numbers, booleans and lists of them as the lines of a TOML file."""
+    # JSON's are TOML's, but for this character.
+    lines = (f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    return "".join(lines).replace("\x7f", "\\u007f")
 
 
 def _require(condition: bool, message: str) -> None:

@@ -8,7 +8,6 @@ run that was stopped and resumed ends with the same bits as one that was not, on
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -23,7 +22,7 @@ from train.objectives.objective import Objective
 from train.perturbations import Compose, GaussianNoise, Perturbation, RandomCrop, RandomFlip
 from train.perturbations.mixing import one_hot
 from train.seeds import derive_seed, generator
-from train.step import Rows, Step, parts
+from train.step import Rows, Step, arithmetic, parts
 
 ORDER, AUGMENT, OBJECTIVE, PROBE = range(4)  # what a seed is for
 CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
@@ -186,7 +185,7 @@ class Trainer:
         batches = zip(self.probe_images.split(256), self.probe_labels.split(256), strict=True)
         for number, (images, y) in enumerate(batches):
             x, _ = noise(self._to_input(images), y, generator(self.device, self.config.seed, PROBE, number))
-            with self._autocast():
+            with arithmetic(self.device, self.config.dtype):
                 right += int((self.result(x).argmax(1) == y).sum())
         return right / max(1, len(self.probe_labels))
 
@@ -243,7 +242,7 @@ class Trainer:
         step_seed = derive_seed(seed, OBJECTIVE, self.finished, step)
         now = Step(step_seed, self.finished, rows, index_T[rows.slice], known)
         x, y = x_T[rows.slice], y_T[rows.slice]
-        with self._autocast():
+        with arithmetic(self.device, self.config.dtype):
             result = self.objective(self.passed, x, y, now)
         (result.loss if rows.whole else result.loss * rows.share).backward()
         return len(x) * torch.stack([result.loss.detach(), result.mean, result.gap]).double()
@@ -256,11 +255,6 @@ class Trainer:
 
     def _to_input(self, images: Tensor) -> Tensor:
         return images.to(torch.float32, memory_format=self.layout) / 255
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.config.dtype == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _require_finite(self, totals: Tensor) -> None:
         if not bool(totals.isfinite().all()):

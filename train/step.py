@@ -4,7 +4,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -110,6 +110,11 @@ def full_precision(logits: Tensor) -> Tensor:
     On CUDA autocast itself computes a softmax in float32; on a CPU it does not.
     """
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+def arithmetic(device: torch.device, dtype: str) -> AbstractContextManager[object]:
+    """Inside, passes compute in ``dtype``: "float32", or "bfloat16" by autocast."""
+    return nullcontext() if dtype == "float32" else torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 @contextmanager

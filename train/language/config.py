@@ -1,11 +1,11 @@
 """What a run of a language model is: one frozen dataclass. ``train.config_file`` fills it."""
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass
 
 from train import maxup
+from train.config import as_toml
 
 #: What ``task`` says in the configuration of a language model.
 TASK = "language"
@@ -124,10 +124,7 @@ class LanguageConfig:
 
     def to_toml(self) -> str:
         """The configuration as a TOML file that ``train.config_file.load`` reads back to an equal one."""
-        # JSON's strings, numbers and booleans are TOML's.
-        return "".join(
-            f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in dataclasses.asdict(self).items()
-        )
+        return as_toml(dataclasses.asdict(self))
 
 
 def _require(condition: bool, message: str) -> None:

@@ -16,7 +16,7 @@ that was stopped and resumed ends with the same bits as one that was not, on the
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -32,6 +32,7 @@ from train.language.model import LanguageModel, Reading, detached, sequence_loss
 from train.maxup import BatchLoss, Reduction, Selection, maxup_loss
 from train.perturbations import GaussianNoise
 from train.seeds import derive_seed, generator
+from train.step import arithmetic
 
 OFFSET, COPIES = range(2)  # what a seed is for
 CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
@@ -170,7 +171,7 @@ class Trainer:
         """One step; returns loss, mean loss and gap, times the tokens, (3,), and the state to carry on."""
         words_BT, next_BT = self.words_BL[:, window], self.next_BL[:, window]
         self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
+        with arithmetic(self.device, self.config.dtype):
             result = self.loss(words_BT, next_BT, state, derive_seed(self.config.seed, COPIES, self.finished, step))
         result.loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
@@ -196,11 +197,6 @@ class Trainer:
             temperature=config.temperature,
             selection=cast(Selection, config.selection),
         )
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.config.dtype == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _require_finite(self, numbers: Tensor) -> None:
         if not bool(numbers.isfinite().all()):
