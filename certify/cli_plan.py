@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +15,9 @@ import typer
 from numpy.typing import NDArray
 from scipy import special
 
-from certify import arguments
+from certify import arguments, sizing
 from certify.looks import PROCEDURES
-from certify.plan import expectation, n_for_power, samples_after_votes, unanimous_n
+from certify.plan import expectation, n_for_power, unanimous_n
 from certify.sampling import Sampling
 from certify.summary import floor_text
 from certify.thresholds import probability_at
@@ -33,27 +33,6 @@ _PILOT_KEY = 0x70696C6F74
 _PILOT_IMAGES, _PILOT_SAMPLES, _SELECTION = (2, 100), (100, 2000), 0.25
 
 
-@dataclass(frozen=True)
-class Pilot:
-    """A short measurement.
-
-    Attributes:
-        votes: For the class that a quarter of the samples selected, among the rest; shape (I,).
-        n: The rest: samples of each image.
-        rate: Samples a second, noise included.
-        images: Of the run that is planned.
-        error: Of the law of the noise; see ``certify.looks.limits``.
-        text: What it was, in words.
-    """
-
-    votes: NDArray[np.int64]
-    n: int
-    rate: float
-    images: int
-    error: float
-    text: str
-
-
 def plan(
     model: Annotated[
         str | None, typer.Argument(metavar="[MODEL]", help="As in `certify run`; without it nothing is measured.")
@@ -63,13 +42,17 @@ def plan(
     protocol: Annotated[str, typer.Option(help="Which images the run will certify.")] = "full",
     maximum: Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many of them.")] = None,
     sigma: Annotated[
-        float | None, typer.Option(help="Noise in [0, 1] pixel units.", show_default="the checkpoint's")
+        float | None, typer.Option(help="Noise in [0, 1] pixel units.", show_default="the checkpoint's, or TABLE's")
     ] = None,
-    n0: Annotated[int, typer.Option(help="Selection samples for each image.")] = 100,
+    n0: Annotated[
+        int | None, typer.Option(help="Selection samples for each image.", show_default="TABLE's, or 100")
+    ] = None,
     n: Annotated[
         int | None, typer.Option(help="Estimation samples, at most.", show_default="100000; anytime 10000000")
     ] = None,
-    alpha: Annotated[float, typer.Option(help="Failure probability of each certificate.")] = 0.001,
+    alpha: Annotated[
+        float | None, typer.Option(help="Failure probability of each certificate.", show_default="TABLE's, or 0.001")
+    ] = None,
     procedure: Annotated[str, typer.Option(metavar="|".join(PROCEDURES), help="As in `certify run`.")] = "sequential",
     bound: Annotated[str, typer.Option(metavar="clopper-pearson|joint", help="As in `certify run`.")] = (
         "clopper-pearson"
@@ -78,7 +61,19 @@ def plan(
         str | None, typer.Option(help="Radii to decide, such as 0.25,0.5.", show_default="0,0.25,0.5 … the ceiling")
     ] = None,
     pilot: Annotated[float, typer.Option(help="Seconds to measure for.")] = 5.0,
-    price_per_hour: Annotated[float | None, typer.Option(help="Of the machine, in any currency.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Samples a second of one device, measured elsewhere; instead of MODEL.")
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="TABLE", help="A radius table whose votes stand for the run's, instead of a pilot's."),
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(min=1, max=10**9, help="How many to certify.", show_default="the protocol's, or TABLE's rows"),
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Devices of this speed that share them.")] = 1,
+    price_per_hour: Annotated[float | None, typer.Option(help="Of one device, in any currency.")] = None,
     dtype: Annotated[str, typer.Option(help="Arithmetic of the network.")] = "float32",
     batch_size: Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")] = "auto",
     compile: Annotated[str, typer.Option(metavar="auto|on|off", help="torch.compile.")] = "auto",
@@ -93,6 +88,9 @@ def plan(
 
     Without MODEL: the largest radius, the samples that a radius needs, and the samples that inputs of known probability
     take. With MODEL also time and cost, estimated from a few seconds of its votes.
+
+    With --rate instead of MODEL, time and cost alone: of fixed exactly, and with --like TABLE also of the procedures
+    that stop early. So a fleet's bill is known before there is a fleet: --images 1000000 --devices 64.
     """
     named = arguments.radii(radii)
     wanted = None if named is None else tuple(sorted(set(named)))
@@ -100,12 +98,34 @@ def plan(
         raise ValueError(f"--pilot must be a positive number of seconds, got {pilot}.")
     if price_per_hour is not None and not 0 <= price_per_hour < float("inf"):
         raise ValueError(f"--price-per-hour must not be negative, got {price_per_hour}.")
+    _require_speed(model, rate, like, images, sized=(images, price_per_hour) != (None, None) or devices > 1)
+    table = None if like is None else sizing.read_finished(like)
+    default_alpha, default_n0 = (0.001, 100) if table is None else (table.alpha, table.n0)
+    level = default_alpha if alpha is None else alpha
+    settings = partial(Sampling, n0=default_n0 if n0 is None else n0, n=n, alpha=level, bound=bound)
 
     def sampling_at(sigma: float, procedure: str = procedure, radii: tuple[float, ...] | None = wanted) -> Sampling:
-        sampling = Sampling(sigma=sigma, n0=n0, n=n, alpha=alpha, procedure=procedure, bound=bound)
+        sampling = settings(sigma=sigma, procedure=procedure)
         _require_reach(sampling, radii or ())
         return sampling if procedure == "fixed" else dataclasses.replace(sampling, radii=radii)
 
+    def costs(pilot: sizing.Pilot, sigma: float, images: int) -> str:
+        rows = [("fixed", sampling_at(sigma, "fixed", None))]
+        if pilot.votes is not None:
+            rows.append(("sequential, whole curve", sampling_at(sigma, "sequential", None)))
+            for kind in ("sequential", "anytime") if wanted else ():
+                with contextlib.suppress(ValueError):  # out of reach: said before, if it is the procedure asked for
+                    rows.append((f"{kind}, these radii", sampling_at(sigma, kind)))
+        return sizing.costs(pilot, rows, images, devices, price_per_hour)
+
+    if rate is not None:
+        at = 1.0 if sigma is None else sigma  # fixed takes as many at any
+        total = images or 0  # `_require_speed` has refused none
+        if table is not None:
+            at, total = table.at(sigma), images or len(table.votes.n)
+            print(_settings(sampling_at(at)) + "\n")
+        print(costs(sizing.given(rate, table), at, total))
+        return
     if model is None:
         if sigma is None:
             raise ValueError("without a MODEL the noise is not known; pass --sigma.")
@@ -120,7 +140,7 @@ def plan(
         protocol=protocol,
         maximum=maximum,
         sigma=sigma,
-        alpha=alpha,
+        alpha=level,
         dtype=dtype,
         batch_size=arguments.batch_size(batch_size),
         compile=compile,
@@ -134,13 +154,11 @@ def plan(
         data_root=data_root,
     )
     session = open_session(request, "plan.tsv", lambda sigma: sampling_at(sigma).expected)
+    if table is not None:
+        table.at(session.sigma)
     print(_reach(sampling_at(session.sigma), wanted), flush=True)
-    rows = [("fixed", sampling_at(session.sigma, "fixed", None))]
-    rows += [("sequential, whole curve", sampling_at(session.sigma, "sequential", None))]
-    for kind in ("sequential", "anytime") if wanted else ():
-        with contextlib.suppress(ValueError):  # out of reach at this n: said above, if it is the procedure asked for
-            rows.append((f"{kind}, these radii", sampling_at(session.sigma, kind)))
-    print("\n" + _costs(_measure(session, request.noise, pilot), rows, price_per_hour))
+    measured = sizing.measured(_measure(session, request.noise, pilot), table)
+    print("\n" + costs(measured, session.sigma, images or len(session.indices)))
 
 
 def _reach(sampling: Sampling, wanted: tuple[float, ...] | None) -> str:
@@ -149,7 +167,7 @@ def _reach(sampling: Sampling, wanted: tuple[float, ...] | None) -> str:
     at_n = [dataclasses.replace(sampling, procedure=name, n=n, radii=None) for name in PROCEDURES]
     ceilings = [f"{name} {floor_text(at.ceiling, 4)}" for name, at in zip(PROCEDURES, at_n, strict=True)]
     lines = [
-        f"sigma {sigma:g}, alpha {alpha:g}, n {n}, bound {sampling.bound}",
+        _settings(sampling),
         f"largest radius, all votes for one class: {', '.join(ceilings)}",
         "",
         "n that certify a radius with one look (fixed, clopper-pearson): fewest, all votes for one class,",
@@ -187,7 +205,11 @@ def _reach(sampling: Sampling, wanted: tuple[float, ...] | None) -> str:
     return "\n".join(lines)
 
 
-def _measure(session: "Session", noise: str, seconds: float) -> Pilot:
+def _settings(sampling: Sampling) -> str:
+    return f"sigma {sampling.sigma:g}, alpha {sampling.alpha:g}, n {sampling.most}, bound {sampling.bound}"
+
+
+def _measure(session: "Session", noise: str, seconds: float) -> sizing.Pilot:
     """Votes of some images of the protocol, evenly spaced, in about so many seconds."""
     import torch
 
@@ -219,51 +241,36 @@ def _measure(session: "Session", noise: str, seconds: float) -> Pilot:
     items += [Item(image(index), index, ESTIMATION, 0, samples - selection) for index in chosen]
     votes, spent, rows = timed(items)
     selected = votes[:images, :-1].argmax(axis=1)
-    return Pilot(
-        votes=votes[images:][np.arange(images), selected],
-        n=samples - selection,
+    return sizing.Pilot(
+        votes=sizing.Votes(
+            n_a=votes[images:][np.arange(images), selected],
+            n=np.full(images, samples - selection),
+            error=source.probability_error(int(np.prod(shape))),
+        ),
         rate=rows / spent,
-        images=total,
-        error=source.probability_error(int(np.prod(shape))),
-        text=f"{images} of {total} images, {samples} samples each, in {spent:.1f} s: {rows / spent:,.0f} samples/s\n"
-        f"({alone:,.0f} without the noise), {f.dtype_name}, batches of {f.batch_size} on {f.device}, {noise} noise",
+        text=f"pilot: {images} of {total} images, {samples} samples each, in {spent:.1f} s: "
+        f"{rows / spent:,.0f} samples/s\n({alone:,.0f} without the noise), {f.dtype_name}, batches of {f.batch_size} "
+        f"on {f.device}, {noise} noise",
     )
 
 
-def _costs(pilot: Pilot, rows: Sequence[tuple[str, Sampling]], price: float | None) -> str:
-    head = f"{'':<25}{'samples an image':>33}{'time':>26}" + (f"{'cost':>14}" if price is not None else "")
-    lines = [
-        f"pilot: {pilot.text}",
-        f"estimates from these votes for all {pilot.images} images, n0 included; the rough 90 % intervals cover",
-        "only which images the pilot took; those whose radius is close to one that is decided take most",
-        head,
-    ]
-    for name, sampling in rows:
-        samples_I = sampling.n0 + samples_after_votes(sampling, pilot.votes, pilot.n, pilot.error)
-        mean, (low, high) = float(samples_I.mean()), _interval(samples_I)
-        seconds = [number * pilot.images / pilot.rate for number in (mean, low, high)]
-        unit, length = _unit(seconds[0])
-        samples, spent = f"{mean:,.0f}", f"{seconds[0] / length:,.1f} {unit}"
-        if sampling.procedure != "fixed":  # else the votes make no difference
-            samples += f" [{low:,.0f}, {high:,.0f}]"
-            spent += f" [{seconds[1] / length:,.1f}, {seconds[2] / length:,.1f}]"
-        line = f"{name:<25}{samples:>33}{spent:>26}"
-        lines.append(line + (f"{seconds[0] / 3600 * price:>14,.2f}" if price is not None else ""))
-    return "\n".join(lines)
-
-
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """90 % percentile interval of the mean over 2000 seeded resamples of the images; rough where they are few."""
-    means = np.random.default_rng(0).choice(values, size=(2000, len(values))).mean(axis=1)
-    low, high = np.quantile(means, [0.05, 0.95])
-    return float(low), float(high)
-
-
-def _unit(seconds: float) -> tuple[str, int]:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return unit, length
-    return "s", 1
+def _require_speed(
+    model: str | None, rate: float | None, like: Path | None, images: int | None, *, sized: bool
+) -> None:
+    """Refuse what has no speed, or two, or no number of images."""
+    if rate is not None and not 0 < rate < float("inf"):
+        raise ValueError(f"--rate must be a positive number of samples a second, got {rate}.")
+    if model is not None and rate is not None:
+        raise ValueError(
+            "MODEL's speed is measured, and --rate is another one; pass one of them. For MODEL on another device "
+            "certify some images here, and pass their table with --like."
+        )
+    if model is None and rate is None and like is not None:
+        raise ValueError("--like tells the votes but no speed; pass --rate, or a MODEL whose speed is measured.")
+    if model is None and rate is None and sized:
+        raise ValueError("--images, --devices and --price-per-hour need a speed; pass a MODEL, or --rate.")
+    if rate is not None and like is None and images is None:
+        raise ValueError("without a MODEL the number of images is not known; pass --images, or --like TABLE.")
 
 
 def _require_reach(sampling: Sampling, radii: Sequence[float]) -> None:

@@ -152,7 +152,7 @@ def expectation(sampling: Sampling, p: float, error: float = 0.0) -> Expectation
     return Expectation(samples, deviation, tuple(float(ended[index + 1 :].sum()) for index in range(radii)))
 
 
-def samples_after_votes(sampling: Sampling, n_a: ArrayLike, n: int, error: float = 0.0) -> NDArray[np.float64]:
+def samples_after_votes(sampling: Sampling, n_a: ArrayLike, n: ArrayLike, error: float = 0.0) -> NDArray[np.float64]:
     """Samples to expect for inputs of which some votes are known: means over the Jeffreys posteriors of their p.
 
     Near the p that just certifies a radius they go as one over the squared distance. Nodes of the integral double that
@@ -161,18 +161,22 @@ def samples_after_votes(sampling: Sampling, n_a: ArrayLike, n: int, error: float
     Args:
         sampling: The procedure, without a tolerance.
         n_a: Votes for the selected class, in [0, n], shape (I,).
-        n: Votes of each input.
+        n: Votes of each input, one number or shape (I,). When they were stopped may depend on themselves: the
+            likelihood of p is the same.
         error: See ``certify.looks.limits``.
 
     Returns:
         Mean number of estimation samples, shape (I,).
     """
-    k_I1 = np.asarray(n_a)[:, None]
+    votes_I2 = np.stack(np.broadcast_arrays(n_a, n), axis=1)
     if sampling.procedure == "fixed":
-        return np.full(len(k_I1), float(sampling.most))
+        return np.full(len(votes_I2), float(sampling.most))
+    # Of a million inputs most share their votes with another one.
+    votes_I2, inverse = np.unique(votes_I2, axis=0, return_inverse=True)
+    k_I1, n_I1 = votes_I2[:, :1], votes_I2[:, 1:]
     around = np.concatenate([-_DISTANCES, [0.0], _DISTANCES])
     z_Z = np.unique(np.concatenate([_NODES, *(radius / sampling.sigma + around for radius in decided(sampling))]))
-    below_IZ = special.betainc(k_I1 + 0.5, n - k_I1 + 0.5, special.ndtr(z_Z))
+    below_IZ = special.betainc(k_I1 + 0.5, n_I1 - k_I1 + 0.5, special.ndtr(z_Z))
     mass_IC = np.diff(below_IZ, prepend=0, append=1)  # Z + 1 cells, the outer ones with a node at one end only
     needed_C = mass_IC.max(axis=0) > 1e-5
     samples_Z = np.ones(len(z_Z))
@@ -180,7 +184,8 @@ def samples_after_votes(sampling: Sampling, n_a: ArrayLike, n: int, error: float
         samples_Z[index] = expectation(sampling, float(special.ndtr(z_Z[index])), error).samples
     ends = np.concatenate([samples_Z[:1], samples_Z]), np.concatenate([samples_Z, samples_Z[-1:]])
     mean_C = np.where(needed_C, np.sqrt(ends[0] * ends[1]), 0.0)
-    return mass_IC @ mean_C / mass_IC[:, needed_C].sum(axis=1)
+    mean_I: NDArray[np.float64] = mass_IC @ mean_C / mass_IC[:, needed_C].sum(axis=1)
+    return mean_I[inverse.ravel()]
 
 
 def unanimous_n(radius: float, sampling: Sampling) -> int | None:

@@ -234,12 +234,14 @@ def test_with_a_model_time_and_cost_are_estimated_and_nothing_is_written(
     assert {path for path in Path().iterdir() if path.name != "__pycache__"} == before
     pilot = next(line for line in lines if line.startswith("pilot: "))
     assert "of 40 images" in pilot
-    rows = {line[:25].strip(): line[25:].split() for line in lines[-4:]}
+    rows = {line[:23].strip(): line[23:].split() for line in lines[-4:]}
     assert list(rows) == ["fixed", "sequential, whole curve", "sequential, these radii", "anytime, these radii"]
     assert rows["fixed"][0] == "2,100"
     rate = float(pilot.split(": ")[-1].split()[0].replace(",", ""))
-    scale = {"s": 1, "min": 60}[rows["fixed"][2]]
-    assert float(rows["fixed"][1]) * scale == pytest.approx(40 * 2100 / rate, rel=0.05, abs=0.06)
+    scale = {"s": 1, "min": 60}[rows["fixed"][3]]
+    assert float(rows["fixed"][2]) * scale == pytest.approx(40 * 2100 / rate, rel=0.01)
+    assert float(rows["fixed"][1]) * 3600 == pytest.approx(40 * 2100 / rate, rel=0.01)
+    assert float(rows["fixed"][4]) == pytest.approx(40 * 2100 / rate / 1000, abs=0.006)
     # Every image has p = 0.8413 or, where its corner is not black, less: decided between 0.25 and 1 at once.
     assert 300 <= float(rows["sequential, these radii"][0].replace(",", "")) < 500
 
