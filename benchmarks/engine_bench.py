@@ -2,7 +2,8 @@
 
 Side by side, interleaved: the loop that everyone copies (one image, batches of 1,000, randn, votes counted in Python);
 randomized smoothing of the Adversarial Robustness Toolbox, if it is installed; this engine with exact noise; and the
-limit, the same network on inputs that are ready. On a CUDA device if there is one.
+limit, the same network on inputs that are ready. On a CUDA device if there is one; ResNet-50 only there, unless
+``--networks`` asks for it.
 """
 
 import importlib.util
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import report
-from certify import zoo
 from certify.classifier import BaseClassifier
 from certify.engine import Item, count_votes
 from certify.noise import ESTIMATION
@@ -29,10 +29,10 @@ SHAPES = {
     "lenet": (1, 28, 28),
     "resnet20": (3, 32, 32),
     "resnet110": (3, 32, 32),
-    "torchvision:resnet50": (3, 224, 224),
+    "resnet50": (3, 224, 224),
 }
 #: About half a second of the plain loop: on two cores, on a CUDA device.
-SAMPLES = {"lenet": (4000, 400_000), "resnet20": (500, 100_000), "resnet110": (125, 20_000)}
+SAMPLES = {"lenet": (4000, 400_000), "resnet20": (500, 100_000), "resnet110": (125, 20_000), "resnet50": (10, 2000)}
 
 
 def plain_loop(model: nn.Module, image_CHW: Tensor, n: int) -> int:
@@ -87,8 +87,7 @@ def forward(classifier: BaseClassifier, x_BCHW: Tensor, n: int) -> int:
 def ways(name: str, n: int, device: torch.device, dtypes: tuple[str, ...]) -> dict[str, Callable[[], int]]:
     """All ways to classify n noisy copies with a network of that name."""
     shape = SHAPES[name]
-    model = zoo.untrained(name, CLASSES).model if zoo.is_name(name) else models.build(name, shape, CLASSES)
-    model = model.eval().requires_grad_(False).to(device)
+    model = models.build(name, shape, CLASSES).eval().requires_grad_(False).to(device)
     images = torch.randint(256, (4, *shape), dtype=torch.uint8)
     image_CHW = images[0].to(device) / 255
     found: dict[str, Callable[[], int]] = {"plain loop": partial(plain_loop, model, image_CHW, n)}
@@ -111,18 +110,16 @@ def ways(name: str, n: int, device: torch.device, dtypes: tuple[str, ...]) -> di
 
 def main() -> None:
     """Measure and print."""
-    options = report.arguments(__doc__)
+    options = report.arguments(__doc__, SHAPES)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     fast_bfloat16 = device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     dtypes = ("float32", "bfloat16") if fast_bfloat16 else ("float32",)
     if not fast_bfloat16:
         print("bfloat16 is not measured: this CPU has no instructions for it\n")
     results: dict[str, Any] = {}
-    for name in SHAPES:
-        if zoo.is_name(name) and not (device.type == "cuda" and importlib.util.find_spec("torchvision")):
-            print(f"{name} is not measured: it needs a CUDA device and torchvision\n")
-            continue
-        n = SAMPLES.get(name, (50, 2000))[device.type == "cuda"] * (1 if options.quick else 2)
+    usual = [name for name in SHAPES if name != "resnet50" or device.type == "cuda"]
+    for name in options.networks or usual:
+        n = SAMPLES[name][device.type == "cuda"] * (1 if options.quick else 2)
         rates = report.interleaved(ways(name, n, device, dtypes), 3 if options.quick else 9)
         print(f"{name}, {'x'.join(map(str, SHAPES[name]))}")
         print(report.table(rates, "samples/s", "plain loop"))

@@ -150,16 +150,16 @@ def judgement(rates: Mapping[str, list[float]], peaks: Mapping[str, int]) -> str
 
 def main() -> None:
     """Measure and print."""
-    options = report.arguments(__doc__)
+    options = report.arguments(__doc__, NETWORKS)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cuda = device.type == "cuda"
     fast_bfloat16 = cuda or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     if not fast_bfloat16:
         print("bfloat16 is not measured: this CPU has no instructions for it\n")
     results: dict[str, Any] = {}
-    for arch, dtype in itertools.product(NETWORKS, ("float32", "bfloat16") if fast_bfloat16 else ("float32",)):
-        if arch == "resnet110" and options.quick and not cuda:
-            continue
+    usual = [arch for arch in NETWORKS if arch != "resnet110" or cuda or not options.quick]
+    dtypes = ("float32", "bfloat16") if fast_bfloat16 else ("float32",)
+    for arch, dtype in itertools.product(options.networks or usual, dtypes):
         image_shape, batch_size = NETWORKS[arch]
         repetitions = 21 if cuda else REPETITIONS[arch][not options.quick]
         rates = report.interleaved(

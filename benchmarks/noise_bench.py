@@ -1,8 +1,12 @@
 """Nanoseconds per coordinate, from nothing to network input: exact noise against torch.randn, multiply and add.
 
-Side by side, interleaved, on one thread and on all of torch's.
+Side by side, interleaved, on one thread and on all of torch's. Then, on a batch too large for any cache, how near that
+is to the memory's own speed: exact noise reads next to nothing and writes four bytes a coordinate, and no way to write
+them is faster than to fill the batch with one number.
 """
 
+import math
+import statistics
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
@@ -17,6 +21,9 @@ from certify.noise.exact import ExactNoise
 
 SIGMA, BATCH = 0.5, 256
 SHAPES = ((1, 28, 28), (3, 32, 32))
+#: Bytes of a batch that no cache holds: on a CPU, on a CUDA device.
+LARGE = (2**28, 2**30)
+FILL, COPY = "fill", "copy"
 LAYOUTS = {"": torch.contiguous_format, ", channels last": torch.channels_last}
 
 
@@ -47,6 +54,22 @@ def measure(shape: tuple[int, int, int], device: str, repetitions: int) -> dict[
     return report.interleaved(ways, repetitions)
 
 
+def bandwidth(shape: tuple[int, int, int], device: str, repetitions: int) -> dict[str, list[float]]:
+    """Bytes a second that each way moves, reads and writes, by repetition; of noise only what must be written."""
+    rows = LARGE[device == "cuda"] // (4 * math.prod(shape))
+    image_CHW = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+    out_BCHW, other_BCHW = (torch.empty((rows, *shape), device=device).normal_() for _ in range(2))
+    noise, image = ExactNoise(SIGMA, seed=0), image_CHW / 255
+    moved: dict[str, tuple[int, Callable[[], int]]] = {
+        FILL: (4, lambda: _done(out_BCHW.fill_(0.5))),
+        COPY: (8, lambda: _done(out_BCHW.copy_(other_BCHW))),
+        "exact": (4, lambda: exact(noise, out_BCHW, image_CHW)),
+        "randn": (4, lambda: floating(out_BCHW, out_BCHW, image)),
+    }
+    rates = report.interleaved({name: way for name, (_, way) in moved.items()}, repetitions)
+    return {name: [size * rate for rate in rates[name]] for name, (size, _) in moved.items()}
+
+
 def main() -> None:
     """Measure, print, write."""
     options = report.arguments(__doc__)
@@ -61,7 +84,14 @@ def main() -> None:
             title = f"{'x'.join(map(str, shape))}, batch {BATCH}, sigma {SIGMA}, {device}, {count} thread(s)"
             print(f"{title}: ns per coordinate\n{_table(times)}\n")
             results[title] = times
-    report.finish({"numba": metadata.version("numba"), "ns_per_coordinate": results}, options.json)
+    speeds: dict[str, Any] = {}
+    for shape in SHAPES:
+        rates = bandwidth(shape, device, 5 if options.quick else 21)
+        print(f"{'x'.join(map(str, shape))}, a batch of {LARGE[device == 'cuda'] / 2**20:.0f} MiB, {threads} thread(s)")
+        print(_bandwidth_table(rates), end="\n\n")
+        speeds["x".join(map(str, shape))] = rates
+    numbers = {"ns_per_coordinate": results, "bytes_per_second": speeds}
+    report.finish({"numba": metadata.version("numba"), **numbers}, options.json)
 
 
 def _table(times: dict[str, list[float]]) -> str:
@@ -72,6 +102,18 @@ def _table(times: dict[str, list[float]]) -> str:
         base = times[name.replace("exact", "randn")]
         ratio = (torch.tensor(values) / torch.tensor(base)).median().item()
         lines.append(f"{name:24}" + "".join(f"{number:8.2f}" for number in quartiles) + f"  {ratio:8.2f}")
+    return "\n".join(lines)
+
+
+def _bandwidth_table(rates: dict[str, list[float]]) -> str:
+    """Median, lowest and highest, and the median share of the two limits in the same repetition."""
+    lines = [f"{'':24}{'median':>10}{'lowest':>10}{'highest':>10}  GB/s; share of {FILL}, of {COPY}"]
+    for name, values in rates.items():
+        numbers = (statistics.median(values), min(values), max(values))
+        shares = (report.median_ratio(rates, name, limit) for limit in (FILL, COPY))
+        lines.append(
+            f"{name:24}" + "".join(f"{number / 1e9:10.2f}" for number in numbers) + "".join(f"{s:9.3f}" for s in shares)
+        )
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ import torch
 from data.hardware import cpu_name
 
 
-def arguments(docstring: str | None) -> argparse.Namespace:
-    """``--quick`` and ``--json FILE``."""
+def arguments(docstring: str | None, networks: Iterable[str] = ()) -> argparse.Namespace:
+    """``--quick``, ``--json FILE`` and, where there are several networks, ``--networks NAME …``."""
     parser = argparse.ArgumentParser(description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter repetitions")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write conditions and numbers to FILE")
+    if names := list(networks):
+        parser.add_argument("--networks", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
     return parser.parse_args()
 
 

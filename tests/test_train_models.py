@@ -21,6 +21,8 @@ def parameters(model: nn.Module) -> int:
         # He et al. (2016), table 6, give 0.27M and 1.7M (without the shortcuts' convolutions).
         ("resnet20", (3, 32, 32), 272_474),
         ("resnet110", (3, 32, 32), 1_730_714),
+        # torchvision's network has 25,557,032 parameters for 1,000 classes; a class has 2,048 weights and a bias.
+        ("resnet50", (3, 224, 224), 25_557_032 - 990 * 2049),
         # Zagoruyko and Komodakis (2016), tables 4 and 5, give 2.7M and 36.5M.
         ("wrn-16-4", (3, 32, 32), 2_748_890),
         ("wrn-28-10", (3, 32, 32), 36_479_194),
@@ -38,13 +40,40 @@ def test_padded_shortcuts_have_no_parameters() -> None:
     assert conv - pad == 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
 
 
+def test_resnet50_has_torchvisions_layers() -> None:
+    """So that its checkpoints load: names and shapes as torchvision's documentation of the network gives them."""
+    backbone = models.build("resnet50", (3, 224, 224), 1000).get_submodule("backbone")
+    shapes = {name: tuple(value.shape) for name, value in backbone.state_dict().items()}
+    assert len(shapes) == 320
+    assert shapes["conv1.weight"] == (64, 3, 7, 7)
+    assert shapes["layer1.0.downsample.0.weight"] == (256, 64, 1, 1)
+    assert shapes["layer2.0.downsample.1.running_var"] == (512,)
+    assert shapes["layer3.5.bn3.num_batches_tracked"] == ()
+    assert shapes["layer4.2.conv2.weight"] == (512, 512, 3, 3)
+    assert shapes["fc.weight"] == (1000, 2048)
+    assert "layer1.1.downsample.0.weight" not in shapes
+    with torch.inference_mode():  # a stride of 2 five times
+        x_BCHW = torch.rand(1, 3, 64, 96)
+        sizes = [tuple(backbone.get_submodule("conv1")(x_BCHW).shape[2:])]
+        x = backbone.get_submodule("maxpool")(backbone.get_submodule("conv1")(x_BCHW))
+        for layer in range(1, 5):
+            x = backbone.get_submodule(f"layer{layer}")(x)
+            sizes.append(tuple(x.shape[2:]))
+    assert sizes == [(32, 48), (16, 24), (8, 12), (4, 6), (2, 3)]
+
+
+def test_the_shortcuts_of_resnet50_are_convolutions() -> None:
+    with pytest.raises(ValueError, match="must be 'conv', got 'pad'"):
+        models.build("resnet50", (3, 32, 32), 10, shortcut="pad")
+
+
 def test_relu_after_pooling_is_lenet() -> None:
     x = torch.randn(3, 1, 28, 28)
     relu, pool = nn.functional.relu, nn.functional.max_pool2d
     assert torch.equal(relu(pool(x, 2)), pool(relu(x), 2))
 
 
-@pytest.mark.parametrize("arch", ["lenet", "resnet20", "wrn-16-4"])
+@pytest.mark.parametrize("arch", ["lenet", "resnet20", "resnet50", "wrn-16-4"])
 def test_the_first_layer_normalises_in_pixel_units(arch: str) -> None:
     """Shifting and scaling the image as the layer undoes it gives the same logits as a model without."""
     torch.manual_seed(0)
@@ -62,6 +91,7 @@ def test_the_first_layer_normalises_in_pixel_units(arch: str) -> None:
     [
         (("resnet21", (3, 32, 32), 10), "unknown architecture 'resnet21'; did you mean 'resnet20'"),
         (("resnet20", (1, 28, 28), 10), "resnet20 takes 32x32 images, got 28x28"),
+        (("resnet50", (1, 28, 28), 10), "resnet50 takes images of at least 32x32, got 28x28"),
         (("wrn-16-4", (1, 28, 28), 10), "wrn-16-4 takes 32x32 images, got 28x28"),
         (("lenet", (1, 8, 8), 10), "at least 16x16, got 8x8"),
     ],

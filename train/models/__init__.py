@@ -9,6 +9,7 @@ from torch import nn
 from train.models.lenet import LeNet
 from train.models.normalize import Normalize
 from train.models.resnet_cifar import resnet
+from train.models.resnet_imagenet import ResNet50
 from train.models.small import Small
 from train.models.wide_resnet import wrn
 
@@ -18,6 +19,7 @@ ARCHITECTURES: Mapping[str, Backbone] = {
     "small": Small,
     "lenet": LeNet,
     "resnet20": resnet(20),
+    "resnet50": ResNet50,
     "resnet56": resnet(56),
     "resnet110": resnet(110),
     "wrn-16-4": wrn(16, 4),
