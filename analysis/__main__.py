@@ -39,7 +39,9 @@ and the easiest images; it needs no network to be read:
 
 Write a report in Markdown, with its figures in a folder beside it, of run
 folders, in which training and certification lie together: certified accuracy,
-ACR, paired comparisons with a control, published numbers, and all conditions:
+ACR, paired comparisons with a control, published numbers, and all conditions;
+and of the accuracy without noise of `python -m train.evaluate`, and of the
+perplexity of language models:
 
     python -m analysis results runs/* --control gaussian --out docs/results.md
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.results import escaped
+from analysis.results_text import escaped
 from analysis.run_folders import load_training
 from certify.summary import floor_text
 

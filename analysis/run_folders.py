@@ -1,7 +1,7 @@
-"""Run folders: a training run and its certification, read together.
+"""Run folders: a training run, and with it its certification.
 
 A folder holds config.toml, environment.json and train.csv, which training wrote, and radii.tsv with
-radii.manifest.json, which certification wrote.
+radii.manifest.json, which certification wrote. What else may lie there is read by `analysis.run_kinds`.
 """
 
 import io
@@ -18,29 +18,56 @@ from certify import manifest as manifests
 from data import strict_json, toml
 from data.bounded import read_bytes
 
-_LARGEST_TRAINING, _LARGEST_ENVIRONMENT, _MOST_COLUMNS = 10_000_000, 1_000_000, 100
+_LARGEST_TRAINING, _LARGEST_OBJECT, _MOST_COLUMNS = 10_000_000, 1_000_000, 100
 _TYPES: Mapping[str, tuple[type, ...]] = {"epochs": (int,), "sigma": (int, float)}
+_NUMBERS = ("epoch", "seconds", "images_per_second", "tokens_per_second", "validation_perplexity")
+_TRAINED = dict.fromkeys(("config.toml", "environment.json", "train.csv"), "train it with `python -m train`")
+CERTIFY = "certify its checkpoint with `certify run {folder}/checkpoint.safetensors --out {folder}/radii.tsv`"
 _NEEDED = {
-    "config.toml": "train it with `python -m train`",
-    "environment.json": "train it with `python -m train`",
-    "train.csv": "train it with `python -m train`",
-    "radii.tsv": "certify its checkpoint with `certify run {folder}/checkpoint.safetensors --out {folder}/radii.tsv`",
+    **_TRAINED,
+    "radii.tsv": CERTIFY,
     "radii.manifest.json": "certify its checkpoint again: what the radii are about stands there alone",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFolder:
-    """What one folder says; ``training`` has a row an epoch, ``config`` and the two JSON files are as they were read.
+class TrainedFolder:
+    """What training left; ``training`` has a row an epoch, ``config`` and ``environment`` are as they were read.
 
     Unknown keys are kept and missing ones allowed: folders outlive the version that wrote them.
     """
 
-    run: Run
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
-    manifest: Mapping[str, Any]
     training: pd.DataFrame
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in train.csv."""
+        return int(self.training["epoch"].nunique())
+
+    def total_seconds(self) -> float | None:
+        """Time that training took, measured epoch by epoch; None where the file does not say."""
+        return float(self.training["seconds"].sum()) if self.epochs and "seconds" in self.training else None
+
+    def median(self, column: str) -> float | None:
+        """Median of a column over the epochs; None where the file does not say."""
+        return float(self.training[column].median()) if self.epochs and column in self.training else None
+
+    def warnings(self) -> list[str]:
+        """What a reader must know before using the numbers: the run is unfinished, or its parts do not fit."""
+        planned = self.config.get("epochs")
+        if planned is None or self.epochs >= planned:
+            return []
+        return [f"unfinished training: {self.epochs} of {planned} epochs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder(TrainedFolder):
+    """What training and certification left; ``manifest`` is as it was read."""
+
+    run: Run
+    manifest: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -58,30 +85,18 @@ class RunFolder:
         found = self.run.summary.sigma
         return float(self.config.get("sigma", "nan") if found is None else found)
 
-    @property
-    def epochs(self) -> int:
-        """Epochs in train.csv."""
-        return int(self.training["epoch"].nunique())
-
     def certified(self, *keys: str) -> Any:
         """A value of the manifest by its section and name; None where it is not there."""
         return manifests.told(self.manifest, *keys)
 
-    def total_seconds(self) -> float | None:
-        """Time that training took, measured epoch by epoch; None where the file does not say."""
-        return float(self.training["seconds"].sum()) if self.epochs and "seconds" in self.training else None
-
     def images_per_second(self) -> float | None:
         """Median over the epochs of the training images a second; None where the file does not say."""
-        known = self.epochs and "images_per_second" in self.training
-        return float(self.training["images_per_second"].median()) if known else None
+        return self.median("images_per_second")
 
     def warnings(self) -> list[str]:
         """What a reader must know before using the numbers: the run is unfinished, or its parts do not fit."""
-        found = []
+        found = super().warnings()
         planned, epoch = self.config.get("epochs"), self.certified("model", "epoch")
-        if planned is not None and self.epochs < planned:
-            found.append(f"unfinished training: {self.epochs} of {planned} epochs")
         if planned is not None and epoch is not None and epoch < planned:
             found.append(f"certified after epoch {epoch} of {planned}")
         whole = self._protocol_images()
@@ -104,11 +119,12 @@ class RunFolder:
             return None
 
 
-def load_folders(folders: Sequence[str | os.PathLike[str]]) -> list[RunFolder]:
-    """Read run folders, and name them so that they differ.
+def load_folders(folders: Sequence[str | os.PathLike[str]], names: Sequence[str] | None = None) -> list[RunFolder]:
+    """Read certified run folders, and name them so that they differ.
 
     Args:
-        folders: At least one, each once.
+        folders: Each once.
+        names: Other names, one a folder.
 
     Raises:
         ValueError: If a folder lacks a file, a file is malformed or there are no certified images, with its path and
@@ -117,13 +133,51 @@ def load_folders(folders: Sequence[str | os.PathLike[str]]) -> list[RunFolder]:
     """
     paths = [Path(folder) for folder in folders]
     for path in paths:
-        if not path.is_dir():
-            raise ValueError(f"{path} is no folder; name run folders, such as runs/NAME.")
-        for name, remedy in _NEEDED.items():
-            if not (path / name).is_file():
-                raise ValueError(f"{path} has no {name}: {remedy.format(folder=path)}.")
-    runs = load([path / "radii.tsv" for path in paths])
-    return [_folder(path, run) for path, run in zip(paths, runs, strict=True)]
+        require_files(path, _NEEDED)
+    runs = load([path / "radii.tsv" for path in paths], names)
+    return [
+        RunFolder(run=run, manifest=manifests.read(path / "radii.manifest.json"), **vars(load_trained(path)))
+        for path, run in zip(paths, runs, strict=True)
+    ]
+
+
+def load_trained(path: Path) -> TrainedFolder:
+    """What training left in a folder.
+
+    Raises:
+        ValueError: If a file is missing or damaged, with its path and what to do.
+        OSError: If one cannot be read.
+    """
+    require_files(path, _TRAINED)
+    config, training = load_training(path)
+    environment = read_object(path / "environment.json", "train again")
+    return TrainedFolder(config=config, environment=environment, training=training)
+
+
+def require_files(path: Path, needed: Mapping[str, str]) -> None:
+    """Raise ``ValueError`` unless a run folder holds the files that are named, each with what makes it."""
+    if not path.is_dir():
+        raise ValueError(f"{path} is no folder; name run folders, such as runs/NAME.")
+    for name, remedy in needed.items():
+        if not (path / name).is_file():
+            raise ValueError(f"{path} has no {name}: {remedy.format(folder=path)}.")
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """The names and values of a JSON file.
+
+    Raises:
+        ValueError: If it is damaged, with what to do instead of restoring it.
+        OSError: If it cannot be read.
+    """
+    content = read_bytes(path, _LARGEST_OBJECT)
+    try:
+        found = strict_json.parse(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); restore it or {remedy}.") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is no JSON object; restore it or {remedy}.")
+    return found
 
 
 def one_method(tables: Sequence[Path]) -> list[int | None]:
@@ -175,7 +229,7 @@ def _training(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} is damaged ({error}); restore it or train again.") from None
     if "epoch" not in training:
         raise ValueError(f"{path} has no column epoch; restore it or train again.")
-    for name in ("epoch", "seconds", "images_per_second"):
+    for name in _NUMBERS:
         if len(training) and name in training and not pd.api.types.is_numeric_dtype(training[name]):
             raise ValueError(f"{path} is damaged: {name} must be numbers; restore it or train again.")
     return training
@@ -191,16 +245,3 @@ def _config(path: Path) -> dict[str, Any]:
         if name in config and type(config[name]) not in kinds:
             raise ValueError(f"{path} is damaged: {name} must be a number; restore it or train again.")
     return config
-
-
-def _folder(path: Path, run: Run) -> RunFolder:
-    config, training = load_training(path)
-    content = read_bytes(path / "environment.json", _LARGEST_ENVIRONMENT)
-    try:
-        environment = strict_json.parse(content)
-    except ValueError as error:
-        raise ValueError(f"{path / 'environment.json'} is not JSON ({error}); restore it or train again.") from None
-    if not isinstance(environment, dict):
-        raise ValueError(f"{path / 'environment.json'} is no JSON object; restore it or train again.")
-    manifest = manifests.read(path / "radii.manifest.json")
-    return RunFolder(run=run, config=config, environment=environment, manifest=manifest, training=training)

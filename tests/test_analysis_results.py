@@ -8,8 +8,10 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.published import Published
-from analysis.results import Report, build_report, escaped
+from analysis.results import Report, build_report
+from analysis.results_text import escaped
 from analysis.run_folders import load_folders
+from analysis.run_kinds import load_runs
 
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\tn0\tn\tsigma\talpha\tprocedure\n"
 TRAIN = "epoch,lr,loss,images_per_second,seconds\n"
@@ -67,7 +69,7 @@ def published(**changes: Any) -> Published:
 
 
 def report(*folders: Path, controls: Sequence[str] = (), rows: Sequence[Published] = ()) -> Report:
-    return build_report(load_folders(folders), controls, rows, "report")
+    return build_report(load_runs(folders), controls, rows, "report")
 
 
 def test_a_line_a_run_with_its_conditions(tmp_path: Path) -> None:

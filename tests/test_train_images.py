@@ -209,6 +209,11 @@ def test_test_accuracy_is_that_of_the_test_split_with_its_exact_interval(images:
     assert f"{right} of 300 right" in result.output
     written = json.loads((tmp_path / "test.json").read_text())
     assert (written["right"], written["images"], written["split"], written["epoch"]) == (right, 300, "test", 3)
+    rows = [line.split("\t") for line in (tmp_path / "test_predictions.tsv").read_text().splitlines()]
+    assert rows[0] == ["idx", "label", "predict", "correct"]
+    assert [int(row[2]) for row in rows[1:]] == [int(model(image[None]).argmax()) for image in x]
+    assert [row[:2] for row in rows[1:]] == [[str(idx), str(int(label))] for idx, label in enumerate(y)]
+    assert sum(int(row[3]) for row in rows[1:]) == right
     # Clopper and Pearson: each end is where the tail beyond what was seen has 0.05.
     assert stats.binom.sf(right - 1, 300, written["lower"]) == pytest.approx(0.05)
     assert stats.binom.cdf(right, 300, written["upper"]) == pytest.approx(0.05)

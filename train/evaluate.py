@@ -4,19 +4,22 @@
     python -m train.evaluate runs/cifar10_maxup_cutout/best.safetensors the epoch that was best on held-out images
 
 Run it once, at the end: whoever chooses an epoch, a recipe or a seed by what it prints has no test images left. The
-numbers go to test.json beside the checkpoint. Of a classifier that was trained with noise it is the accuracy without
-noise; `certify run` certifies it.
+numbers go to test.json beside the checkpoint, and the class predicted for each image to test_predictions.tsv, by which
+`python -m analysis results` compares two classifiers image by image. Of a classifier that was trained with noise it is
+the accuracy without noise; `certify run` certifies it.
 """
 
-# Shapes: B images of C x H x W.
+# Shapes: N images, B of them in a pass, each C x H x W.
 
 import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 from torch import nn
 
@@ -26,6 +29,7 @@ from data.files import write_atomically
 from train import checkpoint
 
 BATCH = 500
+PREDICTIONS = "test_predictions.tsv"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -44,8 +48,10 @@ def main(
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}.")
     loaded = checkpoint.load(path)
     dataset = _test_split(path, loaded, data_root)
-    right = count_right(loaded.model, dataset, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    predicted = predict(loaded.model, dataset, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    right = int((predicted == dataset.labels).sum())
     result = accuracy(right, len(dataset.labels), confidence)
+    lines = predictions_text(dataset.labels, predicted).encode()
     described = {
         **result,
         "dataset": dataset.name,
@@ -54,9 +60,12 @@ def main(
         "checkpoint": path.name,
         "checkpoint_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "epoch": loaded.metadata.get("epoch"),
+        "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
+        "predictions_sha256": hashlib.sha256(lines).hexdigest(),
         "torch": torch.__version__,
     }
     out = path.parent / "test.json"
+    write_atomically(path.parent / PREDICTIONS, lines)  # first: test.json, by its hash, vouches for it
     write_atomically(out, json.dumps(described, indent=1).encode() + b"\n")
     print(
         f"{dataset.name}, test: {right} of {len(dataset.labels)} right, accuracy {result['accuracy']:.4f}, "
@@ -82,15 +91,22 @@ def accuracy(right: int, images: int, confidence: float) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def count_right(model: nn.Module, dataset: Dataset, device: torch.device) -> int:
-    """How many images ``model`` classifies rightly, in float32 and evaluation mode."""
+def predict(model: nn.Module, dataset: Dataset, device: torch.device) -> NDArray[np.int64]:
+    """The class that ``model`` gives each image, in float32 and evaluation mode; int64, (N,)."""
     model = model.to(device).eval()
-    images, labels, right = torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels), 0
+    images, found = torch.from_numpy(dataset.images), list[torch.Tensor]()
     with console.Meter("test", "images", len(images), len(images), "images") as meter:
-        for x_BCHW, y_B in zip(images.split(BATCH), labels.split(BATCH), strict=True):
-            right += int((model(x_BCHW.to(device).float() / 255).argmax(1).cpu() == y_B).sum())
-            meter.advance(len(y_B), len(y_B))
-    return right
+        for x_BCHW in images.split(BATCH):
+            found.append(model(x_BCHW.to(device).float() / 255).argmax(1).cpu())
+            meter.advance(len(x_BCHW), len(x_BCHW))
+    return torch.cat(found).numpy()
+
+
+def predictions_text(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> str:
+    """A line an image: its index, class and predicted class, and whether they are the same."""
+    rows = enumerate(zip(labels.tolist(), predicted.tolist(), strict=True))
+    lines = [f"{idx}\t{label}\t{predict}\t{int(predict == label)}\n" for idx, (label, predict) in rows]
+    return "".join(["idx\tlabel\tpredict\tcorrect\n", *lines])
 
 
 def _test_split(path: Path, loaded: checkpoint.Checkpoint, data_root: Path | None) -> Dataset:

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
-from analysis import figures, run_folders
+from analysis import figures
 from analysis.experiments import experiments_text
 from analysis.published import load_published
+from analysis.published_claims import load_claims
 from analysis.results import build_report
+from analysis.run_kinds import load_runs
 from data.files import write_atomically
 
 Folders = Annotated[list[Path], typer.Argument(metavar="FOLDER...", show_default=False, help="Run folders.")]
@@ -22,17 +24,23 @@ def results(
         list[str] | None, typer.Option(metavar="NAME", help="Compare all runs with this one; may be given again.")
     ] = None,
 ) -> None:
-    """Write what run folders say as a Markdown report with figures."""
+    """Write what run folders say as a Markdown report with figures.
+
+    A folder is of a certified classifier (radii.tsv, of `certify run`), of one whose accuracy on test images was
+    measured (test.json, of `python -m train.evaluate`), or of both, or of a language model (perplexity.json, written
+    when its training ends). All may be named together: each data set has its sections.
+    """
     if out.suffix != ".md":
         raise ValueError(f"--out must end in .md, got {out}.")
     if out.is_file() and not out.read_bytes().startswith(b"# Results\n"):
         raise ValueError(f"{out} is no report of this command, and would be overwritten; give another --out.")
-    report = build_report(run_folders.load_folders(folders), control or [], load_published(), out.stem)
+    report = build_report(load_runs(folders), control or [], load_published(), out.stem, load_claims())
     figure_folder = out.with_suffix("")
     for name, figure in report.figures.items():
         write_atomically(figure_folder / name, figures.encode(figure, ".png"))
     write_atomically(out, report.markdown.encode())
-    print(f"wrote {out} and {', '.join(str(figure_folder / name) for name in report.figures)}")
+    drawn = ", ".join(str(figure_folder / name) for name in report.figures)
+    print(f"wrote {out}" + (f" and {drawn}" if drawn else ""))
 
 
 def experiments(folders: Folders) -> None:

@@ -1,0 +1,91 @@
+"""What the parts of the report of results have in common: Markdown tables, and values as text."""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from analysis.run_folders import TrainedFolder
+
+UNKNOWN = "–"
+
+
+class Named(Protocol):
+    """Whatever a report names."""
+
+    @property
+    def name(self) -> str:
+        """The name as shown, not yet escaped."""
+
+
+class Warned(Named, Protocol):
+    """What may have to be read with care."""
+
+    def warnings(self) -> list[str]:
+        """What a reader must know before using the numbers."""
+
+
+T = TypeVar("T", bound=Named)
+
+
+def escaped(text: str) -> str:
+    """Text as Markdown shows it unchanged, in a table too."""
+    # An underscore between letters or digits marks nothing, and names are full of them.
+    return re.sub(r"([\\|*`<>\[\]]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", " ".join(text.split()))
+
+
+def table_text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table, its first column to the left and the others to the right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [header, rule, *lines])
+
+
+def told_text(value: object) -> str:
+    """A value out of a file; a dash for none."""
+    return UNKNOWN if value is None or (isinstance(value, float) and math.isnan(value)) else escaped(str(value))
+
+
+def percent_digits(images: int) -> int:
+    """Decimals of a percentage that tell single images apart."""
+    return 1 if images <= 1000 else 2
+
+
+def minutes_text(seconds: float | None) -> str:
+    """A time of training."""
+    return UNKNOWN if seconds is None else f"{seconds / 60:.1f} min"
+
+
+def rate_text(rate: float | None) -> str:
+    """Examples a second."""
+    return UNKNOWN if rate is None else f"{rate:,.0f}"
+
+
+def values_text(values: Iterable[object]) -> str:
+    """Different values in their order, such as ``1 or 4``; whole numbers with separators."""
+    told = (f"{value:,}" if type(value) is int else told_text(value) for value in values)
+    return " or ".join(dict.fromkeys(told))
+
+
+def compute_cells(folder: TrainedFolder, control: TrainedFolder) -> list[str]:
+    """Whether a run is at equal epochs or equal compute with its control: epochs of both, and the ratio of times."""
+    ours, theirs = folder.total_seconds(), control.total_seconds()
+    ratio = f"× {ours / theirs:.2f}" if ours is not None and theirs else UNKNOWN
+    return [f"{folder.epochs} : {control.epochs}", ratio]
+
+
+def warnings_text(group: Sequence[Warned]) -> list[str]:
+    """What must be read with care, with its heading; nothing where there is nothing."""
+    found = [f"- **{escaped(folder.name)}**: {escaped(text)}.\n" for folder in group for text in folder.warnings()]
+    return ["### To be read with care\n", "".join(found)] if found else []
+
+
+def conditions_text(group: Sequence[T], tellers: Mapping[str, Callable[[T], object]]) -> str:
+    """A line a condition: the value that all have, or each value and who has it."""
+    lines = []
+    for name, tell in tellers.items():
+        told: dict[str, list[str]] = {}
+        for folder in group:
+            told.setdefault(told_text(tell(folder)), []).append(escaped(folder.name))
+        alone = len(told) == 1
+        lines.append(f"- {name}: " + "; ".join(v if alone else f"{v} ({', '.join(who)})" for v, who in told.items()))
+    return "\n".join(lines) + "\n"
