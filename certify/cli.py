@@ -98,7 +98,10 @@ Check = Annotated[
 Radii = Annotated[
     str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5; also those that are decided.")
 ]
-
+Shard = Annotated[
+    str | None,
+    typer.Option(metavar="i/N", help="Only every N-th image, from the i-th on; join the tables with `certify merge`."),
+]
 Simultaneous = Annotated[
     bool, typer.Option("--simultaneous", help="Each certificate at alpha / images: all are true together.")
 ]
@@ -117,6 +120,8 @@ def run(
     n: Annotated[
         int | None,
         typer.Option(
+            "--n",
+            "-n",
             help="Samples for each image that estimate its probability; at most, with sequential or anytime.",
             show_default="100000; anytime 10000000",
         ),
@@ -157,13 +162,14 @@ def run(
     normalize: Normalize = None,
     data_root: options.DataRoot = None,
     check: Check = True,
+    shard: Shard = None,
 ) -> None:
     """Certify images and print the radius table.
 
     This is CERTIFY of Cohen et al. (2019): n0 samples select a class, n fresh ones bound its probability. With
     --procedure sequential most images take a few hundred of them, at the same alpha.
     """
-    from certify.session import certify_request
+    from certify.launch import certify_request
 
     wanted = arguments.radii(radii)
     schedule = arguments.integers("--looks", looks)
@@ -182,7 +188,9 @@ def run(
             looks=schedule,
         )
 
-    table = read(certify_request(_request(context), sampling_at, wanted))
+    if (out := certify_request(_request(context), sampling_at, wanted)) is None:
+        return  # one of several processes talks for all
+    table = read(out)
     print(summary.render(table, wanted))
     if procedure != "fixed":
         print(summary.saved_text(table, min(n or 100_000, 100_000)))
@@ -213,7 +221,7 @@ def predict(
     protocol: ProtocolName = "full",
     maximum: Max = None,
     sigma: Sigma = None,
-    n: Annotated[int, typer.Option(help="Samples for each image.")] = 1000,
+    n: Annotated[int, typer.Option("--n", "-n", help="Samples for each image.")] = 1000,
     alpha: Annotated[float, typer.Option(help="Chance, at most, of a class that is not the smoothed one's.")] = 0.001,
     dtype: Precision = "float32",
     batch_size: BatchSize = "auto",
@@ -229,14 +237,16 @@ def predict(
     normalize: Normalize = None,
     data_root: options.DataRoot = None,
     check: Check = True,
+    shard: Shard = None,
 ) -> None:
     """Classify images with the smoothed classifier.
 
     This is PREDICT of Cohen et al. (2019): it abstains where n samples do not decide.
     """
-    from certify.session import predict_request
+    from certify.launch import predict_request
 
-    print(predict_request(_request(context), n))
+    if (text := predict_request(_request(context), n)) is not None:
+        print(text)
 
 
 for command in (

@@ -2,15 +2,24 @@
 
 import torch
 
+from certify.distributed import local_rank
+
 
 def device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is a GPU if there is one.
+    """The device of that name; ``auto`` is a GPU if there is one. Of several processes each has its own GPU.
 
     Raises:
         ValueError: If there is no such device, or it is neither CPU nor CUDA.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and (number := local_rank()) is not None:
+        if number >= torch.cuda.device_count():
+            raise ValueError(
+                f"torchrun started process {number} of this machine, which has {torch.cuda.device_count()} CUDA "
+                "devices; pass --nproc-per-node their number, or --device cpu."
+            )
+        return torch.device("cuda", number)
     try:
         found = torch.device(name)
     except RuntimeError:

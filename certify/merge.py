@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from certify import manifest as manifests
+from certify import shards
 from certify.row import Row
 from certify.stored import read_rows, section, sha256, write_rows
 
@@ -15,6 +16,9 @@ def merge_tables(
     paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
     """Write the rows of all tables, sorted by idx, with a manifest whose protocol says what they hold and from where.
+
+    Shards of one protocol become the table of that protocol, which ``certify run`` goes on with where images are
+    missing and ``certify verify`` takes; what each part was stands in its manifest's notes.
 
     Where several tables have the same idx their rows must agree, times aside; the first one's is taken.
 
@@ -34,6 +38,7 @@ def merge_tables(
     found: dict[int, tuple[Path, Row]] = {}
     parts: list[dict[str, Any]] = []
     shared: list[dict[str, Any]] = []
+    protocols: list[dict[str, Any]] = []
     for file in files:
         rows, manifest = read_rows(file)
         if manifest is None:
@@ -43,6 +48,7 @@ def merge_tables(
         shared.append(_shared(manifest))
         _require_same(files[0], shared[0], file, shared[-1])
         parts.append(_part(file, rows, manifest))
+        protocols.append(section(manifest, "protocol"))
         for row in rows:
             other, before = found.setdefault(row.idx, (file, row))
             if replace(before, seconds=row.seconds) != row:
@@ -51,8 +57,9 @@ def merge_tables(
                     "manifests agree: at most one of them is right; certify it again."
                 )
     indices = sorted(found)
-    protocol = {"name": "merged", "indices": _slices(indices), "parts": parts}
-    merged = {name: protocol if name == "protocol" else value for name, value in shared[0].items()}
+    merged = {**shared[0], "protocol": {"name": "merged", "indices": _slices(indices), "parts": parts}}
+    if (protocol := shards.whole(protocols)) is not None:
+        merged |= {"protocol": protocol, "notes": _notes(parts, protocols)}
     write_rows(out, merged, [found[idx][1] for idx in indices], sources=files, overwrite=overwrite)
 
 
@@ -77,6 +84,17 @@ def _part(file: Path, rows: Sequence[Row], manifest: dict[str, Any]) -> dict[str
     part = {"table": file.name, "sha256": sha256(file), "rows": len(rows), **section(manifest, "protocol")}
     part |= {name: manifest[name] for name in ("recomputed", "notes") if name in manifest}
     return part
+
+
+def _notes(parts: Sequence[dict[str, Any]], protocols: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The notes of shards as one: the first one's, for a run that goes on, and all of them."""
+    asked = [manifests.told(part, "notes", "images") for part in parts]
+    first = parts[0].get("notes")
+    notes: dict[str, Any] = {**(first if isinstance(first, dict) else {}), "parts": list(parts)}
+    notes.pop("images", None)  # unknown where a shard is missing
+    if shards.complete(protocols) and all(isinstance(number, int) for number in asked):
+        notes["images"] = sum(asked)
+    return notes
 
 
 def _differing(before: Row, row: Row) -> str:

@@ -43,6 +43,8 @@ class Guard(Oversight):
         probe_NCHW: uint8, some of them: an f without weights, a function of arrays, must keep its classes of these.
         sources: The files.
         every: Seconds between two checks; longer if checks would take a hundredth of the time.
+        others: Processes that write other tables of the same run.
+        quiet: Leave it to one of them to talk.
     """
 
     def __init__(
@@ -53,10 +55,14 @@ class Guard(Oversight):
         probe_NCHW: Tensor,
         sources: Collection[Source] = (),
         every: float = 60.0,
+        *,
+        others: int = 0,
+        quiet: bool = False,
     ) -> None:
         self._classifier, self._table, self._images, self._sources = classifier, table, images, sources
         self._probe_NCHW, self._failed = probe_NCHW, False
-        self._stop = Stop("finishing the images in hand if that takes seconds")
+        self._others, self._quiet = others, quiet
+        self._stop = Stop("" if quiet else "finishing the images in hand if that takes seconds")
         self._every, self._cost = every, 0.0
 
     def __enter__(self) -> Self:
@@ -114,12 +120,12 @@ class Guard(Oversight):
 
     def _stopped(self) -> Stopped:
         assert self._stop.status is not None
-        total = len(self._images)
-        return Stopped(
-            self._stop.status,
+        total, others = len(self._images), f", and more of {self._others} other processes" if self._others else ""
+        text = (
             f"{WORDS[self._stop.status]}; what was finished is on disk: {total - self._left()} of {total} images in "
-            f"{self._table.path}. The same command goes on.",
+            f"{self._table.path}{others}. The same command goes on."
         )
+        return Stopped(self._stop.status, "" if self._quiet else text)
 
     def _f_now(self) -> str:
         if self._classifier.sha256 is not None:

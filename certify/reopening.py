@@ -57,6 +57,7 @@ def request_of(
         arch=arch or (_text(stored, "model", "arch") if weights else None),
         normalize=normalize or (_recorded_normalization(stored["model"]) if weights else None),
         data_root=data_root,
+        shard=_shard(stored),
     )
 
 
@@ -69,6 +70,11 @@ def require_sections(stored: Mapping[str, Any], path: Path) -> None:
     for section in ("sampling", "model", "classifier", "data", "protocol", "noise", "notes"):
         if not isinstance(stored.get(section), dict):
             raise ValueError(f"{path} has no section {section}; it is not the manifest of `certify run`.")
+
+
+def _shard(stored: Mapping[str, Any]) -> str | None:
+    value = stored["protocol"].get("shard")
+    return value if isinstance(value, str) else None
 
 
 def _text(stored: Mapping[str, Any], section: str, name: str) -> str:

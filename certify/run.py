@@ -1,7 +1,8 @@
 """Certifying or predicting a data set: from a classifier and images to a table that survives anything."""
 
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,7 @@ def certify_dataset(
     classifier: BaseClassifier,
     noise: NoiseSource,
     dataset: Dataset,
-    indices: Sequence[int],
+    indices: Iterable[int],
     sampling: Sampling,
     table: RadiusTable,
     report: Callable[[int, int], None] = lambda samples, rows: None,
@@ -58,7 +59,8 @@ def certify_dataset(
         classifier: The base classifier f.
         noise: Where noisy copies come from.
         dataset: Images and labels.
-        indices: Which of them, begun in this order; with a procedure that stops early, hard ones are finished later.
+        indices: Which of them, begun in this order, each asked for when there is room for it; with a procedure that
+            stops early, hard ones are finished later.
         sampling: The procedure.
         table: Open for writing, with a manifest that describes all of the above.
         report: Called with the numbers of samples drawn and of rows finished since the last call.
@@ -78,7 +80,7 @@ def predict_dataset(
     classifier: BaseClassifier,
     noise: NoiseSource,
     dataset: Dataset,
-    indices: Sequence[int],
+    indices: Iterable[int],
     sampling: PredictionSampling,
     table: PredictionTable,
     report: Callable[[int, int], None] = lambda samples, rows: None,
@@ -90,16 +92,15 @@ def predict_dataset(
         classifier: The base classifier f.
         noise: Where noisy copies come from.
         dataset: Images and labels.
-        indices: Which of them, in this order.
+        indices: Which of them, in this order, each asked for when there is room for it.
         sampling: See ``PredictionSampling``.
         table: Open for writing, with a manifest that describes all of the above.
         report: Called with the numbers of samples drawn and of rows finished since the last call.
         oversight: May end the run early, between rounds with all rows on disk.
     """
-    todo, oversight = [index for index in indices if index not in table.done], oversight or Oversight()
-    for group in _groups(todo, max(1, GROUP_SAMPLES // sampling.n)):
-        if not oversight.go_on():
-            return
+    todo, oversight = (index for index in indices if index not in table.done), oversight or Oversight()
+    size = max(1, GROUP_SAMPLES // sampling.n)
+    while oversight.go_on() and (group := list(itertools.islice(todo, size))):
         start = time.perf_counter()
         items = [_item(dataset, index, PREDICTION, sampling.n) for index in group]
         counts = _votes(classifier, noise, items, lambda samples: report(samples, 0), oversight)
@@ -137,11 +138,6 @@ def _votes(
         if classifier.micro_batch == rows:
             return votes
         advance(-total)
-
-
-def _groups(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]
 
 
 def _item(dataset: Dataset, index: int, stage: int, samples: int) -> Item:

@@ -1,11 +1,11 @@
-"""From the arguments of a command to its table: load, check, open the output, sample."""
+"""From the arguments of a command to all that it needs, loaded and checked; nothing is written yet."""
 
 import platform
 import secrets
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,21 +13,13 @@ from typing import Any
 
 import torch
 
-from certify import devices, loader
+from certify import devices, loader, shards
 from certify import manifest as manifests
 from certify.classifier import BaseClassifier
 from certify.foreign import ArrayFunction
 from certify.noise import NoiseSource
-from certify.oversight import Guard
-from certify.precheck import checked
-from certify.predictions import PredictionTable, render_predictions
-from certify.procedures import require_predictable
-from certify.run import PredictionSampling, certify_dataset, predict_dataset
-from certify.sampling import Sampling
 from certify.smoothing import noise_source
 from certify.sources import Source
-from certify.table import RadiusTable
-from certify.telling import meter, warn_of_invalid
 from certify.tuning import compiled_if_faster, fastest_batch_size
 from data import registry, subset
 from data.dataset import Dataset
@@ -56,6 +48,7 @@ class Request:
     normalize: str | None
     data_root: Path | None
     check: bool = True
+    shard: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,79 +67,17 @@ class Session:
     manifest: dict[str, Any]
 
 
-def certify_request(
-    request: Request, sampling_at: Callable[[float], Sampling], radii: Sequence[float] | None = None
-) -> Path:
-    """Certify what ``request`` says, going on where an earlier run stopped.
-
-    Args:
-        request: What to certify.
-        sampling_at: The procedure for a sigma.
-        radii: Those that a user wants to read off the table.
-
-    Returns:
-        The radius table.
-
-    Raises:
-        ValueError: For anything in the request that does not fit; with the fix.
-        OSError: If files cannot be read or written.
-    """
-    session = open_session(request, "radii.tsv", lambda sigma: sampling_at(sigma).expected)
-    sampling = sampling_at(session.sigma)
-    session = checked(session, request, sampling, radii)
-    with RadiusTable.open(session.out, _manifest(session, sampling), overwrite=request.overwrite) as table:
-        samples = sampling.n0 + sampling.most if sampling.procedure == "fixed" else None
-        with meter("certifying", session, table, samples) as bar, _guard(session, table) as guard:
-            f, noise, data = session.classifier, session.noise, session.dataset
-            certify_dataset(f, noise, data, session.indices, sampling, table, bar.advance, guard)
-        warn_of_invalid(table)
-    return session.out
-
-
-def predict_request(request: Request, n: int) -> str:
-    """PREDICT for what ``request`` says, going on where an earlier run stopped.
-
-    Returns:
-        A line that sums up the table of predictions.
-
-    Raises:
-        ValueError: For anything in the request that does not fit; with the fix.
-        OSError: If files cannot be read or written.
-    """
-
-    def check(sigma: float) -> int:
-        require_predictable(sigma, n, request.alpha)
-        return n
-
-    session = open_session(request, "predictions.tsv", check)
-    sampling = PredictionSampling(sigma=session.sigma, n=n, alpha=request.alpha)
-    session = checked(session, request)
-    with PredictionTable.open(session.out, _manifest(session, sampling), overwrite=request.overwrite) as table:
-        with meter("predicting", session, table, n) as bar, _guard(session, table) as guard:
-            f, noise, data = session.classifier, session.noise, session.dataset
-            predict_dataset(f, noise, data, session.indices, sampling, table, bar.advance, guard)
-        warn_of_invalid(table)
-        return render_predictions(table.done)
-
-
-def _manifest(session: Session, sampling: Sampling | PredictionSampling) -> dict[str, Any]:
-    return {"sampling": sampling.describe(), **session.manifest}
-
-
-def _guard(session: Session, table: RadiusTable | PredictionTable) -> Guard:
-    if changed := manifests.continued_notes(table.manifest.get("notes"), session.manifest["notes"]):
-        table.annotate(changed)
-    probe = torch.from_numpy(session.dataset.images[:32])
-    return Guard(session.classifier, table, session.indices, probe, session.sources)
-
-
-def open_session(request: Request, default_out: str, check: Callable[[float], int]) -> Session:
+def open_session(
+    request: Request, default_out: str, check: Callable[[float], int], like: Mapping[str, Any] | None = None
+) -> Session:
     """Load and check everything.
 
     Args:
         request: What to certify.
         default_out: Name of the table where the request gives none.
         check: Refuses a sigma that does not fit; returns the samples an image will take, to judge if compiling pays.
+        like: The manifest of the first of several processes, which chooses what a request leaves open: the seed, the
+            batch size, whether to compile. By default that of the table that will be continued, if there is one.
 
     Raises:
         ValueError: For anything in the request that does not fit; with the fix.
@@ -169,14 +100,20 @@ def open_session(request: Request, default_out: str, check: Callable[[float], in
     if sigma is None:
         raise ValueError(f"{request.model} does not say what noise it was trained with; pass --sigma.")
     samples = check(sigma)
-    out = request.out or _beside(request.model, default_out)
-    stored = _stored_manifest(out, request.overwrite)
+    shard = shards.parse(request.shard)
+    if shard is not None:
+        shards.require_same_everywhere(request.seed, request.batch_size)
+    out = request.out or _beside(request.model, default_out if shard is None else shard.file_name(default_out))
+    stored = _stored_manifest(out, request.overwrite) if like is None else like
     if request.seed is not None and not 0 <= request.seed < 2**64:
         raise ValueError(f"--seed must lie in [0, 2^64), got {request.seed}.")
     recorded = _number(stored, "noise", "seed", 2**64 - 1)
     seed = next(value for value in (request.seed, recorded, secrets.randbits(64)) if value is not None)
     protocol = subset.protocol(request.protocol)
     indices = [int(index) for index in protocol.indices(len(dataset.images))][: request.maximum]
+    described = {"name": protocol.name, "indices": protocol.slice(len(dataset.images))}
+    if shard is not None:
+        indices, described = shard.of(indices), shard.described(described)
     classifier = _classifier(request, loaded, device, dataset.images.shape[1:], stored, samples * len(indices))
     classifier.require_independent_rows(dataset.images.shape[1:])
     noise = noise_source(request.noise, sigma, seed)
@@ -187,7 +124,7 @@ def open_session(request: Request, default_out: str, check: Callable[[float], in
             **classifier.fingerprint(torch.from_numpy(dataset.images[:32])),
         },
         "data": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
-        "protocol": {"name": protocol.name, "indices": protocol.slice(len(dataset.images))},
+        "protocol": described,
         "noise": {**noise.describe(), "probability_error": noise.probability_error(dataset.images[0].size)},
         "notes": {
             **_notes(request),
@@ -214,7 +151,7 @@ def _classifier(
     loaded: loader.LoadedModel,
     device: torch.device,
     image_shape: Sequence[int],
-    stored: dict[str, Any],
+    stored: Mapping[str, Any],
     samples: int,
 ) -> BaseClassifier:
     """f as the request, or the run that is continued, or a short measurement says."""
@@ -242,7 +179,8 @@ def _classifier(
         raise ValueError(f"--compile must be auto, on or off, got {request.compile!r}.")
     part = stored.get("classifier")
     before = part.get("compiled") if isinstance(part, dict) else None
-    if request.compile == "auto" and before is None and not isinstance(model, ArrayFunction):
+    measured = before is None and request.shard is None  # shards might measure differently
+    if request.compile == "auto" and measured and not isinstance(model, ArrayFunction):
         return compiled_if_faster(build, image_shape, samples)
     wanted = request.compile == "on" or (request.compile == "auto" and before is True)
     classifier = build(wanted)
@@ -272,7 +210,7 @@ def _stored_manifest(out: Path, overwrite: bool) -> dict[str, Any]:
     return manifests.read(path) if out.exists() and path.exists() and not overwrite else {}
 
 
-def _number(manifest: dict[str, Any], section: str, name: str, most: int) -> int | None:
+def _number(manifest: Mapping[str, Any], section: str, name: str, most: int) -> int | None:
     """A number of a stored manifest, None if it is not there or is none; the comparison with ours then refuses it."""
     part = manifest.get(section)
     value = part.get(name) if isinstance(part, dict) else None

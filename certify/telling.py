@@ -1,17 +1,19 @@
 """What a run tells on stderr: what it will do, how far it is, and what was strange."""
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from certify.predictions import PredictionTable
-from certify.table import INVALID, RadiusTable
+from certify.durable import DurableTable
+from certify.predictions import PredictionRow
+from certify.row import INVALID, Row
 from data import console
 
 if TYPE_CHECKING:  # which imports this module
     from certify.session import Session
 
 
-def meter(what: str, session: "Session", table: RadiusTable | PredictionTable, samples: int | None) -> console.Meter:
+def meter(what: str, session: "Session", table: DurableTable[Any], samples: int | None) -> console.Meter:
     """Say what will be done, and measure it.
 
     Args:
@@ -32,9 +34,9 @@ def meter(what: str, session: "Session", table: RadiusTable | PredictionTable, s
     return console.Meter(what, "images", todo, None if samples is None else todo * samples, "samples")
 
 
-def warn_of_invalid(table: RadiusTable | PredictionTable) -> None:
+def warn_of_invalid(rows: Iterable[Row | PredictionRow]) -> None:
     """Say how many samples were votes for no class, if any."""
-    invalid = sum(row.counts.get(INVALID, 0) for row in table.done.values())
+    invalid = sum(row.counts.get(INVALID, 0) for row in rows)
     if invalid:
         print(
             f"warning: {invalid} samples had logits that were not finite; they voted for no class. Check the model, "

@@ -37,7 +37,7 @@ class Stop:
     background jobs of a shell) it does nothing. Afterwards the handlers are those of before.
 
     Args:
-        promise: What is told on stderr at the first signal, such as "finishing the images in hand".
+        promise: What is told on stderr at the first signal, such as "finishing the images in hand"; nothing if empty.
 
     Attributes:
         status: Exit status if a signal has come, else None.
@@ -73,6 +73,8 @@ class Stop:
             # Both pass every `except Exception`, as of a runtime that is being called.
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(TERMINATED)
         self.status, self._until = 128 + number, time.monotonic() + GRACE
+        if not self._promise:
+            return
         # Not print: the signal may have come in the middle of one.
         with contextlib.suppress(OSError):
             os.write(2, f"\n{signal.Signals(number).name}: {self._promise}; a second one leaves at once\n".encode())

@@ -1,0 +1,205 @@
+"""``certify run`` and ``certify predict``: one process, or several of torchrun that share the images.
+
+Of several each has a table of its own (``certify.parts``). The first one gathers what an earlier run has left, says
+which images are to be done, and in the end makes one table of all, the same that a single process writes.
+"""
+
+import dataclasses
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from certify import manifest as manifests
+from certify import parts
+from certify.distributed import Tally, World, join, restarts
+from certify.durable import DurableTable
+from certify.oversight import Guard
+from certify.precheck import checked
+from certify.predictions import PredictionTable, render_predictions
+from certify.procedures import require_predictable
+from certify.run import PredictionSampling, certify_dataset, predict_dataset
+from certify.sampling import Sampling
+from certify.session import Request, Session, open_session
+from certify.table import RadiusTable
+from certify.telling import meter, warn_of_invalid
+from data import strict_json
+
+_SEEN = 60.0  # seconds
+#: Images that a process still has to do, a table for them, a report of samples and rows, and a guard.
+Work = Callable[[Iterable[int], Any, Callable[[int, int], None], Guard], None]
+
+
+def certify_request(
+    request: Request, sampling_at: Callable[[float], Sampling], radii: Sequence[float] | None = None
+) -> Path | None:
+    """Certify what ``request`` says, going on where an earlier run stopped.
+
+    Args:
+        request: What to certify.
+        sampling_at: The procedure for a sigma.
+        radii: Those that a user wants to read off the table.
+
+    Returns:
+        The radius table; None in all processes but the first.
+
+    Raises:
+        ValueError: For anything in the request that does not fit; with the fix.
+        OSError: If files cannot be read or written.
+    """
+    with join() as world:
+        session = _opened(world, request, "radii.tsv", lambda sigma: sampling_at(sigma).expected)
+        sampling = sampling_at(session.sigma)
+        if world.first:
+            session = checked(session, request, sampling, radii)
+        f, noise, data = session.classifier, session.noise, session.dataset
+
+        def work(indices: Iterable[int], table: RadiusTable, report: Callable[[int, int], None], guard: Guard) -> None:
+            certify_dataset(f, noise, data, indices, sampling, table, report, guard)
+
+        samples = sampling.n0 + sampling.most if sampling.procedure == "fixed" else None
+        rows = _run(world, request, session, sampling, RadiusTable, "certifying", samples, work)
+        return session.out if rows is not None else None
+
+
+def predict_request(request: Request, n: int) -> str | None:
+    """PREDICT for what ``request`` says, going on where an earlier run stopped.
+
+    Returns:
+        A line that sums up the table of predictions; None in all processes but the first.
+
+    Raises:
+        ValueError: For anything in the request that does not fit; with the fix.
+        OSError: If files cannot be read or written.
+    """
+
+    def check(sigma: float) -> int:
+        require_predictable(sigma, n, request.alpha)
+        return n
+
+    with join() as world:
+        session = _opened(world, request, "predictions.tsv", check)
+        sampling = PredictionSampling(sigma=session.sigma, n=n, alpha=request.alpha)
+        if world.first:
+            session = checked(session, request)
+        f, noise, data = session.classifier, session.noise, session.dataset
+
+        def work(
+            indices: Iterable[int], table: PredictionTable, report: Callable[[int, int], None], guard: Guard
+        ) -> None:
+            predict_dataset(f, noise, data, indices, sampling, table, report, guard)
+
+        rows = _run(world, request, session, sampling, PredictionTable, "predicting", n, work)
+        return render_predictions(rows) if rows is not None else None
+
+
+def _opened(world: World, request: Request, default_out: str, check: Callable[[float], int]) -> Session:
+    """The session, with the same settings in all processes: what is left open the first one chooses."""
+    if world.size > 1 and request.overwrite and restarts():
+        raise ValueError(
+            "--overwrite would begin anew whenever torchrun restarts a process; delete the old table, or leave "
+            "--max-restarts at 0."
+        )
+    session: Session | None = None
+
+    def first() -> bytes:
+        nonlocal session
+        session = open_session(request, default_out, check)
+        return manifests.encode(session.manifest)
+
+    chosen = world.of_first("manifest", first)
+    if session is None:
+        like = strict_json.parse(chosen)
+        assert isinstance(like, dict)
+        session = open_session(request, default_out, check, like)
+        if differing := manifests.difference(like, session.manifest):
+            raise ValueError(
+                f"process 0 uses {differing.replace('this run', f'process {world.rank}')}; all processes need "
+                "the same model, data, torch and kind of device."
+            )
+    if world.size > 1:
+        notes = {**session.manifest["notes"], "processes": world.size}
+        session = dataclasses.replace(session, manifest={**session.manifest, "notes": notes})
+    return session
+
+
+def _run(
+    world: World,
+    request: Request,
+    session: Session,
+    sampling: Sampling | PredictionSampling,
+    kind: type[DurableTable[Any]],
+    what: str,
+    samples: int | None,
+    work: Work,
+) -> dict[int, Any] | None:
+    """Do what is left, and return all rows by idx in the first process."""
+    manifest, out = {"sampling": sampling.describe(), **session.manifest}, session.out
+    with ExitStack() as stack:
+        shared: DurableTable[Any] | None = None
+
+        def begin() -> bytes:
+            nonlocal shared
+            if request.overwrite:
+                parts.discard(out)
+            elif parts.found(out):
+                parts.gather(kind, out, manifest)
+            shared = stack.enter_context(kind.open(out, manifest, overwrite=request.overwrite))
+            done = shared.done
+            return np.array([index for index in session.indices if index not in done], dtype=np.int64).tobytes()
+
+        todo = np.frombuffer(world.of_first("todo", begin), dtype=np.int64).tolist()
+        if world.size == 1:
+            assert shared is not None
+            own = shared
+        else:
+            _require_shared_folder(out)
+            own = stack.enter_context(kind.open(parts.path_of(out, world.rank), manifest))
+        with ExitStack() as showing:
+            bar = None if shared is None else showing.enter_context(meter(what, session, shared, samples))
+            tally = Tally(world, None if bar is None else bar.advance)
+            with _guard(session, own, world) as guard:
+                work(world.claimed(todo), own, tally.advance, guard)
+            own.close()
+            tally.tell()
+            world.meet("done", tally.tell)
+        rows = dict(shared.done) if shared is not None else None
+    if world.size > 1 and world.first:
+        rows = parts.gather(kind, out, manifest)
+    world.meet("gathered")
+    if rows is not None:
+        if missing := sum(index not in rows for index in session.indices):
+            raise ValueError(
+                f"{missing} images have no row in {out}: other machines wrote theirs to a folder of the same name. "
+                f"Copy {parts.path_of(out, 1).name} and so on beside it and run the command again; nothing is done "
+                "twice."
+            )
+        warn_of_invalid(rows.values())
+    return rows
+
+
+def _require_shared_folder(out: Path) -> None:
+    """What process 0 has begun must be seen here; a network's file system may take its time to show it."""
+    until = time.monotonic() + _SEEN
+    while not out.exists():
+        if time.monotonic() > until:
+            raise ValueError(
+                f"process 0 has begun {out}, which {platform.node()} does not see; write it to a file system that all "
+                "machines share."
+            )
+        time.sleep(0.1)
+
+
+def _guard(session: Session, table: DurableTable[Any], world: World) -> Guard:
+    if changed := manifests.continued_notes(table.manifest.get("notes"), session.manifest["notes"]):
+        table.annotate(changed)
+    probe = torch.from_numpy(session.dataset.images[:32])
+    others = world.size - 1
+    return Guard(
+        session.classifier, table, session.indices, probe, session.sources, others=others, quiet=not world.first
+    )
