@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -244,6 +245,20 @@ def test_a_signal_to_torchrun_leaves_rows_that_the_next_run_takes(whole: list[li
     assert parts.found(Path("out/radii.tsv")) == []
     times = {line.split("\t")[0]: line for line in Path("out/radii.tsv").read_text().splitlines()[1:]}
     assert len(times) == 24
+
+
+def test_two_machines_that_meet_write_the_table_of_one_process(whole: list[list[str]]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--local-addr", "127.0.0.1"]
+    launcher += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "test", "--monitor-interval", "0.05"]
+    command = [sys.executable, "-m", "torch.distributed.run", *launcher, "-m", "certify", *COMMAND, *SEED]
+    machines = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [machine.communicate(timeout=200) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert lines() == whole
+    assert sum(out.count("ACR") for out, _ in said) == 1
 
 
 def test_rows_of_an_earlier_run_are_not_done_again(

@@ -13,7 +13,8 @@ from certify import cli_plan
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
 COMMAND, PRINTED = re.findall(r"^\$ certify plan (.*)\n((?:.*\n)*?)```$", TEXT, flags=re.MULTILINE)[0]
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if line.startswith("| ")]
+SIZING = TEXT[TEXT.index("## Sizing") :].splitlines()
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in SIZING if line.startswith("| ")]
 HEADER, SIZES = ROWS[0], ROWS[1:]
 
 
