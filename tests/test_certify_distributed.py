@@ -223,6 +223,15 @@ def test_a_process_with_another_network_is_refused(monkeypatch: pytest.MonkeyPat
     assert not any(len(lines(table)) > 25 for table in Path("out").glob("*.tsv"))
 
 
+def test_a_mistake_ends_all_processes_with_one_line() -> None:
+    command = [part if part != "mymodel:factory" else "mymodel:missing" for part in COMMAND]
+    result = subprocess.run(torchrun(*command, *SEED), capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert result.stderr.count("error: ") == 1
+    assert "exitcode: 2" in " ".join(result.stderr.split()) or "exitcode  : 2" in result.stderr
+    assert "SIGKILL" not in result.stderr, "the others wait where signals reach them"
+
+
 def test_a_signal_to_torchrun_leaves_rows_that_the_next_run_takes(whole: list[list[str]]) -> None:
     Path("mortal.py").write_text(MORTAL.replace("attempt % 2", "2"))  # nobody dies; a second for each row
     command = torchrun(*COMMAND, *SEED)
