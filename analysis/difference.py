@@ -13,22 +13,27 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from analysis.compare import checked_pair, contributions
-from analysis.figures import COLOURS, GREY, new_axes, plain
+from analysis.figures import GREY, new_axes, plain
 from analysis.pairs import LEVEL, paired_interval
 
 _RESAMPLES = 2000
-_AT_ONCE = 250  # resamples in a piece: their weights take 20 MB for 10,000 images
+_AT_ONCE = 100  # resamples in a piece: 10,000 images with as many radii take some 50 MB
+_INK = "#222222"
+_SHORT = 16  # characters of names with which two columns of a legend fit side by side
 
 
 @dataclass(frozen=True)
 class DifferenceCurve:
-    """Certified accuracy of A minus that of B at radii on a grid, in [-1, 1]; all arrays (R,).
+    """Certified accuracy of A minus that of B, in [-1, 1], as an exact step function; all arrays (R,).
 
-    ``low`` and ``high`` bound it at each radius by itself (95 %), ``band_low`` and ``band_high`` on the whole grid at
-    once (95 %, approximate).
+    ``radius`` are 0 and all radii at which one of the two curves steps; the value at ``radius[i]`` holds from just
+    above ``radius[i-1]`` up to it, so these are all radii there are. ``low`` and ``high`` bound the difference at each
+    radius by itself (95 %), ``band_low`` and ``band_high`` at all of them at once (95 %, approximate).
     """
 
     radius: NDArray[np.float64]
@@ -40,14 +45,9 @@ class DifferenceCurve:
 
 
 def difference_curve(
-    a: pd.DataFrame,
-    b: pd.DataFrame,
-    *,
-    points: int = 256,
-    seed: int = 0,
-    different_sigma: bool = False,
+    a: pd.DataFrame, b: pd.DataFrame, *, seed: int = 0, different_sigma: bool = False
 ) -> DifferenceCurve:
-    """The difference curve on an even grid from 0 to the largest certified radius.
+    """The difference curve from 0 to the largest certified radius, without a grid.
 
     The band is the difference plus or minus a common multiple of its standard error at each radius: the 95 % quantile,
     over 2,000 resamples of the images, of the largest deviation in standard errors. The standard error has half an
@@ -56,7 +56,6 @@ def difference_curve(
     Args:
         a: Rows as `certify.table.read` returns them.
         b: The table that it is held against.
-        points: Of the grid, at least 2.
         seed: Of the resamples: the same band each time.
         different_sigma: Compare also models under different noise.
 
@@ -68,23 +67,22 @@ def difference_curve(
         largest of many studentised differences.
     """
     a, b = checked_pair(a, b, different_sigma=different_sigma)
-    certified_a, certified_b = contributions(a), contributions(b)
-    right_a, right_b = (table["correct"].to_numpy() == 1 for table in (a, b))
-    end = float(max(certified_a.max(), certified_b.max()))
-    if end == 0:
+    # Of wrong and abstained images, -1: certified at no radius, not even at 0.
+    reach_a, reach_b = (np.where(one["correct"].to_numpy() == 1, contributions(one), -1.0) for one in (a, b))
+    radius_R = np.unique(np.concatenate([[0.0], reach_a, reach_b]))
+    radius_R = radius_R[radius_R >= 0]
+    if radius_R[-1] == 0:
         raise ValueError("neither table certifies an image, so there is no curve to draw.")
-    radius_R = np.linspace(0.0, end, points)  # whose last point is the end exactly
-    shown_a = right_a[:, None] & (certified_a[:, None] >= radius_R)
-    shown_b = right_b[:, None] & (certified_b[:, None] >= radius_R)
-    change_NR = shown_a.astype(np.float32) - shown_b
-    images = len(change_NR)
-    only_a_R, only_b_R = (change_NR > 0).sum(0), (change_NR < 0).sum(0)
+    images = len(reach_a)
+    only_a_R, only_b_R = _alone(reach_a, reach_b, radius_R), _alone(reach_b, reach_a, radius_R)
     difference_R = (only_a_R - only_b_R) / images
-    limits = [paired_interval(int(x), int(y), images) for x, y in zip(only_a_R, only_b_R, strict=True)]
-    low_R, high_R = np.array(limits).T
+    pairs, place_R = np.unique(np.stack([only_a_R, only_b_R], axis=1), axis=0, return_inverse=True)
+    limits = np.array([paired_interval(int(x), int(y), images) for x, y in pairs])
+    low_R, high_R = limits[place_R.ravel()].T
     share_R = (only_a_R + only_b_R + 1) / (images + 2)
     error_R = np.sqrt((share_R - ((only_a_R - only_b_R) / (images + 2)) ** 2) / (images + 2))
-    reach = float(np.quantile(_largest_deviations(change_NR, difference_R, error_R, seed), 1 - LEVEL))
+    deviations = _largest_deviations(reach_a, reach_b, radius_R, difference_R, error_R, seed)
+    reach = float(np.quantile(deviations, 1 - LEVEL))
     return DifferenceCurve(
         radius_R,
         difference_R,
@@ -104,42 +102,64 @@ def limits_of(curves: Sequence[DifferenceCurve]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def draw_difference(curve: DifferenceCurve, a: str, b: str, *, limits: tuple[float, float] | None = None) -> Figure:
+def draw_difference(
+    curve: DifferenceCurve,
+    a: str,
+    b: str,
+    *,
+    limits: tuple[float, float] | None = None,
+    colours: tuple[str, str] | None = None,
+) -> Figure:
     """The difference over the radius, above 0 where ``a`` is better, with both bands.
+
+    The line and its bands are of no run's colour, since they are about both.
 
     Args:
         curve: The difference.
         a: Name of the first.
         b: Name of the one that it is compared with.
         limits: Ends of the scale in points, for several figures of one scale; by default `limits_of` this curve.
+        colours: Of the two where another figure draws them: the side of 0 on which one is ahead is tinted with its.
     """
-    figure, axes = new_axes(float(curve.radius[-1]), "certified accuracy, difference in points")
+    figure, axes = new_axes(float(curve.radius[-1]), "certified accuracy,\ndifference in points")
     axes.set_axisbelow("line")  # the grid lies on the bands, which are opaque: so the legend shows what is seen
     axes.set_ylim(limits or limits_of([curve]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda points, _: f"{points:+g}" if points else "0"))
+    sides = list[Patch]()
+    if colours is not None:
+        bottom, top = axes.get_ylim()
+        for colour, name, ends in zip(colours, (a, b), ((0, top), (bottom, 0)), strict=True):
+            tint = _on_white(colour, 0.13)
+            axes.axhspan(*ends, color=tint, linewidth=0, zorder=0)
+            sides.append(Patch(color=tint, label=plain(f"{name} certifies more")))
     axes.axhline(0, color=GREY, linewidth=1)
+    shown = []
     for lower, upper, strength, name in (
-        (curve.band_low, curve.band_high, 0.16, "95 % band, all radii at once"),
-        (curve.low, curve.high, 0.4, "95 % interval, each radius by itself"),
+        (curve.band_low, curve.band_high, 0.22, "95 % band, all radii at once"),
+        (curve.low, curve.high, 0.42, "95 % interval, each radius by itself"),
     ):
-        axes.fill_between(
+        band = axes.fill_between(
             curve.radius,
             100 * lower,
             100 * upper,
             step="pre",
-            color=_on_white(COLOURS[0], strength),
+            color=_on_white(_INK, strength),
             linewidth=0,
             label=name,
         )
-    axes.plot(
+        shown.append(band)
+    (line,) = axes.plot(
         curve.radius,
         100 * curve.difference,
-        color=COLOURS[0],
+        color=_INK,
         drawstyle="steps-pre",
         linewidth=1.6,
-        label=plain(f"{a} − {b}"),
+        label=plain(f"{a} minus {b}"),
     )
-    figure.legend(loc="outside lower left", frameon=False, fontsize=9, ncols=1)
-    figure.suptitle(plain(f"above 0: {a} certifies more; below: {b} does"), x=0.01, ha="left", fontsize=10)
+    handles, beside = [line, *reversed(shown), *sides], bool(sides) and max(len(a), len(b)) <= _SHORT
+    figure.legend(handles=handles, loc="outside lower left", frameon=False, fontsize=10, ncols=2 if beside else 1)
+    if not sides:  # which the legend names
+        figure.suptitle(plain(f"above 0: {a} certifies more; below: {b} does"), x=0.01, ha="left", fontsize=10)
     return figure
 
 
@@ -149,15 +169,40 @@ def _on_white(colour: str, strength: float) -> str:
     return to_hex((red, green, blue))
 
 
+def _alone(own: NDArray[np.float64], other: NDArray[np.float64], radius_R: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many images one table certifies at each radius where the other does not, (R,)."""
+    # Image i counts at the radii in (other_i, own_i].
+    ahead = own > other
+    certified = np.sort(own[ahead]), np.sort(other[ahead])
+    at_least, both = (ahead.sum() - np.searchsorted(one, radius_R, side="left") for one in certified)
+    return np.asarray(at_least - both, dtype=np.int64)
+
+
 def _largest_deviations(
-    change_NR: NDArray[np.float32], difference_R: NDArray[np.float64], error_R: NDArray[np.float64], seed: int
+    reach_a: NDArray[np.float64],
+    reach_b: NDArray[np.float64],
+    radius_R: NDArray[np.float64],
+    difference_R: NDArray[np.float64],
+    error_R: NDArray[np.float64],
+    seed: int,
 ) -> NDArray[np.float64]:
     """Largest deviation of resampled differences from the observed ones, in standard errors, (T,)."""
-    rng, images = np.random.default_rng(seed), len(change_NR)
+    rng, images = np.random.default_rng(seed), len(reach_a)
+    # In the order of falling radii, the weights of the images certified at a radius are the first so many.
+    sides = []
+    for reach in (reach_a, reach_b):
+        order = np.argsort(-reach, kind="stable")
+        sides.append((order, images - np.searchsorted(reach[order[::-1]], radius_R, side="left")))
     found = []
     for start in range(0, _RESAMPLES, _AT_ONCE):
         size = min(_AT_ONCE, _RESAMPLES - start)
-        weight_TN = rng.multinomial(images, np.full(images, 1 / images), size=size).astype(np.float32)
-        resampled_TR = weight_TN @ change_NR / images
+        weight_TN = rng.multinomial(images, np.full(images, 1 / images), size=size)
+        certified_a, certified_b = (_first(weight_TN[:, order])[:, count_R] for order, count_R in sides)
+        resampled_TR = (certified_a - certified_b) / images
         found.append((np.abs(resampled_TR - difference_R) / error_R).max(1))
     return np.concatenate(found)
+
+
+def _first(weight_TN: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sums of the first 0, 1, … N weights, (T, N + 1)."""
+    return np.pad(np.cumsum(weight_TN, axis=1), ((0, 0), (1, 0)))

@@ -3,21 +3,21 @@
 # Shapes: N images.
 
 from collections.abc import Sequence
-from itertools import cycle
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from analysis.figures import COLOURS, DASHES, GREY, new_axes, plain
+from analysis.figures import COLOURS, GREY, new_axes, plain, styles
 from analysis.runs import Run
 from certify.radius import ABSTAIN
 
 _EDGE = 1e-6  # where shares of 0 and 1 are drawn on a logit axis
 _TICKS = {
-    _EDGE: "none", 1e-5: "0.001 %", 1e-3: "0.1 %", 0.1: "10 %", 0.5: "50 %", 0.9: "90 %", 0.999: "99.9 %",
-    0.99999: "99.999 %", 1 - _EDGE: "all",
+    _EDGE: "none", 1e-4: "0.01 %", 0.01: "1 %", 0.1: "10 %", 0.5: "50 %", 0.9: "90 %", 0.99: "99 %",
+    0.9999: "99.99 %", 1 - _EDGE: "all",
 }  # fmt: skip
 
 
@@ -52,25 +52,25 @@ def draw_shares(runs: Sequence[Run]) -> Figure:
         ValueError: If a table tells no counts, with the run's name.
     """
     figure, axes = new_axes(
-        1, "fraction of images at or below", "share of noisy copies classified correctly (logit scale)"
+        1, "images with at most this share", "share of noisy copies classified correctly (logit scale)"
     )
-    styles = cycle((colour, dash) for dash in DASHES for colour in COLOURS)
-    for run, (colour, dash) in zip(runs, styles, strict=False):
+    for run, (colour, dash) in zip(runs, styles(len(runs)), strict=True):
         try:
             shares = np.sort(shares_of_label(run.table))
         except ValueError as error:
             raise ValueError(f"{run.name}: {error}") from None
         x = np.clip(np.concatenate([[0.0], shares, [1.0]]), _EDGE, 1 - _EDGE)
         y = np.concatenate([[0.0], np.arange(1, len(shares) + 1) / len(shares), [1.0]])
-        axes.plot(x, y, dash, drawstyle="steps-post", color=colour, linewidth=1.6, label=plain(run.name))
+        axes.plot(x, y, linestyle=dash, drawstyle="steps-post", color=colour, linewidth=1.8, label=plain(run.name))
     axes.set_xscale("logit", one_half="1/2")
     axes.set(xlim=(_EDGE, 1 - _EDGE), ylim=(0, 1.01))
-    axes.set_xticks(list(_TICKS), list(_TICKS.values()), fontsize=9)
+    axes.set_xticks(list(_TICKS), list(_TICKS.values()), fontsize=9.5)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
     axes.minorticks_off()
     for at, side, text in ((0.02, "left", "← surely wrong"), (0.98, "right", "surely right →")):
-        axes.text(at, 0.08, text, transform=axes.transAxes, ha=side, fontsize=9, color=GREY)
+        axes.text(at, 0.08, text, transform=axes.transAxes, ha=side, fontsize=10, color=GREY)
     axes.axvline(0.5, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
-    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    axes.legend(frameon=False, fontsize=10, handlelength=2.8, loc="upper left")
     return figure
 
 
@@ -100,7 +100,7 @@ def draw_samples(runs: Sequence[Run]) -> Figure:
             raise ValueError(f"{run.name}: {error}") from None
     together = np.concatenate(list(used.values()))
     edges = np.geomspace(max(1, int(together.min())) / 3, 3 * int(together.max()), 61)
-    figure = Figure(figsize=(7.2, 1.2 + 2.2 * len(runs)), dpi=150, layout="constrained")
+    figure = Figure(figsize=(6.4, 1.2 + 2.2 * len(runs)), dpi=150, layout="constrained")
     all_axes = np.atleast_1d(figure.subplots(len(runs), 1, sharex=True))
     for axes, run in zip(all_axes, runs, strict=True):
         table, samples = run.table, used[run.name]

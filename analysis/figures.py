@@ -3,8 +3,9 @@
 import io
 import math
 from collections.abc import Sequence
-from itertools import cycle
+from itertools import cycle, islice
 from operator import itemgetter
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from analysis.curves import Curve, step_curve
@@ -23,10 +25,12 @@ from certify.summary import floor_text
 FORMATS: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 # Okabe and Ito's palette without its yellow, which is too pale for a line; told apart under every colour blindness.
-# Dashes change with each round of colours, so that an eighth run is no second first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES = ("-", "--", "-.", ":")
+# Dashes change with every run: a curve that lies on another one leaves it seen in its gaps, also in print.
+DASHES = ((0, ()), (0, (6, 1.5)), (0, (3, 1, 1, 1)), (0, (1.5, 1)))
 GREY = "#666666"
+# Handles as long as a dash and its gap take.
+_LEGEND: dict[str, Any] = {"fontsize": 10, "handlelength": 2.8}
 
 
 def draw(
@@ -39,10 +43,12 @@ def draw(
 ) -> Figure:
     """Certified accuracy over the radius: a step curve and its pointwise 95 % band a run, and the ceilings.
 
+    Above the axes stands what was certified, with how many samples, and what the band is: a figure travels alone.
+
     Args:
         runs: At least one.
         end: Last radius shown, positive; by default a little more than the largest ceiling or radius.
-        title: Shown above the axes.
+        title: Shown above that line.
         envelope: Draw the largest accuracy of any run at each radius, too. It belongs to no single classifier.
         published: Rows with certified accuracies, drawn thin, named at their ends and without a band.
 
@@ -56,20 +62,21 @@ def draw(
         raise ValueError(f"the last radius of a figure must be positive and finite, got {end}.")
     figure, axes = new_axes(end, "certified accuracy")
     axes.set_ylim(0, 1)
-    if title is not None:
-        figure.suptitle(plain(title), x=0.01, ha="left")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
+    lines = [*([plain(title)] if title is not None else []), _conditions(runs)]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10)
 
     # A curve ends at its ceiling, where its n votes end, or without one at its largest radius: beyond, nothing can be
     # certified, and a band would pretend that another sample of images might be.
     reach = [ceilings.get(run.name, run.summary.largest_radius) for run in runs]
     curves = [step_curve(run.table, min(end, own or end)) for run, own in zip(runs, reach, strict=True)]
-    styles = [(colour, dash) for dash in DASHES for colour in COLOURS]
     handles, labels = [], [run.name for run in runs]
-    for curve, (colour, dash) in zip(curves, cycle(styles), strict=False):
+    for curve, (colour, dash) in zip(curves, styles(len(runs)), strict=True):
         axes.fill_between(curve.radius, curve.low, curve.high, step="pre", color=colour, alpha=0.18, linewidth=0)
         x, y = np.append(curve.radius, curve.radius[-1]), np.append(curve.accuracy, 0.0)
-        handles += axes.plot(x, y, dash, drawstyle="steps-pre", color=colour, linewidth=1.6)
-    _draw_ceilings(axes, sorted({value for value in ceilings.values() if 0 < value < end}), end)
+        handles += axes.plot(x, y, linestyle=dash, drawstyle="steps-pre", color=colour, linewidth=1.8)
+    marked = sorted({value for value in ceilings.values() if 0 < value < end})
+    _draw_ceilings(axes, marked, end)
     if envelope:
         radius, accuracy = upper_envelope(curves)
         handles += axes.plot(
@@ -77,8 +84,13 @@ def draw(
         )
         labels.append("best run at each radius (not one classifier)")
     _draw_published(axes, published, end)
-    _draw_legend(figure, axes, handles, labels, curves)
+    _draw_legend(figure, axes, handles, labels, curves, marked)
     return figure
+
+
+def styles(count: int) -> list[tuple[str, tuple[float, tuple[float, ...]]]]:
+    """A colour and a dash for each of so many runs; the first 28 pairs differ."""
+    return list(islice(zip(cycle(COLOURS), cycle(DASHES), strict=False), count))
 
 
 def upper_envelope(curves: Sequence[Curve]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -93,10 +105,16 @@ def upper_envelope(curves: Sequence[Curve]) -> tuple[NDArray[np.float64], NDArra
 
 
 def new_axes(end: float, ylabel: str, xlabel: str = "ℓ₂ radius (pixel units, [0,1])") -> tuple[Figure, Axes]:
-    """An empty figure of this project's looks, its abscissa from 0 to ``end``."""
-    figure = Figure(figsize=(7.2, 4.5), dpi=150, layout="constrained")
+    """An empty figure of this project's looks, its abscissa from 0 to ``end``.
+
+    It is small for its letters, so that these can be read where a page shows it in half a column or on a telephone.
+    """
+    figure = Figure(figsize=(6.4, 4.4), dpi=170, layout="constrained")
     axes = figure.add_subplot()
-    axes.set(xlim=(0, end), xlabel=xlabel, ylabel=ylabel)
+    axes.set(xlim=(0, end))
+    axes.set_xlabel(xlabel, fontsize=11)
+    axes.set_ylabel(ylabel, fontsize=11)
+    axes.tick_params(labelsize=10.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -126,23 +144,34 @@ def require_format(suffix: str) -> None:
         raise ValueError(f"a figure is written as {', '.join(FORMATS)}; got the suffix {suffix!r}.")
 
 
+def _conditions(runs: Sequence[Run]) -> str:
+    """How many images, samples and which alpha the runs have, as far as their rows tell, and what the band is."""
+    told = {
+        "images": {f"{run.summary.images:,}" for run in runs},
+        "n": {"unknown" if run.summary.n is None else f"{run.summary.n:,}" for run in runs},
+        "alpha": {"unknown" if run.summary.alpha is None else f"{run.summary.alpha:g}" for run in runs},
+    }
+    images, n, alpha = (" or ".join(sorted(values, key=lambda text: (len(text), text))) for values in told.values())
+    return f"{images} images, n = {n}, alpha = {alpha}; band: 95 % interval, each radius by itself"
+
+
 def _draw_ceilings(axes: Axes, ceilings: Sequence[float], end: float) -> None:
     """A dotted line each, named above the axes; a name that would touch its left neighbour goes a line higher."""
     taken: list[float] = []  # by line, up to where names reach
     for radius in ceilings:
         axes.axvline(radius, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
-        left, right = radius - 0.08 * end, radius + 0.08 * end
+        left, right = radius - 0.1 * end, radius + 0.1 * end
         level = next((level for level, used in enumerate(taken) if used < left), len(taken))
         taken[level : level + 1] = [right]
         axes.annotate(
             f"ceiling {floor_text(radius, 3)}",
             (radius, 1),
             xycoords=axes.get_xaxis_transform(),
-            xytext=(0, 3 + 10 * level),
+            xytext=(0, 3 + 11 * level),
             textcoords="offset points",
             ha="center",
             color=GREY,
-            fontsize=8,
+            fontsize=9.5,
         )
 
 
@@ -173,24 +202,29 @@ def _draw_published(axes: Axes, rows: Sequence[Published], end: float) -> None:
 
 
 def _draw_legend(
-    figure: Figure, axes: Axes, handles: Sequence[Line2D], labels: Sequence[str], curves: Sequence[Curve]
+    figure: Figure,
+    axes: Axes,
+    handles: Sequence[Line2D],
+    labels: Sequence[str],
+    curves: Sequence[Curve],
+    ceilings: Sequence[float],
 ) -> None:
-    """A legend in the upper right or the lower left corner if no curve passes there, else below the axes."""
+    """A legend in the upper right or the lower left corner if no curve or ceiling passes there, else below the axes."""
     shown = [plain(label) for label in labels]
     for corner in ("upper right", "lower left"):
-        # On white, so that grid and ceilings do not run through the names.
-        legend = axes.legend(handles, shown, loc=corner, framealpha=0.9, edgecolor="none", fontsize=9)
-        if not _covers(figure, axes, legend, curves):
+        # On white, so that the grid does not run through the names.
+        legend = axes.legend(handles, shown, loc=corner, framealpha=0.9, edgecolor="none", **_LEGEND)
+        if not _covers(figure, axes, legend, curves, ceilings):
             return
-    figure.legend(handles, shown, loc="outside lower left", frameon=False, fontsize=9, ncols=2)
+    figure.legend(handles, shown, loc="outside lower left", frameon=False, ncols=2, **_LEGEND)
     legend.remove()
 
 
-def _covers(figure: Figure, axes: Axes, legend: Legend, curves: Sequence[Curve]) -> bool:
-    """Whether the legend lies on a curve's band, or outside the axes."""
+def _covers(figure: Figure, axes: Axes, legend: Legend, curves: Sequence[Curve], ceilings: Sequence[float]) -> bool:
+    """Whether the legend lies on a curve's band or on the line of a ceiling, or outside the axes."""
     figure.draw_without_rendering()
     box = legend.get_window_extent().transformed(axes.transData.inverted())
-    if box.x0 < 0 or box.y0 < 0:
+    if box.x0 < 0 or box.y0 < 0 or any(box.x0 <= radius <= box.x1 for radius in ceilings):
         return True
     for curve in curves:
         first, last = np.searchsorted(curve.radius, [box.x0, box.x1])

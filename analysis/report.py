@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
-from analysis import report_glance, report_numbers, report_pictures, report_views
+from analysis import report_glance, report_numbers, report_pictures, report_terms, report_views
 from analysis.pairs import LEVEL
+from analysis.report_caveats import caveats
+from analysis.report_library import Library
 from analysis.report_notices import agreement, notices
 from analysis.report_pairs import pairs, require_control
 from analysis.report_settings import differing, settings
-from analysis.report_subjects import Subject, printable
+from analysis.report_subjects import Subject
+from analysis.report_text import filters, finished
 from certify.summary import radius_text
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -34,25 +36,25 @@ def build_page(subjects: Sequence[Subject], *, data_root: Path | None = None, co
         FileNotFoundError: If ``data_root`` is no folder.
     """
     require_control(subjects, control)
-    library = report_pictures.Library(data_root)
+    library = Library(data_root)
     radii = report_numbers.chosen_radii(subjects)
     middle = radii[len(radii) // 2]
     few = sorted({radii[0], middle, radii[3 * len(radii) // 4]})
     found, alone = pairs(subjects, control, radii)
     data = [library.of(subject) for subject in subjects]
-    parts = [
-        report_views.parts(subject, few, None if isinstance(one, str) else one.classes)
-        for subject, one in zip(subjects, data, strict=True)
-    ]
+    parts = report_views.parts(subjects, few, [None if isinstance(one, str) else one.classes for one in data])
     views = [report_views.votes(subjects), *parts, report_views.samples(subjects)]
     warned = notices(subjects)
     several = len(subjects) > 1
     return (
-        _environment()
+        _environment([subject.name for subject in subjects])
         .get_template("report.html.j2")
         .render(
             title=report_glance.title(subjects),
             radius=radius_text(middle),
+            terms=report_terms.terms(subjects),
+            origins=[report_terms.origin(subject) for subject in subjects],
+            caveats=caveats(subjects, data),
             alphas=sorted({subject.setting("alpha", source=False) for subject in subjects}),
             level=f"{100 * (1 - LEVEL):.0f}",
             cards=[report_numbers.card(subject, middle) for subject in subjects],
@@ -60,7 +62,7 @@ def build_page(subjects: Sequence[Subject], *, data_root: Path | None = None, co
             serious=sum(notice.level != "note" for notice in warned),
             chosen=control is not None,
             agreement=agreement(subjects) if several else None,
-            glance=report_glance.glance(subjects),
+            glance=report_glance.glance(subjects, [radius for radius in few if radius > 0]),
             spread=report_glance.spread_note(data),
             noise=report_glance.noise_note(subjects),
             every=sorted({text for subject in subjects if (text := report_glance.every(subject))}),
@@ -68,7 +70,7 @@ def build_page(subjects: Sequence[Subject], *, data_root: Path | None = None, co
             curve=report_views.curve(subjects, middle),
             joint=report_numbers.joint_table(subjects, radii) if several else None,
             tables=[report_numbers.accuracy_table(subject, radii) for subject in subjects],
-            pairs=list(zip(found, report_views.difference_views(found), strict=True)),
+            pairs=list(zip(found, report_views.difference_views(found, subjects), strict=True)),
             decided=[pair for pair in found if pair.verdict],
             alone=[subject.name for subject in alone],
             views=[view for view in views if view is not None],
@@ -79,12 +81,14 @@ def build_page(subjects: Sequence[Subject], *, data_root: Path | None = None, co
     ) + "\n"
 
 
-def _environment() -> Environment:
-    return Environment(
+def _environment(names: Sequence[str]) -> Environment:
+    environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
+        finalize=finished,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update(filters(names))
+    return environment

@@ -8,7 +8,9 @@ from decimal import ROUND_CEILING, Context
 import numpy as np
 
 from analysis.report_numbers import Table, acr_text, ceiling_text, false_text, percent
+from analysis.report_outcomes import wrong_at
 from analysis.report_subjects import UNKNOWN, Subject, isolated, shown
+from certify.summary import certified_accuracy, radius_text
 from data.dataset import Dataset
 
 _PROCEDURES = {
@@ -34,13 +36,19 @@ def title(subjects: Sequence[Subject]) -> str:
     return f"Certified robustness of {about}" + (f": {', '.join(common)}" if common else "")
 
 
-def glance(subjects: Sequence[Subject]) -> Table:
-    """What was certified and how, and what came out: one row per quantity, one column per run."""
+def glance(subjects: Sequence[Subject], radii: Sequence[float] = ()) -> Table:
+    """What was certified and how, and what came out: one row per quantity, one column per run.
+
+    Args:
+        subjects: The runs.
+        radii: At which right and wrong answers are counted, beside all and those at the ceiling.
+    """
     lines = {
         "data": [_data(subject) for subject in subjects],
         "images": [_images(subject) for subject in subjects],
+        "certified on": [_day(subject) for subject in subjects],
         "model": [_model(subject) for subject in subjects],
-        "training objective": [_objective(subject) for subject in subjects],
+        "training objective": [objective(subject) for subject in subjects],
         "training sigma": [_trained(subject, "sigma") for subject in subjects],
         "training seed": [_trained(subject, "seed") for subject in subjects],
         "noise sigma": [subject.setting("sigma") for subject in subjects],
@@ -50,10 +58,19 @@ def glance(subjects: Sequence[Subject]) -> Table:
         "alpha": [subject.setting("alpha") for subject in subjects],
         "ACR, with 95 % interval": [acr_text(subject) for subject in subjects],
         "right": [_share(subject, subject.run.summary.correct) for subject in subjects],
+        **{
+            f"right, and certified at {radius_text(r)} or more": [_right_at(subject, r) for subject in subjects]
+            for r in radii
+        },
         "wrong": [_share(subject, subject.run.summary.wrong) for subject in subjects],
+        **{
+            f"wrong, and certified at {radius_text(r)} or more": [_wrong_at(subject, r) for subject in subjects]
+            for r in radii
+        },
         "abstained": [_share(subject, subject.run.summary.abstained) for subject in subjects],
         "ceiling: the largest radius that n samples can prove": [ceiling_text(subject) for subject in subjects],
-        "right and at the ceiling": [_at_ceiling(subject) for subject in subjects],
+        "right and at the ceiling": [_at_ceiling(subject, right=True) for subject in subjects],
+        "wrong and at the ceiling": [_at_ceiling(subject, right=False) for subject in subjects],
         "false certificates": [false_text(subject) for subject in subjects],
     }
     return Table(
@@ -132,7 +149,7 @@ def _model(subject: Subject) -> str:
     return ", ".join(parts) or UNKNOWN
 
 
-def _objective(subject: Subject) -> str:
+def objective(subject: Subject) -> str:
     """The training objective in words where it is one of the simple ones with its usual settings, else its name."""
     name, m = subject.config.get("objective"), subject.config.get("m")
     if not name:
@@ -158,10 +175,26 @@ def _procedure(subject: Subject) -> str:
     return text if bound in (UNKNOWN, "clopper-pearson") else f"{text}; bound: {bound}"
 
 
-def _at_ceiling(subject: Subject) -> str:
-    """How many images are right by a unanimous vote."""
+def _day(subject: Subject) -> str:
+    """The day on which a certification began, as its manifest tells it."""
+    begun = subject.told("notes", "begun")
+    return begun[:10] if isinstance(begun, str) and re.match("[0-9]{4}-[0-9]{2}-[0-9]{2}", begun) else UNKNOWN
+
+
+def _right_at(subject: Subject, radius: float) -> str:
+    (count,) = certified_accuracy(subject.run.table, [radius])["certified"]
+    return _share(subject, int(count))
+
+
+def _wrong_at(subject: Subject, radius: float) -> str:
+    return _share(subject, int(wrong_at(subject.run.table, radius).sum()))
+
+
+def _at_ceiling(subject: Subject, *, right: bool) -> str:
+    """How many images are answered rightly, or wrongly, by a unanimous vote."""
     table = subject.run.table
     if subject.run.summary.ceiling is None or "n_a" not in table:
         return "not told by the rows"
     unanimous = table["n_a"].to_numpy() == table["n"].to_numpy()
-    return _share(subject, int(np.sum(unanimous & (table["correct"].to_numpy() == 1))))
+    chosen = table["correct"].to_numpy() == 1 if right else wrong_at(table, 0)
+    return _share(subject, int(np.sum(unanimous & chosen)))

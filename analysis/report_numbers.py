@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from analysis.compare import contributions
 from analysis.pairs import mean_interval
+from analysis.report_outcomes import wrong_at
 from analysis.report_subjects import Subject
 from certify.population import false_certificates
 from certify.summary import ceil_text, certified_accuracy, floor_text, fraction_text, radii_of, radius_text
@@ -18,11 +19,12 @@ Cell = str | tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of a page; the first cell of each row is its heading."""
+    """A table of a page; the first cell of each row is its heading. ``rules`` are headings with a line above them."""
 
     caption: str
-    header: tuple[str, ...]
+    header: tuple[Cell, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +50,10 @@ def card(subject: Subject, radius: float) -> Card:
     (row,) = certified_accuracy(subject.run.table, [radius]).to_dict("records")
     facts = (
         ("ACR", acr_text(subject)),
-        ("n and alpha", f"{subject.setting('n')} and {subject.setting('alpha')}"),
         ("images", f"{summary.images:,}"),
-        ("wrong, abstained", f"{summary.wrong:,}, {summary.abstained:,}"),
+        ("wrong", f"{summary.wrong:,}"),
+        (f"wrong, and certified at {radius_text(radius)}", f"{int(wrong_at(subject.run.table, radius).sum()):,}"),
+        ("abstained", f"{summary.abstained:,}"),
     )
     return Card(
         name=subject.name,
@@ -103,12 +106,13 @@ def joint_table(subjects: Sequence[Subject], radii: Sequence[float]) -> Table:
         caption="Certified accuracy in percent of all images, with 95 % intervals, and average certified radius",
         header=("radius", *(subject.name for subject in subjects)),
         rows=tuple(lines),
+        rules=("ACR",),
     )
 
 
-def radius_heading(radius: float) -> str:
+def radius_heading(radius: float) -> Cell:
     """A radius as the heading of a row; at 0 it says what is counted there."""
-    return f"{radius_text(radius)} (right, not abstained)" if radius == 0 else radius_text(radius)
+    return (radius_text(radius), "right, not abstained") if radius == 0 else radius_text(radius)
 
 
 def ceiling_text(subject: Subject) -> str:

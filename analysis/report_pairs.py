@@ -1,4 +1,4 @@
-"""Paired comparisons of a report: which runs are about the same images, and which of them is better there."""
+"""Paired comparisons of a report: which runs are about the same images, which is better there, and at what cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from itertools import combinations
 from analysis.compare import CONVENTION, AtRadius, Comparison, compare_tables, outwards_text, p_text, verdict
 from analysis.pairs import LEVEL
 from analysis.report_notices import different_settings
-from analysis.report_numbers import Table, radius_heading
+from analysis.report_numbers import Cell, Table, radius_heading
+from analysis.report_outcomes import Outcome, certified_mistakes, failures
 from analysis.report_subjects import Subject
 from analysis.runs import is_named
 from certify.summary import radius_text
@@ -21,8 +22,9 @@ _ALL_PAIRS = 3  # runs on the same images of which every pair is compared, not o
 class Pair:
     """A run compared with another: a verdict in a sentence and a table, or the reason why there is none.
 
-    ``details`` are what the verdict leaves out: radii without a difference, abstentions and wrong answers. ``assumed``
-    names the settings that only one of the two tells, and that were taken for equal.
+    ``details`` are what the verdict leaves out: radii without a difference, wrong answers and abstentions. ``table``
+    is about what is right, ``mistakes`` about what is wrong and yet certified; ``at`` are the radii of ``table``.
+    ``assumed`` names the settings that only one of the two tells, and that were taken for equal.
     """
 
     subject: Subject
@@ -30,6 +32,8 @@ class Pair:
     verdict: str | None = None
     details: str = ""
     table: Table | None = None
+    mistakes: Table | None = None
+    at: tuple[AtRadius, ...] = ()
     reason: str | None = None
     assumed: str = ""
 
@@ -78,19 +82,25 @@ def _pair(subject: Subject, control: Subject, radii: Sequence[float]) -> Pair:
     except ValueError as error:
         return Pair(subject=subject, control=control, reason=str(error))
     digits = 1 if found.images <= 1000 else 2
-    acr = ("ACR", f"{found.difference:+.4f}", outwards_text(found.low, found.high, 4), "", "", "")
+    failed = failures(a, b)
+    interval = outwards_text(found.low, found.high, 4)
+    acr = ("ACR", (f"{found.difference:+.4f}", interval), (p_text(found.p_value), "by itself"), "", "")
     table = Table(
-        caption=f"{subject.name} minus {control.name}, paired over {found.images:,} images: accuracies in points",
-        header=("radius", "difference", "95 % interval", f"only {subject.name}", f"only {control.name}", "p (Holm)"),
-        rows=(*(_row(row, digits) for row in found.at), acr),
+        caption=f"{subject.name} minus {control.name}, paired over {found.images:,} images, in percentage points",
+        header=("radius", ("difference", "95 % interval"), "p (Holm)", ("only", subject.name), ("only", control.name)),
+        rows=(*(_row(row, digits) for row in found.at), *(_failed_row(one, digits) for one in failed), acr),
+        rules=("wrong", "ACR"),
     )
+    wrong = certified_mistakes(a, b, [radius for radius in radii if radius > 0])
     sentence = verdict(found, subject.name, control.name)
     return Pair(
         subject=subject,
         control=control,
         verdict=sentence,
-        details=f"{_undecided(found, digits)}{_counts(subject, control)}",
+        details=f"{_undecided(found, digits)}{_cost(failed, wrong, subject.name, control.name)}",
         table=table,
+        mistakes=_mistakes(wrong, subject.name, control.name),
+        at=found.at,
         assumed=", ".join(unknown),
     )
 
@@ -109,11 +119,47 @@ def _undecided(found: Comparison, digits: int) -> str:
     return f"No difference is shown at r = {_listed(at)}. "
 
 
-def _counts(subject: Subject, control: Subject) -> str:
-    a, b = subject.run.summary, control.run.summary
-    return (
-        f"{subject.name} abstains on {a.abstained:,} images against {b.abstained:,}, and answers wrongly on "
-        f"{a.wrong:,} against {b.wrong:,} (counts, without a test)."
+def _cost(failed: Sequence[Outcome], wrong: Sequence[Outcome], a: str, b: str) -> str:
+    """A sentence about wrong answers, abstentions, and wrong answers with the middle one of the radii."""
+    parts = [_told("wrong answers", failed[0]), _told("abstentions", failed[1])]
+    if wrong:
+        middle = wrong[len(wrong) // 2]
+        least = radius_text(float(middle.name))
+        parts.append(_told(f"wrong answers with a certified radius of {least} or more", middle))
+    return f"{a} against {b}: {'; '.join(parts)}. “Alone”: images on which only one of the two does so."
+
+
+def _told(what: str, one: Outcome) -> str:
+    p_value = p_text(one.p_holm)
+    p_value = f"p {p_value}" if p_value.startswith("≤") else f"p = {p_value}"
+    word = "no difference shown in" if one.p_holm > LEVEL else "more" if one.difference > 0 else "fewer"
+    return f"{word} {what} ({one.a:,} against {one.b:,}, alone {one.only_a:,} against {one.only_b:,}, {p_value})"
+
+
+def _failed_row(one: Outcome, digits: int) -> tuple[Cell, ...]:
+    interval = outwards_text(100 * one.low, 100 * one.high, digits)
+    heading = (one.name, f"{one.a:,} against {one.b:,}")
+    difference = (f"{100 * one.difference:+.{digits}f}", interval)
+    return heading, difference, p_text(one.p_holm), f"{one.only_a:,}", f"{one.only_b:,}"
+
+
+def _mistakes(wrong: Sequence[Outcome], a: str, b: str) -> Table | None:
+    """Confident mistakes at each radius; None where neither makes one."""
+    rows = [
+        (
+            radius_text(float(one.name)),
+            *(f"{number:,}" for number in (one.a, one.b)),
+            p_text(one.p_holm),
+            *(f"{number:,}" for number in (one.only_a, one.only_b)),
+        )
+        for one in wrong
+    ]
+    if not any(one.a or one.b for one in wrong):
+        return None
+    return Table(
+        caption="Confident mistakes: images answered wrongly, with a certified radius of at least",
+        header=("radius", ("wrong", a), ("wrong", b), "p (Holm)", ("only", a), ("only", b)),
+        rows=tuple(rows),
     )
 
 
@@ -130,10 +176,10 @@ def _taken_as_usual(name: str, a: Subject, b: Subject) -> bool:
     return knows.run.summary.procedure in ("fixed", None) and usual in (None, knows.recorded(name))
 
 
-def _row(row: AtRadius, digits: int) -> tuple[str, ...]:
+def _row(row: AtRadius, digits: int) -> tuple[Cell, ...]:
     interval = outwards_text(100 * row.low, 100 * row.high, digits)
-    difference = f"{100 * row.difference:+.{digits}f}"
-    return radius_heading(row.radius), difference, interval, f"{row.only_a:,}", f"{row.only_b:,}", p_text(row.p_holm)
+    difference = (f"{100 * row.difference:+.{digits}f}", interval)
+    return radius_heading(row.radius), difference, p_text(row.p_holm), f"{row.only_a:,}", f"{row.only_b:,}"
 
 
 def _same_images(a: Subject, b: Subject) -> bool:

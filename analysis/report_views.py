@@ -2,34 +2,34 @@
 
 import base64
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
 from analysis import classes, difference, distributions, figures, groups
+from analysis.report_bands import band_text
 from analysis.report_numbers import card
 from analysis.report_pairs import Pair
 from analysis.report_subjects import Subject, plain_name, shortened
+from analysis.runs import Run
 from certify.summary import radius_text
 from data.official import CLASSES
 
 _LARGEST_SVG = 200_000  # bytes; a curve of ten thousand steps is smaller as pixels
 _MOST_CLASSES = 30
-_CROSSING = (
-    " Where curves cross at the left, the one that is higher there has more images that are surely wrong, even if it "
-    "also has more that are surely right."
-)
+_CROSSING = " A curve that is higher at the left has more images that are surely wrong, whatever it does at the right."
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A figure as a data URI; ``alt`` says in words what it shows, ``caption`` how to read it."""
+    """A figure as a data URI; ``alt`` says what it shows, ``told`` what follows from it, ``caption`` how to read it."""
 
     title: str
     src: str
     alt: str
     caption: str
+    told: str = ""
 
 
 def curve(subjects: Sequence[Subject], radius: float) -> View:
@@ -46,15 +46,24 @@ def curve(subjects: Sequence[Subject], radius: float) -> View:
     )
 
 
-def difference_views(pairs: Sequence[Pair]) -> list[View | None]:
-    """The difference of the two curves of each pair, all on one scale; None where there is no curve to draw."""
+def difference_views(pairs: Sequence[Pair], subjects: Sequence[Subject]) -> list[View | None]:
+    """The difference of the two curves of each pair, all on one scale; None where there is no curve to draw.
+
+    Args:
+        pairs: Comparisons among the subjects.
+        subjects: All runs in the order in which `curve` draws them, whose colours stand for them here, too.
+    """
     curves = [_difference(pair) if pair.table else None for pair in pairs]
     known = [curve for curve in curves if curve is not None]
     limits = difference.limits_of(known) if known else None
-    return [
-        None if curve is None else _difference_view(pair, curve, limits)
-        for pair, curve in zip(pairs, curves, strict=True)
-    ]
+    colours = {
+        subject.path: colour for subject, (colour, _) in zip(subjects, figures.styles(len(subjects)), strict=True)
+    }
+    found = list[View | None]()
+    for pair, curve in zip(pairs, curves, strict=True):
+        of_pair = colours[pair.subject.path], colours[pair.control.path]
+        found.append(None if curve is None else _difference_view(pair, curve, limits, of_pair))
+    return found
 
 
 def _difference(pair: Pair) -> difference.DifferenceCurve | None:
@@ -64,17 +73,21 @@ def _difference(pair: Pair) -> difference.DifferenceCurve | None:
         return None
 
 
-def _difference_view(pair: Pair, found: difference.DifferenceCurve, limits: tuple[float, float] | None) -> View:
+def _difference_view(
+    pair: Pair, found: difference.DifferenceCurve, limits: tuple[float, float] | None, colours: tuple[str, str]
+) -> View:
     a, b = pair.subject, pair.control
-    figure = difference.draw_difference(found, a.drawn.name, b.drawn.name, limits=limits)
+    figure = difference.draw_difference(found, a.drawn.name, b.drawn.name, limits=limits, colours=colours)
     return View(
         title=f"{a.name} minus {b.name}",
         src=data_uri(figure),
         alt=f"Certified accuracy of {a.name} minus that of {b.name} over the radius: between "
         f"{100 * found.difference.min():+.1f} and {100 * found.difference.max():+.1f} points.",
-        caption=f"How to read it: above 0 {a.name} certifies more images, below 0 {b.name} does. Where the narrow band "
-        "leaves 0, a difference is shown at that radius, if it was chosen before looking; the wide band covers all "
-        "radii at once. All differences of this page have the same scale.",
+        told=band_text(found, pair.at, a.name, b.name),
+        caption="How to read it: where the narrow band leaves 0, a "
+        "difference is shown at that radius, if it was chosen before looking; the wide band holds at all "
+        f"{len(found.radius):,} radii at once at which one of the curves steps, and so at every radius. All "
+        "differences of this page have the same scale.",
     )
 
 
@@ -83,39 +96,63 @@ def votes(subjects: Sequence[Subject]) -> View | None:
     known = [one for one in subjects if "counts" in one.run.table]
     if not known:
         return None
-    half = "; ".join(f"{one.name} {(distributions.shares_of_label(one.run.table) <= 0.5).mean():.0%}" for one in known)
+    half = "; ".join(
+        f"{one.name} {100 * (distributions.shares_of_label(one.run.table) <= 0.5).mean():.1f} %" for one in known
+    )
     return View(
         title="Votes of the noisy copies",
         src=data_uri(distributions.draw_shares([one.drawn for one in known])),
         alt=f"Distribution of the share of noisy copies classified correctly; images at or below one half: {half}.",
-        caption="How to read it: for each share of noisy copies classified correctly, the fraction of images that "
-        "reach no more than that. Lower is better, since fewer images have so small a share; images right of 50 % can "
-        "be certified, those at the far right widely." + (_CROSSING if len(known) > 1 else ""),
+        caption="How to read it: pick a share of noisy copies on the horizontal axis; the height says how many images "
+        "have at most that share of their copies classified correctly. Lower is better. Images right of the dotted "
+        "line can be certified; the further right, the larger their radius." + (_CROSSING if len(known) > 1 else ""),
     )
 
 
-def parts(subject: Subject, radii: Sequence[float], class_names: Sequence[str] | None) -> View | None:
-    """Certified accuracy of each class; None where there are too many classes, or one.
+def parts(
+    subjects: Sequence[Subject], radii: Sequence[float], class_names: Sequence[Sequence[str] | None]
+) -> list[View]:
+    """Certified accuracy of each class, one figure for all runs with the same classes.
+
+    Runs with too many classes, or one, have none.
 
     Args:
-        subject: The run.
+        subjects: The runs.
         radii: One to four.
-        class_names: Of its data, where that could be read; else those of the data set that the manifest names.
+        class_names: Of the data of each, where that could be read; else those of the data set its manifest names.
     """
+    alike: dict[tuple[object, ...], dict[int, list[Run]]] = {}
+    for at, (subject, names) in enumerate(zip(subjects, class_names, strict=True)):
+        labels = subject.run.table["label"]
+        if 1 < labels.nunique() <= _MOST_CLASSES:
+            known = _names_of(subject, names)
+            counts = tuple(sorted(labels.value_counts().items()))
+            alike.setdefault((known, counts), {})[at] = groups.by_class(subject.drawn, known)
+    return [_classes_view(subjects, divided, radii) for divided in alike.values()]
+
+
+def _names_of(subject: Subject, class_names: Sequence[str] | None) -> tuple[str, ...] | None:
     known = class_names or CLASSES.get(str(subject.told("data", "name")))
-    labels = subject.run.table["label"]
-    if not 1 < labels.nunique() <= _MOST_CLASSES:
+    if known is None or int(subject.run.table["label"].max()) >= len(known):
         return None
-    fits = known is not None and int(labels.max()) < len(known)
-    names = [shortened(plain_name(name)) for name in known] if known is not None and fits else None
-    divided = groups.by_class(subject.drawn, names)
-    lowest = min(divided, key=lambda part: part.summary.acr)
+    return tuple(shortened(plain_name(name)) for name in known)
+
+
+def _classes_view(subjects: Sequence[Subject], divided: Mapping[int, Sequence[Run]], radii: Sequence[float]) -> View:
+    every = figures.styles(len(subjects))
+    lowest = "; ".join(
+        f"{subjects[at].name} {min(parts, key=lambda part: part.summary.acr).name}" for at, parts in divided.items()
+    )
+    drawn = {subjects[at].drawn.name: parts for at, parts in divided.items()}
+    colours = [every[at][0] for at in divided]
+    several = len(divided) < len(subjects)
     return View(
-        title=f"Classes of {subject.name}",
-        src=data_uri(classes.draw_parts(divided, radii, title=subject.drawn.name)),
-        alt=f"Certified accuracy of each of {len(divided)} classes; the lowest average radius has {lowest.name}.",
-        caption=f"How to read it ({subject.name}): one row per class, with its number of images, one mark per radius, "
-        "with 95 % intervals. An average may hide a class that is hardly ever certified.",
+        title="Classes" + (f" of {', '.join(subjects[at].name for at in divided)}" if several else ""),
+        src=data_uri(classes.draw_classes(drawn, radii, colours)),
+        alt=f"Certified accuracy of each class, by run; the class with the lowest average radius: {lowest}.",
+        caption="How to read it: one row per class, with its number of images, one panel per radius, one mark per run "
+        "with its 95 % interval. An average may hide a class that is hardly ever certified. Lowest average radius: "
+        f"{lowest}.",
     )
 
 

@@ -1,10 +1,11 @@
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.figures import draw, encode
+from analysis.figures import draw, encode, styles
 from analysis.runs import Run, load
 from certify.procedures import certificate
 from certify.radius import ceiling_radius
@@ -60,7 +61,7 @@ def test_a_legend_lies_where_no_curve_is(tmp_path: Path) -> None:
     high = load([write_run(tmp_path / "b" / "radii.tsv", [1000] * 270 + [300] * 30)])
     box = draw(high).axes[0].get_legend()
     assert box is not None
-    assert box.get_window_extent().y1 < 300  # the lower left corner of 675 pixels
+    assert box.get_window_extent().y1 < 330  # the lower left corner of 748 pixels
     both = draw(load([tmp_path / "a" / "radii.tsv", tmp_path / "b" / "radii.tsv"], ["x" * 60, "y"]))
     assert both.axes[0].get_legend() is None
     assert len(both.legends) == 1
@@ -101,3 +102,38 @@ def test_a_narrower_figure_keeps_to_its_last_radius(runs: list[Run]) -> None:
     assert len(axes.lines) == 2  # both ceilings lie beyond
     with pytest.raises(ValueError, match="must be positive and finite, got -1"):
         draw(runs, end=-1)
+
+
+def test_a_figure_says_what_was_certified_and_what_its_band_is(runs: list[Run]) -> None:
+    line = "3 images, n = 1,000, alpha = 0.001; band: 95 % interval, each radius by itself"
+    assert draw(runs).get_suptitle() == line
+    assert draw(runs, title="a$b").get_suptitle() == f"a\\$b\n{line}"
+
+
+def test_a_figure_of_runs_with_other_settings_names_them_all(runs: list[Run], tmp_path: Path) -> None:
+    path = tmp_path / "cohen"
+    path.write_text("idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t1\t1\t0.5\t1\t3\n")
+    told = draw([*runs, *load([path])]).get_suptitle()
+    assert told.startswith("1 or 3 images, n = 1,000 or unknown, alpha = 0.001 or unknown;")
+
+
+def test_no_two_runs_share_colour_and_dash_and_neighbours_have_other_dashes() -> None:
+    found = styles(28)
+    assert len(set(found)) == 28
+    assert all(a[1] != b[1] for a, b in pairwise(found))
+
+
+def test_accuracy_is_marked_in_percent(runs: list[Run]) -> None:
+    formatted = draw(runs).axes[0].yaxis.get_major_formatter()
+    assert formatted(0.25, None) == "25 %"
+
+
+def test_a_legend_does_not_lie_on_the_line_of_a_ceiling(tmp_path: Path) -> None:
+    falling = load([write_run(tmp_path / "a" / "radii.tsv", list(range(500, 1000, 5)))])
+    figure = draw(falling)
+    legend, ceiling = figure.axes[0].get_legend(), falling[0].summary.ceiling
+    assert legend is not None
+    assert ceiling is not None
+    figure.draw_without_rendering()
+    box = legend.get_window_extent().transformed(figure.axes[0].transData.inverted())
+    assert not box.x0 <= ceiling <= box.x1

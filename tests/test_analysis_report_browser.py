@@ -21,7 +21,7 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
     "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--virtual-time-budget=10000",
 )  # fmt: skip
-WIDTHS = (1280, 400)
+WIDTHS = (1280, 1000, 390)
 # The page itself may run no script, so another one holds it in frames of both widths and measures them.
 MEASURE = """<!DOCTYPE html><meta charset="utf-8"><body><script>
 const page = new TextDecoder().decode(Uint8Array.from(atob("PAGE"), c => c.charCodeAt(0)));

@@ -34,7 +34,7 @@ def test_every_pair_of_three_runs_is_compared_once_and_those_with_the_control_fi
     assert alone == []
     table = found[1].table
     assert table is not None
-    assert table.header[3:5] == ("only maxup-4", "only mean-of-4")
+    assert table.header[3:5] == (("only", "maxup-4"), ("only", "mean-of-4"))
 
 
 def test_of_four_runs_only_those_with_the_control_are_compared(tmp_path: Path) -> None:
@@ -46,9 +46,17 @@ def test_of_four_runs_only_those_with_the_control_are_compared(tmp_path: Path) -
 def test_under_a_verdict_stands_what_it_leaves_out(lenet: list[Subject]) -> None:
     radii = [0.25 * at for at in range(8)]
     first, second, _ = pairs(lenet, "gaussian", radii)[0]
-    counts = "maxup-4 abstains on 7 images against 20, and answers wrongly on 73 against 54 (counts, without a test)."
-    assert first.details == f"No difference is shown at r = 0.00 (-1.2 points) and 0.25 (-0.8 points). {counts}"
-    assert second.details.startswith("The differences at these radii are from -0.4 to +0.6 points. mean-of-4 abstains")
+    cost = (
+        "maxup-4 against gaussian: more wrong answers (73 against 54, alone 25 against 6, p = 0.002); fewer "
+        "abstentions (7 against 20, alone 3 against 16, p = 0.005); more wrong answers with a certified radius of "
+        "1.00 or more (16 against 3, alone 13 against 0, p = 0.002). “Alone”: images on which only one "
+        "of the two does so."
+    )
+    assert first.details == f"No difference is shown at r = 0.00 (-1.2 points) and 0.25 (-0.8 points). {cost}"
+    start = (
+        "The differences at these radii are from -0.4 to +0.6 points. mean-of-4 against gaussian: no difference shown"
+    )
+    assert second.details.startswith(start)
 
 
 def test_all_differences_of_a_page_have_one_scale(lenet: list[Subject], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +67,7 @@ def test_all_differences_of_a_page_have_one_scale(lenet: list[Subject], monkeypa
         return "data:,"
 
     monkeypatch.setattr("analysis.report_views.data_uri", kept)
-    difference_views(pairs(lenet, "gaussian", [0.0])[0])
+    difference_views(pairs(lenet, "gaussian", [0.0])[0], lenet)
     assert len(scales) == 3
     assert len(set(scales)) == 1
 
@@ -100,6 +108,8 @@ def test_the_first_table_says_how_each_was_trained(lenet: list[Subject]) -> None
     assert rows["training sigma"] == ["0.5"] * 3
     assert rows["training seed"] == ["0"] * 3
     assert rows["right and at the ceiling"] == ["96 (19.2 %)", "150 (30.0 %)", "94 (18.8 %)"]
+    assert rows["wrong and at the ceiling"] == ["0 (0.0 %)", "4 (0.8 %)", "0 (0.0 %)"]
+    assert rows["certified on"][:2] == ["2026-11-23"] * 2
     assert rows["ceiling: the largest radius that n samples can prove"] == ["1.905"] * 3
 
 
@@ -163,13 +173,40 @@ def test_a_change_of_norm_1_is_told_in_grey_levels_where_pictures_are_known() ->
 def test_pictures_name_their_order_and_ties_and_no_kind_that_is_not_shown(tmp_path: Path) -> None:
     sample = registry.load("fashion-sample", "test")
     found = report_pictures.gallery(load_subjects([sample_run(tmp_path / "a")])[0], sample)
-    assert found.title == "Surest mistakes first"
-    assert "; then abstentions; then right answers with the smallest radius." in found.order
-    assert found.ties == "Right answers with the largest radius."
+    assert [(group.title, group.note) for group in found.groups] == [
+        ("Surest mistakes", "All 6 wrong answers, the largest radius first."),
+        ("Abstained", "All 1 abstentions, which have no radius, by index."),
+        ("Right, with the smallest radius", "9 of 17 right answers, the smallest radius first."),
+        ("Right, with the largest radius", "8 of 17 right answers, the largest radius first."),
+    ]
+    assert not {tile.idx for tile in found.groups[2].tiles} & {tile.idx for tile in found.groups[3].tiles}
     rows = "".join(f"{at}\t{label}\t{label}\t0.5\t1\t3\n" for at, label in enumerate(sample.labels[:40].tolist()))
     tied = report_pictures.gallery(load_subjects([write_run(tmp_path / "b", rows)])[0], sample)
-    assert (tied.title, tied.order) == ("Smallest radius first", "Right answers with the smallest radius.")
-    assert tied.ties == "40 right answers are tied at the largest radius, 0.500; the first 12 by index are shown."
+    assert [group.title for group in tied.groups] == [
+        "Right, with the smallest radius",
+        "Right, with the largest radius",
+    ]
+    assert tied.groups[1].note == (
+        "12 of 40 right answers, the largest radius first. 40 of them are tied at radius 0.500, and are in the order "
+        "of their index."
+    )
+
+
+def test_mistakes_that_are_tied_at_the_ceiling_are_said_to_be(lenet: list[Subject]) -> None:
+    mistakes = report_pictures.gallery(lenet[1], "no data").groups[0]
+    assert "4 of them are tied at radius 1.905, the ceiling" in mistakes.note
+
+
+def test_without_data_the_hardest_images_are_listed_with_their_answers(lenet: list[Subject]) -> None:
+    found = report_pictures.gallery(lenet[0], "They are elsewhere.")
+    assert found.reason == "They are elsewhere."
+    mistakes, abstained = (group.table for group in found.groups[:2])
+    assert mistakes is not None
+    assert abstained is not None
+    assert mistakes.header == ("idx", "true class", "answer", "radius")
+    assert mistakes.rows[0] == ("4280", "Shirt", "T-shirt/top", "1.353")
+    assert abstained.rows[0] == ("760", "Pullover", "abstained", "none")
+    assert not any(group.tiles for group in found.groups)
 
 
 def test_runs_on_different_images_are_not_compared_and_the_page_says_why(tmp_path: Path) -> None:

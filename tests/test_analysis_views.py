@@ -8,7 +8,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.patches import Rectangle
 from test_analysis_figures import write_run
 
-from analysis.classes import draw_parts
+from analysis.classes import draw_classes, draw_parts
 from analysis.curves import Curve
 from analysis.distributions import draw_samples, draw_shares, samples_used, shares_of_label
 from analysis.figures import COLOURS, draw, upper_envelope
@@ -48,7 +48,7 @@ def test_the_distribution_of_votes_is_the_empirical_one(run: Run) -> None:
     assert axes.get_xscale() == "logit"
     assert "logit" in axes.get_xlabel()
     ticks = [tick.get_text() for tick in axes.get_xticklabels()]
-    assert (ticks[0], ticks[4], ticks[-2:]) == ("none", "50 %", ["99.999 %", "all"])
+    assert (ticks[0], ticks[4], ticks[-2:]) == ("none", "50 %", ["99.99 %", "all"])
     assert [text.get_text() for text in axes.texts] == ["← surely wrong", "surely right →"]
 
 
@@ -83,6 +83,21 @@ def test_parts_are_drawn_top_down_with_their_intervals(run: Run) -> None:
     assert not {shade.upper() for shade in shades} & set(COLOURS)
     with pytest.raises(ValueError, match="one to four radii, got 5"):
         draw_parts(parts, [0, 1, 2, 3, 4])
+
+
+def test_classes_of_several_runs_are_one_figure_with_a_panel_per_radius(run: Run) -> None:
+    parts = by_class(Run("x", run.table.assign(label=[3, 5, 3, 5]), run.summary))
+    figure = draw_classes({"a": parts, "b$": parts[::-1]}, [0.0, 0.5])
+    assert [axes.get_title("left") for axes in figure.axes] == ["r = 0.00", "r = 0.50"]
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["3 (2)", "5 (2)"]
+    for axes, radius in zip(figure.axes, (0.0, 0.5), strict=True):
+        marks = [line for line in axes.lines if line.get_marker() in ("o", "s")]
+        expected = [100 * certified_accuracy(part.table, [radius])["accuracy"][0] for part in parts]
+        assert [np.asarray(line.get_xdata()).tolist() for line in marks] == [expected, expected[::-1]]
+        assert [line.get_color() for line in marks] == list(COLOURS[:2])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", r"b\$"]
+    with pytest.raises(ValueError, match="one to four radii, got 5"):
+        draw_classes({"a": parts}, [0, 1, 2, 3, 4])
 
 
 def test_the_envelope_is_the_best_run_at_each_radius_and_says_that_it_is_no_classifier(tmp_path: Path) -> None:
