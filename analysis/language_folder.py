@@ -42,7 +42,7 @@ class LanguageFolder(TrainedFolder):
         name: As shown.
         result: perplexity.json as it was read.
         texts: By split, ``validation`` and ``test``.
-        parameters: Of the model; None where its checkpoint is not there.
+        parameters: Of the model; None where neither perplexity.json nor a checkpoint tells.
     """
 
     name: str
@@ -54,6 +54,11 @@ class LanguageFolder(TrainedFolder):
     def corpus(self) -> str:
         """The text."""
         return str(self.result.get("corpus") or self.config.get("corpus", "unknown"))
+
+    def reads_what(self, other: "LanguageFolder", split: str) -> bool:
+        """Whether the other one reads the same text; by its length where the fingerprint of one is not told."""
+        prints = {folder.result.get("fingerprint") for folder in (self, other)} - {None}
+        return len(prints) < 2 and self.texts[split].tokens == other.texts[split].tokens
 
 
 def is_language(config: Mapping[str, Any]) -> bool:
@@ -71,9 +76,9 @@ def load_language(path: Path, name: str) -> LanguageFolder:
     trained = load_trained(path)
     result = read_object(path / PERPLEXITY, f"delete it and {FINISH}")
     texts = {split: _text(path / PERPLEXITY, split, result.get(split)) for split in SPLITS}
-    return LanguageFolder(
-        name=name, result=result, texts=texts, parameters=_parameters(path / "best.safetensors"), **vars(trained)
-    )
+    told = result.get("parameters")
+    parameters = told if type(told) is int else _parameters(path / "best.safetensors")
+    return LanguageFolder(name=name, result=result, texts=texts, parameters=parameters, **vars(trained))
 
 
 def _text(path: Path, split: str, told: object) -> Text:

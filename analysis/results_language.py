@@ -121,7 +121,7 @@ def _differences(control: LanguageFolder, group: Sequence[LanguageFolder]) -> st
         for split in SPLITS:
             ours, theirs = folder.texts[split], control.texts[split]
             nats = ours.nats_a_token - theirs.nats_a_token
-            same = ours.tokens == theirs.tokens
+            same = folder.reads_what(control, split)
             cells.append(f"{nats:+.4f} ({100 * math.expm1(nats):+.1f} %)" if same else "another text")
         lines.append([escaped(folder.name), *cells, *compute_cells(folder, control)])
     what = (f"{split}, nats a token (perplexity)" for split in SPLITS)

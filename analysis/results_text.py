@@ -67,9 +67,15 @@ def values_text(values: Iterable[object]) -> str:
 
 
 def compute_cells(folder: TrainedFolder, control: TrainedFolder) -> list[str]:
-    """Whether a run is at equal epochs or equal compute with its control: epochs of both, and the ratio of times."""
+    """Whether a run is at equal epochs or equal compute with its control: epochs of both, and the ratio of times.
+
+    Times of different devices, or of different numbers of threads or processes, have no ratio.
+    """
     ours, theirs = folder.total_seconds(), control.total_seconds()
     ratio = f"× {ours / theirs:.2f}" if ours is not None and theirs else UNKNOWN
+    where = ("device", "threads", "processes")
+    if any(folder.environment.get(name) != control.environment.get(name) for name in where):
+        ratio = "another device"
     return [f"{folder.epochs} : {control.epochs}", ratio]
 
 

@@ -28,6 +28,8 @@ The same command again goes on with a table that was interrupted.
 """
 
 import dataclasses
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +53,9 @@ from data import console
 
 if TYPE_CHECKING:  # `session` brings torch, whose import takes seconds that --help and `show` can do without
     from certify.session import Request
+
+_SHARED = (["run"], ["predict"])  # by the processes of torchrun
+_NAMES = "`certify run` and `certify predict`"
 
 app = typer.Typer(
     add_completion=False,
@@ -274,4 +279,10 @@ def _request(context: typer.Context) -> "Request":
 
 def main() -> None:
     """Entry point of the console script."""
-    console.run(app)
+    console.run(_alone if int(os.environ.get("WORLD_SIZE", "1")) > 1 and sys.argv[1:2] not in _SHARED else app)
+
+
+def _alone() -> None:
+    if os.environ.get("RANK") == "0":
+        raise ValueError(f"under torchrun only {_NAMES} share their work; call certify {sys.argv[1]} without it.")
+    raise SystemExit(console.USAGE_ERROR)

@@ -19,6 +19,7 @@ def device(name: str) -> torch.device:
                 f"torchrun started process {number} of this machine, which has {torch.cuda.device_count()} CUDA "
                 "devices; pass --nproc-per-node their number, or --device cpu."
             )
+        torch.cuda.set_device(number)  # pinned memory and streams are the current device's
         return torch.device("cuda", number)
     try:
         found = torch.device(name)

@@ -2,10 +2,14 @@
 
 Images are independent, so there is nothing to reduce and no process group is made, of gloo or of nccl: the store of
 torchrun's rendezvous is enough. An image goes to whichever process asks first, by a counter in that store, so a slow
-process takes fewer and holds nobody up. A process that is restarted finds a new store.
+process takes fewer and holds nobody up.
+
+The store may outlive the processes: torchrun starts new ones, on several machines even with different counts of
+restarts. So the processes agree on a name for their life first, under which nothing of an earlier one is found.
 """
 
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +18,11 @@ from typing import Protocol, TypeVar, cast
 
 import torch.distributed as dist
 
+from data.stopping import INTERRUPTED, TERMINATED, Stopped
+
 T = TypeVar("T")
 
+_PATIENCE = 1800.0  # seconds until all must have come; torchrun starts them together
 _POLL = 0.1  # seconds between two looks; whoever waits is ended by torchrun if what it waits for dies
 
 
@@ -71,6 +78,10 @@ class World:
             return
         while (place := self.store.add("claimed", 1) - 1) < len(items):
             yield items[place]
+
+    def unclaimed(self, total: int) -> int:
+        """How many of so many items nobody has asked for."""
+        return max(0, total - (0 if self.store is None else self.store.add("claimed", 0)))
 
     def meet(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Return when all processes have come here.
@@ -147,12 +158,17 @@ def join() -> Iterator[World]:
     if local_rank() is None or os.environ.get("WORLD_SIZE") == "1":
         yield World()
         return
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
         store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
-        prefixed = dist.PrefixStore(f"certify/{attempt}", store)  # type: ignore[attr-defined]
-        world = World(rank, size, cast(Store, prefixed))  # the stub has `set` take str; it takes bytes
-        yield world
+        life = agree(cast(Store, store), rank, size)  # the stub has `set` take str; it takes bytes
+        world = World(rank, size, cast(Store, dist.PrefixStore(life, store)))  # type: ignore[attr-defined]
+        try:
+            yield world
+        except (KeyboardInterrupt, SystemExit) as stop:
+            if rank == 0:
+                raise
+            status = stop.code if isinstance(stop, SystemExit) else INTERRUPTED
+            raise Stopped(status if isinstance(status, int) else TERMINATED, "") from stop  # one of all talks
         world.leave()
     except dist.DistError as error:
         reason = str(error).splitlines()[0]
@@ -160,6 +176,47 @@ def join() -> Iterator[World]:
             f"the store that the processes share is gone ({reason}). What was finished is on disk; the same command "
             "goes on."
         ) from error
+
+
+def agree(store: Store, rank: int, size: int, patience: float = _PATIENCE) -> str:
+    """A name that the processes of this life share, and no process of an earlier one.
+
+    The first process makes the name. Each other one signs under it with a word of its own, and goes on when the first
+    one has answered with that very word, which only one that lives can.
+
+    Raises:
+        ValueError: If some do not come.
+    """
+    until = time.monotonic() + patience
+    word = secrets.token_hex(8)
+    if rank == 0:
+        life = f"certify/{word}"
+        store.set("certify/life", life.encode())
+        here = set[int]()
+        while len(here) < size - 1:
+            for other in set(range(1, size)) - here:
+                if store.check([f"{life}/signed/{other}"]):
+                    store.set(f"{life}/answer/{other}", store.get(f"{life}/signed/{other}"))
+                if store.check([f"{life}/here/{other}"]):
+                    here.add(other)
+            _wait(until, size - 1 - len(here))
+        return life
+    while True:
+        if store.check(["certify/life"]):
+            life = store.get("certify/life").decode()
+            store.set(f"{life}/signed/{rank}", word.encode())
+            if store.check([f"{life}/answer/{rank}"]) and store.get(f"{life}/answer/{rank}") == word.encode():
+                store.set(f"{life}/here/{rank}", b"")
+                return life
+        _wait(until, 1)
+
+
+def _wait(until: float, missing: int) -> None:
+    if time.monotonic() > until:
+        raise ValueError(
+            f"{missing} of the processes that torchrun should have started did not come; run the command again."
+        )
+    time.sleep(_POLL)
 
 
 def restarts() -> int:

@@ -4,7 +4,6 @@ Of several each has a table of its own (``certify.parts``). The first one gather
 which images are to be done, and in the end makes one table of all, the same that a single process writes.
 """
 
-import dataclasses
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -109,22 +108,23 @@ def _opened(world: World, request: Request, default_out: str, check: Callable[[f
 
     def first() -> bytes:
         nonlocal session
-        session = open_session(request, default_out, check)
+        session = open_session(request, default_out, check, processes=world.size)
         return manifests.encode(session.manifest)
 
     chosen = world.of_first("manifest", first)
     if session is None:
         like = strict_json.parse(chosen)
         assert isinstance(like, dict)
+        threads = manifests.told(like, "notes", "threads")
+        if type(threads) is int and threads != torch.get_num_threads():
+            torch.set_num_threads(threads)  # they may decide how a sum is rounded
         session = open_session(request, default_out, check, like)
         if differing := manifests.difference(like, session.manifest):
             raise ValueError(
                 f"process 0 uses {differing.replace('this run', f'process {world.rank}')}; all processes need "
                 "the same model, data, torch and kind of device."
             )
-    if world.size > 1:
-        notes = {**session.manifest["notes"], "processes": world.size}
-        session = dataclasses.replace(session, manifest={**session.manifest, "notes": notes})
+    world.meet("agreed")  # else images would be certified that an error then voids
     return session
 
 
@@ -145,11 +145,11 @@ def _run(
 
         def begin() -> bytes:
             nonlocal shared
+            shared = stack.enter_context(kind.open(out, manifest, overwrite=request.overwrite))
             if request.overwrite:
                 parts.discard(out)
-            elif parts.found(out):
-                parts.gather(kind, out, manifest)
-            shared = stack.enter_context(kind.open(out, manifest, overwrite=request.overwrite))
+            parts.gather(shared, manifest)
+            _annotate(shared, session, world)
             done = shared.done
             return np.array([index for index in session.indices if index not in done], dtype=np.int64).tobytes()
 
@@ -163,14 +163,13 @@ def _run(
         with ExitStack() as showing:
             bar = None if shared is None else showing.enter_context(meter(what, session, shared, samples))
             tally = Tally(world, None if bar is None else bar.advance)
-            with _guard(session, own, world) as guard:
+            with _guard(session, own, world, todo) as guard:
                 work(world.claimed(todo), own, tally.advance, guard)
             own.close()
-            tally.tell()
             world.meet("done", tally.tell)
+        if shared is not None and own is not shared:
+            parts.gather(shared, manifest)
         rows = dict(shared.done) if shared is not None else None
-    if world.size > 1 and world.first:
-        rows = parts.gather(kind, out, manifest)
     world.meet("gathered")
     if rows is not None:
         if missing := sum(index not in rows for index in session.indices):
@@ -195,11 +194,23 @@ def _require_shared_folder(out: Path) -> None:
         time.sleep(0.1)
 
 
-def _guard(session: Session, table: DurableTable[Any], world: World) -> Guard:
-    if changed := manifests.continued_notes(table.manifest.get("notes"), session.manifest["notes"]):
+def _annotate(table: DurableTable[Any], session: Session, world: World) -> None:
+    stored, now = table.manifest.get("notes"), session.manifest["notes"]
+    changed = manifests.continued_notes(stored, now)
+    if world.size > 1:
+        changed["processes"] = world.size
+    if any(manifests.told(table.manifest, "notes", name) != value for name, value in changed.items()):
         table.annotate(changed)
-    probe = torch.from_numpy(session.dataset.images[:32])
-    others = world.size - 1
+
+
+def _guard(session: Session, table: DurableTable[Any], world: World, todo: Sequence[int]) -> Guard:
     return Guard(
-        session.classifier, table, session.indices, probe, session.sources, others=others, quiet=not world.first
+        session.classifier,
+        table,
+        session.indices,
+        torch.from_numpy(session.dataset.images[:32]),
+        session.sources,
+        others=world.size - 1,
+        quiet=not world.first,
+        left=None if world.size == 1 else lambda: world.unclaimed(len(todo)),
     )

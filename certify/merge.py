@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from certify import manifest as manifests
-from certify import shards
+from certify import micro_batch, shards, slices
 from certify.row import Row
 from certify.stored import read_rows, section, sha256, write_rows
 
@@ -39,6 +39,7 @@ def merge_tables(
     parts: list[dict[str, Any]] = []
     shared: list[dict[str, Any]] = []
     protocols: list[dict[str, Any]] = []
+    shrunk: list[dict[str, Any]] = []
     for file in files:
         rows, manifest = read_rows(file)
         if manifest is None:
@@ -49,6 +50,7 @@ def merge_tables(
         _require_same(files[0], shared[0], file, shared[-1])
         parts.append(_part(file, rows, manifest))
         protocols.append(section(manifest, "protocol"))
+        shrunk += micro_batch.by_idx(manifest, [row.idx for row in rows])
         for row in rows:
             other, before = found.setdefault(row.idx, (file, row))
             if replace(before, seconds=row.seconds) != row:
@@ -57,9 +59,9 @@ def merge_tables(
                     "manifests agree: at most one of them is right; certify it again."
                 )
     indices = sorted(found)
-    merged = {**shared[0], "protocol": {"name": "merged", "indices": _slices(indices), "parts": parts}}
+    merged = {**shared[0], "protocol": {"name": "merged", "indices": slices.text(indices), "parts": parts}}
     if (protocol := shards.whole(protocols)) is not None:
-        merged |= {"protocol": protocol, "notes": _notes(parts, protocols)}
+        merged |= {"protocol": protocol, "notes": _notes(parts, protocols, shrunk)}
     write_rows(out, merged, [found[idx][1] for idx in indices], sources=files, overwrite=overwrite)
 
 
@@ -86,30 +88,19 @@ def _part(file: Path, rows: Sequence[Row], manifest: dict[str, Any]) -> dict[str
     return part
 
 
-def _notes(parts: Sequence[dict[str, Any]], protocols: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The notes of shards as one: the first one's, for a run that goes on, and all of them."""
-    asked = [manifests.told(part, "notes", "images") for part in parts]
+def _notes(
+    parts: Sequence[dict[str, Any]], protocols: Sequence[dict[str, Any]], shrunk: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """The notes of shards as one: the first one's, for a run that goes on; what any of them warns of, and all."""
     first = parts[0].get("notes")
     notes: dict[str, Any] = {**(first if isinstance(first, dict) else {}), "parts": list(parts)}
-    notes.pop("images", None)  # unknown where a shard is missing
-    if shards.complete(protocols) and all(isinstance(number, int) for number in asked):
-        notes["images"] = sum(asked)
-    return notes
+    notes["images"] = shards.asked(protocols, [manifests.told(part, "notes", "images") for part in parts])
+    threads = [manifests.told(part, "notes", "threads") for part in parts]
+    notes["threads"] = threads[0] if all(number == threads[0] for number in threads) else threads
+    notes["micro_batch"] = shrunk or None
+    return {name: value for name, value in notes.items() if value is not None}
 
 
 def _differing(before: Row, row: Row) -> str:
     names = [name for name in vars(row) if name != "seconds" and getattr(before, name) != getattr(row, name)]
     return ", ".join(f"{name} ({getattr(before, name)} and {getattr(row, name)})" for name in names[:2])
-
-
-def _slices(indices: Sequence[int]) -> str:
-    """Sorted numbers as start:stop:step, as few as a walk from the first finds, separated by commas."""
-    slices: list[range] = []
-    for index in indices:
-        last = slices[-1] if slices else None
-        if last is not None and (len(last) == 1 or index == last[-1] + last.step):
-            step = index - last[-1]
-            slices[-1] = range(last.start, index + 1, step)
-        else:
-            slices.append(range(index, index + 1))
-    return ",".join(f"{part.start}:{part.stop}:{part.step}" for part in slices)

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from certify import micro_batch
 from certify.classifier import BaseClassifier
 from certify.durable import DurableTable
 from certify.sources import Source
@@ -45,6 +46,7 @@ class Guard(Oversight):
         every: Seconds between two checks; longer if checks would take a hundredth of the time.
         others: Processes that write other tables of the same run.
         quiet: Leave it to one of them to talk.
+        left: How many images nobody has begun, of those that all share; by default those that have no row here.
     """
 
     def __init__(
@@ -58,10 +60,11 @@ class Guard(Oversight):
         *,
         others: int = 0,
         quiet: bool = False,
+        left: Callable[[], int] | None = None,
     ) -> None:
         self._classifier, self._table, self._images, self._sources = classifier, table, images, sources
         self._probe_NCHW, self._failed = probe_NCHW, False
-        self._others, self._quiet = others, quiet
+        self._others, self._quiet, self._left = others, quiet, left or self._without_row
         self._stop = Stop("" if quiet else "finishing the images in hand if that takes seconds")
         self._every, self._cost = every, 0.0
 
@@ -70,7 +73,7 @@ class Guard(Oversight):
         self._f, self._mark = self._f_now(), self._table.mark()
         self._checked = time.monotonic()
         self._classifier.on_smaller = self._tell_of_memory
-        before = _micro_batch(self._table.manifest)
+        before = micro_batch.last(self._table.manifest)
         if self._classifier.micro_batch != (before or self._classifier.batch_size):
             self._note_memory()
         self._stop.__enter__()
@@ -115,15 +118,15 @@ class Guard(Oversight):
         if self._stop.too_long(seconds):
             raise self._stopped()
 
-    def _left(self) -> int:
+    def _without_row(self) -> int:
         return sum(index not in self._table.done for index in self._images)
 
     def _stopped(self) -> Stopped:
         assert self._stop.status is not None
         total, others = len(self._images), f", and more of {self._others} other processes" if self._others else ""
         text = (
-            f"{WORDS[self._stop.status]}; what was finished is on disk: {total - self._left()} of {total} images in "
-            f"{self._table.path}{others}. The same command goes on."
+            f"{WORDS[self._stop.status]}; what was finished is on disk: {total - self._without_row()} of {total} "
+            f"images in {self._table.path}{others}. The same command goes on."
         )
         return Stopped(self._stop.status, "" if self._quiet else text)
 
@@ -172,12 +175,3 @@ def paced(total: int, advance: Callable[[int], None], oversight: Oversight) -> C
         oversight.batch_done((total - done) * (time.perf_counter() - start) / done)
 
     return batch
-
-
-def _micro_batch(manifest: Mapping[str, Any]) -> int | None:
-    """With how many rows at a time an earlier run ended, None if with whole batches."""
-    notes = manifest.get("notes")
-    told = notes.get("micro_batch") if isinstance(notes, Mapping) else None
-    last = told[-1] if isinstance(told, list) and told else None
-    rows = last.get("rows") if isinstance(last, Mapping) else None
-    return rows if type(rows) is int else None

@@ -6,12 +6,13 @@ Process 2 of a run into ``radii.tsv`` writes ``radii.rank-2.tsv``, a table like 
 
 import glob
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from certify import manifest as manifests
+from certify import micro_batch
 from certify.durable import DurableTable
 from certify.predictions import PredictionRow
 from certify.row import Row
@@ -22,72 +23,75 @@ R = TypeVar("R", Row, PredictionRow)
 
 def path_of(out: Path, rank: int) -> Path:
     """The table of a process."""
-    return out.with_name(f"{out.stem}.rank-{rank}{out.suffix}")
+    return out.with_name(f"{out.stem}.rank-{rank}{_suffix(out)}")
 
 
 def found(out: Path) -> list[Path]:
     """The tables of processes that are there."""
     if not out.parent.is_dir():
         return []
-    stem, suffix = glob.escape(out.stem), glob.escape(out.suffix)
-    return sorted(file for file in out.parent.glob(f"{stem}.rank-*{suffix}") if _is_part(file, out))
+    candidates = out.parent.glob(f"{glob.escape(out.stem)}.rank-*{glob.escape(_suffix(out))}")
+    return sorted(file for file in candidates if _is_part(file, out))
 
 
 def discard(out: Path) -> None:
     """Delete them, where the run begins anew."""
-    for file in found(out):
-        _remove(file)
+    _remove(out, found(out))
 
 
-def gather(kind: type[DurableTable[R]], out: Path, manifest: Mapping[str, Any]) -> dict[int, R]:
+def gather(table: DurableTable[R], manifest: Mapping[str, Any]) -> None:
     """Take the rows of all parts into the table, sorted by idx, and delete the parts.
 
-    A crash on the way loses nothing: the parts are deleted when the whole table is on disk, and a row that is in both
-    is taken once.
+    The table is locked throughout, and so is each part until it is gone. A crash on the way loses nothing: the parts
+    are deleted when the whole table is on disk, and a row that is in both is taken once.
 
     Args:
-        kind: Of table.
-        out: The table, which need not exist.
-        manifest: Of this run, with which all of them must agree.
-
-    Returns:
-        All rows by idx.
+        table: Open for writing.
+        manifest: Of this run, with which the parts must agree.
 
     Raises:
-        ValueError: If one of the files is of another run or damaged, is being written, or two disagree about a row.
+        ValueError: If a part is of another run or damaged, is being written, or two disagree about a row; nothing is
+            changed then.
         OSError: If a file cannot be read or written.
     """
-    with kind.open(out, manifest) as table:
-        rows, stored = dict(table.done), dict(table.manifest)
-    if not (files := found(out)):
-        return rows
-    notes: dict[str, Any] = dict(manifests.told(stored, "notes") or {})
-    for file in files:
-        with kind.open(file, manifest) as part:
+    with ExitStack() as stack:
+        if not (parts := [stack.enter_context(type(table).open(file, manifest)) for file in found(table.path)]):
+            _remove(table.path, [])
+            return
+        rows = dict(table.done)
+        shrunk = micro_batch.by_idx(table.manifest, list(table.done))
+        for part in parts:
             for row in part.done.values():
                 before = rows.setdefault(row.idx, row)
                 if replace(before, seconds=row.seconds) != row:
                     raise ValueError(
-                        f"idx {row.idx} of {file} is not what {out} has; at most one of them is right. Keep the one "
-                        "that `certify verify` confirms, and delete the other."
+                        f"idx {row.idx} of {part.path} is not what {table.path} has; at most one of them is right. "
+                        "Keep the one that `certify verify` confirms, and delete the other."
                     )
-            told = manifests.told(part.manifest, "notes", "micro_batch")
-            if part.done and isinstance(told, list):
-                changes: list[Any] = notes.setdefault("micro_batch", [])
-                changes += [{**one, "part": file.name} for one in told]
-    kind.write(out, {**stored, "notes": notes}, [rows[idx] for idx in sorted(rows)])
-    for file in files:
-        _remove(file)
-    sync_folder(out.parent)
-    return rows
+            told = micro_batch.by_idx(part.manifest, list(part.done))
+            shrunk += [change for change in told if change not in shrunk]
+        if shrunk:
+            table.annotate({"micro_batch": shrunk})
+        table.rewrite([rows[idx] for idx in sorted(rows)])
+        _remove(table.path, [part.path for part in parts])
 
 
 def _is_part(file: Path, out: Path) -> bool:
-    rank = file.name[len(f"{out.stem}.rank-") : len(file.name) - len(out.suffix)]
+    rank = file.name[len(f"{out.stem}.rank-") : len(file.name) - len(_suffix(out))]
     return rank.isdigit()
 
 
-def _remove(file: Path) -> None:
-    # The table first: what is left of a crash in between is a manifest without a table, which says nothing.
-    os.unlink(file)
-    manifests.manifest_path(file).unlink(missing_ok=True)
+def _suffix(out: Path) -> str:
+    return out.suffix or ".tsv"  # else ``.rank-2`` would be one, and the manifest the whole table's
+
+
+def _remove(out: Path, files: Sequence[Path]) -> None:
+    """Delete parts, and the manifests of those that are gone: a part without its manifest would be refused."""
+    for file in files:
+        os.unlink(file)
+    if files:
+        sync_folder(out.parent)  # a power cut must not undo this and keep what follows
+    for beside in out.parent.glob(f"{glob.escape(out.stem)}.rank-*.manifest.json"):
+        rank = beside.name[len(f"{out.stem}.rank-") : -len(".manifest.json")]
+        if rank.isdigit() and not path_of(out, int(rank)).exists():
+            beside.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ import torch
 from certify import devices, loader, shards
 from certify import manifest as manifests
 from certify.classifier import BaseClassifier
+from certify.distributed import local_rank
 from certify.foreign import ArrayFunction
 from certify.noise import NoiseSource
 from certify.smoothing import noise_source
@@ -68,7 +69,11 @@ class Session:
 
 
 def open_session(
-    request: Request, default_out: str, check: Callable[[float], int], like: Mapping[str, Any] | None = None
+    request: Request,
+    default_out: str,
+    check: Callable[[float], int],
+    like: Mapping[str, Any] | None = None,
+    processes: int = 1,
 ) -> Session:
     """Load and check everything.
 
@@ -78,6 +83,7 @@ def open_session(
         check: Refuses a sigma that does not fit; returns the samples an image will take, to judge if compiling pays.
         like: The manifest of the first of several processes, which chooses what a request leaves open: the seed, the
             batch size, whether to compile. By default that of the table that will be continued, if there is one.
+        processes: That share the images.
 
     Raises:
         ValueError: For anything in the request that does not fit; with the fix.
@@ -114,7 +120,9 @@ def open_session(
     described = {"name": protocol.name, "indices": protocol.slice(len(dataset.images))}
     if shard is not None:
         indices, described = shard.of(indices), shard.described(described)
-    classifier = _classifier(request, loaded, device, dataset.images.shape[1:], stored, samples * len(indices))
+    classifier = _classifier(
+        request, loaded, device, dataset.images.shape[1:], stored, samples * len(indices) // processes
+    )
     classifier.require_independent_rows(dataset.images.shape[1:])
     noise = noise_source(request.noise, sigma, seed)
     manifest = {
@@ -184,7 +192,7 @@ def _classifier(
         return compiled_if_faster(build, image_shape, samples)
     wanted = request.compile == "on" or (request.compile == "auto" and before is True)
     classifier = build(wanted)
-    if wanted and classifier.compiled is not None:
+    if wanted and classifier.compiled is not None and not local_rank():
         print(f"not compiled, since {classifier.compiled}; it runs uncompiled", file=sys.stderr)
     return classifier
 

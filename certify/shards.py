@@ -85,10 +85,23 @@ def whole(protocols: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return {name: value for name, value in found[0].items() if name != "shards"}
 
 
-def complete(protocols: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether different shards of one protocol are all of them."""
-    shard = parse(str(protocols[0].get("shard")))
-    return shard is not None and len(protocols) == shard.count
+def asked(protocols: Sequence[Mapping[str, Any]], images: Sequence[object]) -> int | None:
+    """Of how many images of the protocol shards are, where all were asked for the first so many of it.
+
+    Args:
+        protocols: Sections of shards of one protocol, each another one.
+        images: How many images each was asked for.
+
+    Returns:
+        Their sum; None if a shard is missing, or they are not of the same images.
+    """
+    found = [parse(str(protocol.get("shard"))) for protocol in protocols]
+    total = sum(number for number in images if isinstance(number, int))
+    for shard, number in zip(found, images, strict=True):
+        assert shard is not None
+        if shard.count != len(found) or number != len(range(shard.number, total, shard.count)):
+            return None
+    return total
 
 
 def _whole(protocol: Mapping[str, Any]) -> dict[str, Any] | None:

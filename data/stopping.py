@@ -14,6 +14,9 @@ INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit stat
 #: Seconds that work in hand may go on after a signal. Schedulers kill after 30, some after 10.
 GRACE = 8.0
 
+_ELASTIC = "TORCHELASTIC_RUN_ID"  # set by torchrun, which passes its own SIGTERM on
+_ECHO = 2.0  # seconds in which a process of torchrun may get one SIGTERM twice, also from a scheduler
+
 WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 
 
@@ -46,7 +49,7 @@ class Stop:
     def __init__(self, promise: str) -> None:
         self._promise = promise
         self.status: int | None = None
-        self._until = 0.0
+        self._until = self._echo = 0.0
         self._before: dict[int, Any] = {}
 
     def too_long(self, seconds: float) -> bool:
@@ -69,10 +72,13 @@ class Stop:
             signal.signal(*self._before.popitem())
 
     def _take(self, number: int, frame: FrameType | None) -> None:
+        if self.status is not None and number == signal.SIGTERM and time.monotonic() < self._echo:
+            return
         if self.status is not None:
             # Both pass every `except Exception`, as of a runtime that is being called.
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(TERMINATED)
         self.status, self._until = 128 + number, time.monotonic() + GRACE
+        self._echo = time.monotonic() + _ECHO if _ELASTIC in os.environ else 0.0
         if not self._promise:
             return
         # Not print: the signal may have come in the middle of one.

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,8 @@ from certify.devices import device
 from certify.distributed import Store, Tally, World
 from certify.table import RadiusTable, read
 from data import console, registry
+from train import checkpoint
+from train.checkpoint import Architecture
 
 TESTS = Path(__file__).parent
 MODEL = """
@@ -158,8 +160,13 @@ def whole() -> list[list[str]]:
     return lines("whole.tsv")
 
 
-def test_two_processes_write_the_table_of_one(whole: list[list[str]]) -> None:
-    command = torchrun(*COMMAND, *SEED)
+def test_two_processes_write_the_table_of_one() -> None:
+    architecture = Architecture(arch="lenet", image_shape=(1, 28, 28), num_classes=10, options={})
+    checkpoint.save(Path("lenet.safetensors"), architecture.build(), architecture, {"config": {}, "epoch": 1})
+    lenet = ["lenet.safetensors" if part == "mymodel:factory" else part for part in COMMAND]
+    assert run(*lenet[:-1], "whole.tsv", *SEED) == 0
+    whole = lines("whole.tsv")
+    command = torchrun(*lenet, *SEED)
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert lines() == whole
@@ -220,7 +227,7 @@ def test_a_process_with_another_network_is_refused(monkeypatch: pytest.MonkeyPat
     assert result.returncode != 0
     assert "error: process 0 uses classifier.classes_on_probe=" in result.stderr
     assert "process 1 uses classifier.classes_on_probe=" in result.stderr
-    assert not any(len(lines(table)) > 25 for table in Path("out").glob("*.tsv"))
+    assert not Path("out").exists(), "not an image was begun"
 
 
 def test_a_mistake_ends_all_processes_with_one_line() -> None:
@@ -230,6 +237,7 @@ def test_a_mistake_ends_all_processes_with_one_line() -> None:
     assert result.stderr.count("error: ") == 1
     assert "exitcode: 2" in " ".join(result.stderr.split()) or "exitcode  : 2" in result.stderr
     assert "SIGKILL" not in result.stderr, "the others wait where signals reach them"
+    assert "terminated" not in result.stderr, "one process talks"
 
 
 def test_a_signal_to_torchrun_leaves_rows_that_the_next_run_takes(whole: list[list[str]]) -> None:
@@ -256,18 +264,35 @@ def test_a_signal_to_torchrun_leaves_rows_that_the_next_run_takes(whole: list[li
     assert len(times) == 24
 
 
-def test_two_machines_that_meet_write_the_table_of_one_process(whole: list[list[str]]) -> None:
+def machines(command: list[str]) -> list[tuple[str, str]]:
+    """What two launchers that meet print."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     launcher = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--local-addr", "127.0.0.1"]
     launcher += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "test", "--monitor-interval", "0.05"]
-    command = [sys.executable, "-m", "torch.distributed.run", *launcher, "-m", "certify", *COMMAND, *SEED]
-    machines = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [machine.communicate(timeout=200) for machine in machines]
-    assert [machine.returncode for machine in machines] == [0, 0], said
+    whole = [sys.executable, "-m", "torch.distributed.run", *launcher, "--max-restarts", "2", "-m", *command]
+    both = [subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [machine.communicate(timeout=200) for machine in both]
+    assert [machine.returncode for machine in both] == [0, 0], said
+    return said
+
+
+def test_a_process_of_one_of_two_machines_is_killed(whole: list[list[str]]) -> None:
+    once = MORTAL.replace("if attempt < 5 and rank == attempt % 2:", "if rank == 1 and not Path('dead').exists():")
+    once = once.replace("        os.kill", "        Path('dead').touch(); os.kill").replace(
+        "elif attempt < 5", "elif not Path('dead').exists()"
+    )
+    once = once.replace("row-{attempt}-", "row-")  # each machine counts its own restarts
+    Path("mortal.py").write_text(once)
+    said = machines(["mortal", *COMMAND, *SEED])
+    assert Path("dead").exists()
     assert lines() == whole
+    assert parts.found(Path("out/radii.tsv")) == []
     assert sum(out.count("ACR") for out, _ in said) == 1
+    left = [int(line.split()[1]) for _, err in said for line in err.splitlines() if line.startswith("certifying")]
+    assert len(left) == 2
+    assert min(left) <= 22 < max(left) == 24, "the second life took the rows of the first"
 
 
 def test_rows_of_an_earlier_run_are_not_done_again(
@@ -280,6 +305,9 @@ def test_rows_of_an_earlier_run_are_not_done_again(
     assert "certifying 14 of 24 images" in capfd.readouterr().err
     assert lines() == whole
     assert Path("out/radii.tsv").read_text().splitlines()[:11] == before
+    notes = json.loads(Path("out/radii.manifest.json").read_text())["notes"]
+    assert (notes["images"], notes["processes"]) == (24, 2)
+    assert run("audit", "out/radii.tsv") == 0
 
 
 def test_parts_of_other_settings_are_refused_and_overwritten_when_asked(
@@ -295,6 +323,50 @@ def test_parts_of_other_settings_are_refused_and_overwritten_when_asked(
     assert run(*COMMAND, *SEED, "--overwrite") == 0
     assert lines() == whole
     assert sorted(os.listdir("out")) == ["radii.manifest.json", "radii.tsv"]
+
+
+def test_a_run_in_progress_is_not_overwritten(whole: list[list[str]], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(*COMMAND, *SEED, "--max", "1") == 0
+    assert run(*COMMAND[:-1], "out/radii.rank-1.tsv", *SEED, "--max", "6") == 0
+    manifest = json.loads(Path("out/radii.manifest.json").read_text())
+    with RadiusTable.open("out/radii.tsv", manifest):
+        assert run(*COMMAND, *SEED, "--overwrite") == 2
+        assert run(*COMMAND, *SEED) == 2
+    assert capfd.readouterr().err.count("out/radii.tsv is being written by another process") == 2
+    assert [len(lines(path)) for path in ("out/radii.tsv", "out/radii.rank-1.tsv")] == [2, 7]
+    with RadiusTable.open("out/radii.rank-1.tsv", manifest):  # a straggler
+        assert run(*COMMAND, *SEED) == 2
+    assert [len(lines(path)) for path in ("out/radii.tsv", "out/radii.rank-1.tsv")] == [2, 7]
+    assert run(*COMMAND, *SEED) == 0
+    assert lines() == whole
+
+
+def test_a_table_whose_name_has_no_suffix(monkeypatch: pytest.MonkeyPatch, whole: list[list[str]]) -> None:
+    command = [*COMMAND[:-1], "out/radii", *SEED]
+    assert Threads(2, monkeypatch)(lambda world: run_in_thread(*command)) == [0, 0]
+    assert lines("out/radii") == whole
+    assert sorted(os.listdir("out")) == ["radii", "radii.manifest.json"]
+
+
+def test_a_process_that_ran_out_of_memory_is_told_of_by_image(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*COMMAND[:-1], "out/radii.rank-0.tsv", *SEED, "--max", "6") == 0
+    path = Path("out/radii.rank-0.manifest.json")
+    manifest = json.loads(path.read_text())
+    manifest["notes"]["micro_batch"] = [{"after_rows": 2, "rows": 32}, {"after_rows": 5, "rows": 16}]
+    path.write_text(json.dumps(manifest))
+    removed = parts._remove
+    monkeypatch.setattr(parts, "_remove", lambda out, files: (_ for _ in ()).throw(OSError("power cut")))
+    assert run(*COMMAND, *SEED) == 2
+    monkeypatch.setattr(parts, "_remove", removed)
+    assert run(*COMMAND, *SEED) == 0
+    told = json.loads(Path("out/radii.manifest.json").read_text())["notes"]["micro_batch"]
+    assert told[:2] == [{"rows": 32, "idx": "2:5:1"}, {"rows": 16, "idx": "5:6:1"}], "once, in spite of the crash"
+    assert told[2:] == [{"after_rows": 6, "rows": 64}], "the rest was made with whole batches"
+    capfd.readouterr()
+    assert run("transfer", "out/radii.tsv", "--to-dtype", "bfloat16", "--out", "served.tsv") == 2
+    assert "not all rows are of one f" in capfd.readouterr().err
 
 
 def test_parts_that_contradict_each_other_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
@@ -317,10 +389,9 @@ def test_a_crash_while_parts_are_gathered_loses_and_doubles_nothing(
         assert run(*COMMAND[:-1], f"out/radii.rank-{number}.tsv", *SEED, "--max", limit) == 0
     removed = parts._remove
 
-    def crash(file: Path) -> None:
-        if file.name.endswith("rank-1.tsv"):
-            raise OSError("power cut")
-        removed(file)
+    def crash(out: Path, files: Sequence[Path]) -> None:
+        removed(out, files[:1])
+        raise OSError("power cut")
 
     monkeypatch.setattr(parts, "_remove", crash)
     assert run(*COMMAND, *SEED) == 2
@@ -401,13 +472,64 @@ def test_the_first_process_shows_what_all_have_done(monkeypatch: pytest.MonkeyPa
 def test_each_process_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    current: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     assert device("auto") == torch.device("cuda")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert device("auto") == device("cuda") == torch.device("cuda", 1)
     assert device("cpu") == torch.device("cpu")
+    assert current == [1, 1], "pinned memory goes by the current device"
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ValueError, match="which has 2 CUDA devices; pass --nproc-per-node their number"):
         device("auto")
+
+
+def test_processes_agree_on_a_life_whatever_an_earlier_one_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "_POLL", 0.001)
+
+    def lives(world: World) -> list[str]:
+        assert world.store is not None
+        found = [distributed.agree(world.store, world.rank, world.size, 30)]
+        if world.rank:
+            world.store.set(f"{found[0]}/signed/{world.rank}", b"the word of a process that died")
+        world.meet("died")
+        return [*found, distributed.agree(world.store, world.rank, world.size, 30)]
+
+    results = Threads(4, monkeypatch)(lives)
+    assert all(names == results[0] for names in results)
+    assert results[0][0] != results[0][1]
+
+
+def test_a_process_that_never_comes_is_missed() -> None:
+    store = cast(Store, dist.HashStore())  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="2 of the processes that torchrun should have started did not come"):
+        distributed.agree(store, 0, 3, patience=0)
+    with pytest.raises(ValueError, match="did not come"):
+        distributed.agree(store, 1, 3, patience=0)
+
+
+def test_other_commands_do_not_share_their_work(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, said in (
+        ("0", "error: under torchrun only `certify run` and `certify predict` share their work"),
+        ("1", ""),
+    ):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setattr(sys, "argv", ["certify", "show", "out/radii.tsv"])
+        with pytest.raises(SystemExit) as ended:
+            certify.cli.main()
+        assert ended.value.code == 2
+        error = capfd.readouterr().err
+        assert said in error
+        assert bool(error) == bool(said)
+
+
+def test_a_signal_when_nothing_is_left_to_begin_is_no_interruption() -> None:
+    store = cast(Store, dist.HashStore())  # type: ignore[attr-defined]
+    world = World(0, 2, store)
+    assert [world.unclaimed(2), *world.claimed([7, 8]), world.unclaimed(2)] == [2, 7, 8, 0]
 
 
 def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

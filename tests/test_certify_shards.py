@@ -121,9 +121,37 @@ def test_shards_of_different_counts_are_no_whole() -> None:
     assert shards.whole([zero, zero]) is None
     assert shards.whole([zero, {**one, "name": "skip2"}]) is None
     assert shards.whole([zero, {"name": "full", "indices": "0:40:1"}]) is None
-    assert shards.complete([zero, one])
-    assert not shards.complete([zero])
-    assert not shards.complete([zero, {"name": "full"}][:1])
+    assert shards.asked([zero, one], [10, 10]) == 20
+    assert shards.asked([one, zero], [9, 10]) == 19
+    assert shards.asked([zero, one], [9, 10]) is None, "no first so many images"
+    assert shards.asked([zero, one], [10, None]) is None
+    assert shards.asked([zero], [10]) is None, "one is missing"
+
+
+def test_shards_of_different_sizes_are_no_first_images_of_the_protocol() -> None:
+    merged = [*make(0, count=2, limit=12), *make(1, count=2, limit=6)]
+    assert run("merge", *merged, "--out", "all.tsv") == 0
+    assert run("audit", "all.tsv") == 0
+    assert "images" not in json.loads(Path("all.manifest.json").read_text())["notes"]
+
+
+def test_what_one_shard_warns_of_is_said_of_all(capfd: pytest.CaptureFixture[str]) -> None:
+    merged = make(0, 1, 2)
+    path = Path("part-1.manifest.json")
+    manifest = json.loads(path.read_text())
+    manifest["notes"] |= {"micro_batch": [{"after_rows": 1, "rows": 32}], "threads": 7}
+    path.write_text(json.dumps(manifest))
+    assert run("merge", *merged, "--out", "all.tsv") == 0
+    notes = json.loads(Path("all.manifest.json").read_text())["notes"]
+    assert notes["micro_batch"] == [{"rows": 32, "idx": "8:21:6"}]
+    assert notes["threads"] == [1, 7, 1]
+    capfd.readouterr()
+    assert run("verify", "all.tsv", "--rows", "2") == 0
+    said = capfd.readouterr().out
+    assert "notes.micro_batch: recorded" in said
+    assert "notes.threads: recorded [1, 7, 1], here 1" in said
+    assert run("transfer", "all.tsv", "--to-dtype", "bfloat16", "--out", "served.tsv") == 2
+    assert "not all rows are of one f" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

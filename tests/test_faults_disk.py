@@ -5,7 +5,7 @@ import dataclasses
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ import torch
 from disk import Calls, Died, PowerCut, dies_at, put
 from oracles import Pixel
 
+import certify.appending
 import certify.durable
 import data.files
+from certify import parts
 from certify.classifier import BaseClassifier
 from certify.noise.exact import ExactNoise
 from certify.run import certify_dataset
@@ -38,19 +40,28 @@ def nobody(row: int) -> None:
     """Is told how many rows or epochs are on disk."""
 
 
-def certification(folder: Path, tell: Tell = nobody, seed: int = 1, overwrite: bool = False, images: int = 3) -> None:
-    """A real one, of a few samples; each row's n says which seed it is of."""
+def certification(
+    folder: Path,
+    tell: Tell = nobody,
+    seed: int = 1,
+    overwrite: bool = False,
+    images: Sequence[int] = range(3),
+    name: str = "radii.tsv",
+) -> None:
+    """A real one, of a few samples, as a process does it; each row's n says which seed it is of."""
     sampling = Sampling(sigma=0.5, n0=4, n=10 + seed, alpha=0.1)
     manifest = {"noise": {"seed": seed}, "sampling": sampling.describe(), "notes": {}}
     classifier = BaseClassifier(Pixel().eval(), 2, batch_size=8)
-    with RadiusTable.open(folder / "out" / "radii.tsv", manifest, overwrite=overwrite) as table:
+    with RadiusTable.open(folder / "out" / name, manifest, overwrite=overwrite) as table:
+        if name == "radii.tsv":
+            parts.gather(table, manifest)
         tell(len(table.done))
         noise = ExactNoise(0.5, seed)
         certify_dataset(
             classifier,
             noise,
             DATA,
-            range(images),
+            images,
             sampling,
             table,
             lambda _, rows: tell(len(table.done)) if rows else None,
@@ -122,9 +133,15 @@ def with_table(folder: Path) -> None:
 
 
 def torn(folder: Path) -> None:
-    certification(folder, images=2)
+    certification(folder, images=range(2))
     path = folder / "out" / "radii.tsv"
     path.write_bytes(path.read_bytes() + b"2\t0\t\0\0\n")
+
+
+def of_processes(folder: Path) -> None:
+    certification(folder, images=[1])
+    for rank, images in enumerate([[0], [1, 2]]):
+        certification(folder, images=images, name=f"radii.rank-{rank}.tsv")
 
 
 def sources(folder: Path) -> None:
@@ -143,6 +160,7 @@ def sources_and_table(folder: Path) -> None:
 SCENES = {
     "a new table": Scene(certification),
     "a table that was torn": Scene(certification, torn),
+    "tables of processes that are gathered": Scene(certification, of_processes),
     "overwriting a table": Scene(instead, with_table),
     "a merged table": Scene(whole_table, sources),
     "a merged table over another": Scene(whole_table, sources_and_table),
@@ -259,9 +277,10 @@ def unsynced_folder(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "module", "function", "broken"),
     [
-        ("a new table", certify.durable, "_write", unsynced_write),
+        ("a new table", certify.appending, "write", unsynced_write),
         ("a new table", data.files, "sync_folder", unsynced_folder),
-        ("overwriting a table", certify.durable, "_cut", unsynced_cut),
+        ("overwriting a table", certify.appending, "cut", unsynced_cut),
+        ("tables of processes that are gathered", certify.durable, "sync_folder", unsynced_folder),
         ("a merged table over another", certify.durable, "sync_folder", unsynced_folder),
     ],
 )

@@ -124,6 +124,18 @@ def test_a_signal_ends_a_run_with_the_images_in_hand(
     assert lines() == whole
 
 
+def test_the_echo_of_a_signal_is_no_second_one(whole: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler signals torchrun and its processes, and torchrun passes the signal on."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    assert run(COMMAND, {SECOND: send(signal.SIGTERM), SECOND + 1: send(signal.SIGTERM)}, monkeypatch) == 143
+    assert 3 <= len(lines()) < len(whole)
+    rows = len(lines())
+    monkeypatch.setattr(stopping, "_ECHO", 0.0)
+    Path("out/radii.tsv").unlink()
+    assert run(COMMAND, {SECOND: send(signal.SIGTERM), SECOND + 1: send(signal.SIGTERM)}, monkeypatch) == 143
+    assert len(lines()) < rows, "left at once"
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_ends_it_at_once(
     number: int, status: int, whole: list[list[str]], monkeypatch: pytest.MonkeyPatch

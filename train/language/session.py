@@ -73,7 +73,13 @@ def run(
 
 def _perplexities(folder: RunFolder, corpus: Corpus, device: torch.device) -> dict[str, object]:
     best = checkpoint.load(folder.best)
-    result: dict[str, object] = {"corpus": corpus.name, "checkpoint": folder.best.name, "epoch": best.epoch}
+    result: dict[str, object] = {
+        "corpus": corpus.name,
+        "fingerprint": corpus.fingerprint,
+        "checkpoint": folder.best.name,
+        "epoch": best.epoch,
+        "parameters": sum(parameter.numel() for parameter in best.model.parameters()),
+    }
     for split, stream in (("validation", corpus.valid), ("test", corpus.test)):
         pairs = streams.pairs(stream, corpus.eos, device)
         likelihood = perplexity.measure(best.model.to(device), pairs, best.config.bptt)
