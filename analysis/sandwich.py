@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from analysis.curves import step_curve
 from analysis.figures import COLOURS, GREY, new_axes, plain
@@ -19,7 +20,7 @@ from analysis.runs import Run
 from certify.attack.table import CONFIRMED, AttackRow
 from certify.binomial import proportion_interval
 from certify.radius import ABSTAIN
-from certify.summary import summarize
+from certify.summary import floor_text, summarize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,21 +119,38 @@ def attacked_part(run: Run, rows: Sequence[AttackRow]) -> Run:
     return Run(run.name, part, summarize(part), run.notes)
 
 
-def draw_sandwich(run: Run, attacks: Mapping[float, Attacked]) -> Figure:
+def draw_sandwich(
+    run: Run, attacks: Mapping[float, Attacked], *, title: str | None = None, certified: int | None = None
+) -> Figure:
     """Certified accuracy as a step curve, accuracy under attack as points with intervals, and what lies between.
 
+    Above the axes stands which images it is about, with how many samples: a figure travels alone.
+
     Args:
-        run: The certified table.
+        run: The certified table, or its part that was attacked.
         attacks: At least one, by epsilon.
+        title: Shown above that line.
+        certified: Images of the whole table, where ``run`` is a part of it.
     """
     ceiling = run.summary.ceiling
     found = [attacks[epsilon] for epsilon in sorted(attacks)]
     end = 1.04 * max(run.summary.largest_radius, ceiling or 0.0, *(attack.epsilon for attack in found))
     figure, axes = new_axes(end or 1.0, "accuracy")
+    axes.set_xlim(-0.02 * (end or 1.0), end or 1.0)  # room for the mark at 0
     axes.set_ylim(0, 1)
-    certified = step_curve(run.table, min(end, ceiling or run.summary.largest_radius) or 1.0)
-    x, y = np.append(certified.radius, certified.radius[-1]), np.append(certified.accuracy, 0.0)
-    axes.plot(x, y, drawstyle="steps-pre", color=COLOURS[0], linewidth=1.6, label=plain(f"certified, {run.name}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
+    lines = [*([plain(title)] if title is not None else []), _conditions(run, certified)]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10)
+    curve = step_curve(run.table, min(end, ceiling or run.summary.largest_radius) or 1.0)
+    x, y = np.append(curve.radius, curve.radius[-1]), np.append(curve.accuracy, 0.0)
+    axes.plot(
+        x,
+        y,
+        drawstyle="steps-pre",
+        color=COLOURS[0],
+        linewidth=1.6,
+        label=plain(f"certified, {run.name}: no attack can do worse"),
+    )
     epsilon_E = np.array([attack.epsilon for attack in found])
     right_E, images_E = (np.array([getattr(attack, key) for attack in found]) for key in ("right", "images"))
     accuracy_E = right_E / images_E
@@ -143,8 +161,8 @@ def draw_sandwich(run: Run, attacks: Mapping[float, Attacked]) -> Figure:
     below = (len(proved) - np.searchsorted(proved, grid, side="left")) / len(run.table)
     # What an attack leaves is an upper bound at its norm and beyond; a straight line to the next one would be none.
     above = np.minimum.accumulate(accuracy_E)[np.searchsorted(epsilon_E, grid, side="right") - 1]
-    axes.fill_between(grid, below, above, color=GREY, alpha=0.15, linewidth=0, label="not known")
-    axes.errorbar(
+    axes.fill_between(grid, below, above, color=GREY, alpha=0.15, linewidth=0, label="between: not known")
+    marks = axes.errorbar(
         epsilon_E,
         accuracy_E,
         [np.maximum(accuracy_E - low_E, 0), np.maximum(high_E - accuracy_E, 0)],
@@ -154,9 +172,30 @@ def draw_sandwich(run: Run, attacks: Mapping[float, Attacked]) -> Figure:
         linewidth=1.2,
         markersize=5,
         capsize=2,
-        label="under attack (95 % interval)",
+        label="right under attack (95 % interval): the truth is no higher",
     )
+    for artist in marks.get_children():
+        artist.set_clip_on(False)  # at an accuracy of 1, too
     if ceiling is not None:
         axes.axvline(ceiling, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
+        axes.annotate(
+            f"ceiling {floor_text(ceiling, 3)}",
+            (ceiling, 1),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            color=GREY,
+            fontsize=9.5,
+        )
     axes.legend(frameon=False, fontsize=9, loc="best")
     return figure
+
+
+def _conditions(run: Run, certified: int | None) -> str:
+    """Two lines: which images, and with how many samples and which alpha they were certified, if the rows tell."""
+    summary = run.summary
+    part = f" that were attacked, of {certified:,} certified" if certified not in (None, summary.images) else ""
+    n = "unknown" if summary.n is None else f"{summary.n:,}"
+    alpha = "unknown" if summary.alpha is None else f"{summary.alpha:g}"
+    return f"{summary.images:,} images{part}\ncertificates: n = {n} samples, alpha = {alpha}"

@@ -3,11 +3,16 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
 from test_analysis_cli import call
 from test_analysis_figures import write_run
 
+from analysis.commands import tables, views
+from analysis.commands.inputs import subject_of
 from analysis.runs import Run, load
-from analysis.sandwich import attacked_part, attacks_of
+from analysis.sandwich import attacked_part, attacks_of, draw_sandwich
+from certify import manifest
 from certify.attack.rounding import budget
 from certify.attack.table import AttackRow, AttackTable
 from certify.radius import ABSTAIN
@@ -88,3 +93,64 @@ def test_a_norm_is_given_once(
     arguments = ["sandwich", str(tmp_path / "ours"), "--attacked", table, "--attacked", table, "--out", out]
     assert call(monkeypatch, *arguments) == 2
     assert "--attacked must name each EPS once" in capsys.readouterr().err
+
+
+def tell(table: Path, data: str, arch: str = "lenet") -> Path:
+    """Write what the manifest beside a table says it is about."""
+    manifest.write(manifest.manifest_path(table), {"schema": 1, "data": {"name": data}, "model": {"arch": arch}})
+    return table
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Figure:
+    """The figure that a command would write."""
+    found = list[Figure]()
+    for module in (tables, views):
+        monkeypatch.setattr(module, "write_figure", lambda figure, out: found.append(figure))
+    assert call(monkeypatch, *arguments, "--out", "x.png") == 0
+    return found[0]
+
+
+def test_the_sandwich_says_which_images_it_is_about(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell(tmp_path / "ours" / "radii.tsv", "mn$ist")
+    rows = [row_of(run, image, epsilon, 3) for image in (1, 2, 3) for epsilon in (0.0, 0.25)]
+    attacks = write(tmp_path / "ours" / "attacks.tsv", rows)
+    figure = drawn(monkeypatch, "sandwich", str(tmp_path / "ours"), "--attacked", str(attacks))
+    assert figure.get_suptitle().splitlines() == [
+        r"mn\$ist, network lenet, noise σ = 0.5",
+        "3 images that were attacked, of 4 certified",
+        "certificates: n = 1,000 samples, alpha = 0.001",
+    ]
+    whole = draw_sandwich(run, attacks_of(run, rows)).get_suptitle()
+    assert whole.splitlines()[0] == "4 images"  # no part, and no title
+
+
+def test_nothing_of_the_sandwich_is_cut_off_or_unnamed(run: Run) -> None:
+    rows = [row_of(run, image, epsilon, 3) for image in (1, 2, 3) for epsilon in (0.0, 0.25)]
+    axes = draw_sandwich(attacked_part(run, rows), attacks_of(run, rows)).axes[0]
+    (bars,) = [part for part in axes.containers if isinstance(part, ErrorbarContainer)]
+    assert axes.get_xlim()[0] < 0  # room for half of the mark at 0
+    assert not any(artist.get_clip_on() for artist in bars.get_children())  # nor is that at an accuracy of 1 cut
+    assert [text.get_text() for text in axes.texts] == ["ceiling 1.231"]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text().split(":")[0] for text in legend.get_texts()] == [
+        "certified, ours",
+        "between",
+        "right under attack (95 % interval)",
+    ]
+
+
+def test_a_curve_is_titled_with_what_its_runs_have_in_common(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [write_run(tmp_path / name / "radii.tsv", [300, 700]) for name in ("a", "b")]
+    loaded = load(files)
+    assert subject_of(files, loaded) == "noise σ = 0.5"  # no manifest: what the rows tell
+    for file in files:
+        tell(file, "mnist")
+    assert subject_of(files, loaded) == "mnist, network lenet, noise σ = 0.5"
+    tell(files[1], "mnist", arch="resnet110")
+    other = [files[0], write_run(tmp_path / "c" / "radii.tsv", [300], sigma=0.25)]
+    assert subject_of(files, loaded) == "mnist, noise σ = 0.5"
+    assert subject_of(other, load(other)) is None
+    arguments = ["curve", *map(str, files)]
+    assert drawn(monkeypatch, *arguments).get_suptitle().splitlines()[0] == "mnist, noise σ = 0.5"
+    assert drawn(monkeypatch, *arguments, "--title", "mine").get_suptitle().splitlines()[0] == "mine"

@@ -107,6 +107,24 @@ def divided(run: runs.Run, file: Path, by: str, reference: Path | None) -> list[
     return by_class(run, class_names(file))
 
 
+def subject_of(files: Sequence[Path], loaded: Sequence[runs.Run]) -> str | None:
+    """What figures are about: the data set, network and noise that all runs have, as far as manifests and rows tell.
+
+    None where nothing is told, or nothing is common to all.
+    """
+    told: dict[str, list[object]] = {
+        "{}": [_told(file, "data", "name") for file in files],
+        "network {}": [_told(file, "model", "arch") for file in files],
+        "noise σ = {:g}": [run.summary.sigma for run in loaded],
+    }
+    common = [
+        form.format(values[0])
+        for form, values in told.items()
+        if values[0] is not None and all(value == values[0] for value in values)
+    ]
+    return ", ".join(common) or None
+
+
 def class_names(file: Path) -> tuple[str, ...] | None:
     """The class names of the data set that a table's manifest tells; None if it tells none that is well known."""
     return CLASSES.get(str(_told(file, "data", "name")))

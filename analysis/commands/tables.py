@@ -16,6 +16,7 @@ from analysis.commands.inputs import (
     numbers,
     require_figure,
     require_no_table,
+    subject_of,
     write_figure,
 )
 from analysis.published import load_published, published_beside
@@ -31,7 +32,9 @@ def curve(
     out: FigureOut,
     radii_max: Annotated[float | None, typer.Option(help="Last radius shown; by default all of the curves.")] = None,
     labels: Labels = None,
-    title: Annotated[str | None, typer.Option(help="Shown above the axes.")] = None,
+    title: Annotated[
+        str | None, typer.Option(help="Shown above the axes; by default data, network and sigma of all runs.")
+    ] = None,
     envelope: Annotated[
         bool, typer.Option("--envelope", help="Add the best run at each radius, which is not one classifier.")
     ] = False,
@@ -45,6 +48,7 @@ def curve(
     loaded = load(files, labels)
     sigmas = {run.summary.sigma for run in loaded}
     behind = [] if published is None else published_beside(load_published(), published, sigmas, loaded[0].table["idx"])
+    title = subject_of(files, loaded) if title is None else title
     write_figure(figures.draw(loaded, end=radii_max, title=title, envelope=envelope, published=behind), out)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from analysis import distributions, sandwich
-from analysis.commands.inputs import FigureOut, Files, Labels, load, require_figure, write_figure
+from analysis.commands.inputs import FigureOut, Files, Labels, load, require_figure, subject_of, write_figure
 from analysis.logs.reader import read_log
 from certify.attack.table import read_attacks
 
@@ -38,6 +38,7 @@ def sandwich_(
     """Draw certified accuracy from below and accuracy under attack from above."""
     require_figure(out)
     run = load([file])[0]
+    certified = run.summary.images
     attacks: dict[float, sandwich.Attacked] = {}
     for item in attacked:
         if "=" not in item and Path(item).is_file():
@@ -58,7 +59,8 @@ def sandwich_(
         if not path or epsilon in attacks:
             raise ValueError(f"--attacked must name a file and each EPS once, got {item!r}.")
         attacks[epsilon] = sandwich.under_attack(run, epsilon, read_log(path).table)
-    write_figure(sandwich.draw_sandwich(run, attacks), out)
+    title = subject_of([file], [run])
+    write_figure(sandwich.draw_sandwich(run, attacks, title=title, certified=certified), out)
     for attack in attacks.values():
         if attack.broken:
             shown = ", ".join(map(str, attack.broken[:10]))
