@@ -21,8 +21,10 @@ MODEL is one of
                                      to logits (B, K) or classes (B,)
     model.onnx, model.pt2            ONNX (with onnxruntime), or a program of torch.export, which can run any code
     timm:NAME, torchvision:NAME      with that library's weights and normalisation
-    weights.pth --arch NAME          another project's weights; NAME is lenet, resnet20, resnet56, resnet110, timm:NAME
-                                     or torchvision:NAME
+    weights.pth --arch NAME          another project's weights; NAME is lenet, resnet20, resnet56, resnet110, wrn-16-4,
+                                     wrn-28-10, resnet50, timm:NAME or torchvision:NAME
+
+Under torchrun the processes of `certify run` and `predict` share the images; see docs/scale.md.
 
 The same command again goes on with a table that was interrupted.
 """
