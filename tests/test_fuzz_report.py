@@ -27,7 +27,7 @@ HOSTILE = (
     "$\\mathdefault{x}$", "$",
 )  # fmt: skip
 TAGS = {
-    "html", "head", "meta", "link", "title", "style", "body", "header", "p", "h1", "h2", "h3", "h4", "nav", "ul",
+    "html", "head", "meta", "link", "title", "style", "body", "header", "p", "h1", "h2", "h3", "h4", "nav", "ul", "wbr",
     "li", "a", "main", "section", "b", "dl", "div", "dt", "dd", "table", "caption", "span", "thead", "tr", "th", "td",
     "tbody", "small", "figure", "img", "figcaption", "details", "summary", "pre", "code", "footer",
 }  # fmt: skip
