@@ -54,7 +54,7 @@ def rows(table: Path) -> list[list[str]]:
 def main() -> None:
     """Measure and print."""
     options = report.arguments(__doc__)
-    repetitions, n, images = (1, 5_000, (8, 40)) if options.quick else (3, 10_000, (8, 56))
+    repetitions, n, images = (2, 5_000, (8, 40)) if options.quick else (3, 10_000, (8, 56))
     counts = sorted({2, os.cpu_count() or 1} - {1})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
