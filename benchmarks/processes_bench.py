@@ -62,8 +62,8 @@ def main() -> None:
         arguments += ["--batch-size", "256", "--device", "cpu", "--compile", "off", "--no-check", "--overwrite"]
         ways = {ONE: [sys.executable, *arguments]}
         for count in counts:
-            launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-            ways[f"{count} processes"] = [sys.executable, *launcher, *arguments]
+            launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m", "--"]
+            ways[f"{count} processes"] = [sys.executable, *launcher, *arguments[1:]]
         rates: dict[str, list[float]] = {way: [] for way in ways}
         whole: dict[str, list[float]] = {way: [] for way in ways}
         tables: list[list[list[str]]] = []
