@@ -106,7 +106,7 @@ def run(*arguments: str) -> int:
 def torchrun(*arguments: str, restarts: int = 0, processes: int = 2) -> list[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     launcher += ["--max-restarts", str(restarts), "--monitor-interval", "0.05"]
-    return [sys.executable, *launcher, "-m", "certify", *arguments]
+    return [sys.executable, *launcher, "-m", "--", "certify", *arguments]  # else it would take --max for its own
 
 
 def run_in_thread(*arguments: str) -> int:
@@ -166,7 +166,7 @@ def test_two_processes_write_the_table_of_one() -> None:
     lenet = ["lenet.safetensors" if part == "mymodel:factory" else part for part in COMMAND]
     assert run(*lenet[:-1], "whole.tsv", *SEED) == 0
     whole = lines("whole.tsv")
-    command = torchrun(*lenet, *SEED)
+    command = torchrun(*lenet, *SEED, "--max", "24")
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert lines() == whole
