@@ -126,9 +126,11 @@ def test_a_run_does_not_go_on_with_other_images_or_a_damaged_state(images: Path,
 def test_resuming_a_finished_run_changes_nothing(images: Path, tmp_path: Path) -> None:
     arguments = ["fashion_sample_gaussian", "--set", f"dataset={images}", *SMALL, "--out", str(tmp_path / "run")]
     run(*arguments, "--resume")
-    before = (tmp_path / "run" / "train.csv").read_bytes()
+    environment = tmp_path / "run" / "environment.json"
+    environment.write_text('{"device": "the one it was trained on"}')
+    before = {file: file.read_bytes() for file in (tmp_path / "run").iterdir()}
     assert "is finished" in run(*arguments, "--resume")
-    assert (tmp_path / "run" / "train.csv").read_bytes() == before
+    assert {file: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,10 @@ class Settings(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
+    @property
+    def epochs(self) -> int:
+        """Of the whole training."""
+
     def to_toml(self) -> str:
         """Whole, as a TOML file."""
 
@@ -140,7 +144,8 @@ class RunFolder:
         """Record what is run and where, and cut ``train.csv`` back to the epochs that the state knows."""
         if not (self.path / "config.toml").exists():
             write_atomically(self.path / "config.toml", config.to_toml().encode())
-        write_atomically(self.path / "environment.json", environment)
+        if finished < config.epochs or not (self.path / "environment.json").exists():
+            write_atomically(self.path / "environment.json", environment)  # else nothing will be trained here
         table = self.path / "train.csv"
         columns = [field.name for field in dataclasses.fields(self.line)]
         rows = table.read_text().splitlines(keepends=True)[1 : finished + 1] if table.exists() else []
