@@ -30,7 +30,7 @@ The same command again goes on with a table that was interrupted.
 """
 
 import dataclasses
-import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,6 +48,7 @@ from certify import (
     options,
     population,
     summary,
+    torchrun,
 )
 from certify.sampling import Sampling
 from certify.table import read
@@ -281,10 +282,10 @@ def _request(context: typer.Context) -> "Request":
 
 def main() -> None:
     """Entry point of the console script."""
-    console.run(_alone if int(os.environ.get("WORLD_SIZE", "1")) > 1 and sys.argv[1:2] not in _SHARED else app)
+    console.run(_alone if torchrun.shares() and sys.argv[1:2] not in _SHARED else app)
 
 
 def _alone() -> None:
-    if os.environ.get("RANK") == "0":
-        raise ValueError(f"under torchrun only {_NAMES} share their work; call certify {sys.argv[1]} without it.")
+    if torchrun.is_first():
+        raise ValueError(f"under torchrun only {_NAMES} share their work; call {shlex.join(sys.argv)} without it.")
     raise SystemExit(console.USAGE_ERROR)

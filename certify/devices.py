@@ -2,7 +2,7 @@
 
 import torch
 
-from certify.distributed import local_rank
+from certify import torchrun
 
 
 def device(name: str) -> torch.device:
@@ -13,7 +13,7 @@ def device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and (number := local_rank()) is not None:
+    if name == "cuda" and (number := torchrun.local_rank()) is not None:
         if number >= torch.cuda.device_count():
             raise ValueError(
                 f"torchrun started process {number} of this machine, which has {torch.cuda.device_count()} CUDA "

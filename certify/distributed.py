@@ -8,7 +8,6 @@ The store may outlive the processes: torchrun starts new ones, on several machin
 restarts. So the processes agree on a name for their life first, under which nothing of an earlier one is found.
 """
 
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Protocol, TypeVar, cast
 
 import torch.distributed as dist
 
+from certify import torchrun
 from data.stopping import INTERRUPTED, TERMINATED, Stopped
 
 T = TypeVar("T")
@@ -142,12 +142,6 @@ class Tally:
             self._show(new[0], new[1])
 
 
-def local_rank() -> int | None:
-    """The number of this process on its machine; None if torchrun has not started it."""
-    number = os.environ.get("LOCAL_RANK", "")
-    return int(number) if number.isdigit() else None
-
-
 @contextmanager
 def join() -> Iterator[World]:
     """The world that torchrun has started, or a world of this process alone.
@@ -155,7 +149,7 @@ def join() -> Iterator[World]:
     Raises:
         ValueError: If the store is gone, since its process is.
     """
-    if local_rank() is None or os.environ.get("WORLD_SIZE") == "1":
+    if not torchrun.shares():
         yield World()
         return
     try:
@@ -217,9 +211,3 @@ def _wait(until: float, missing: int) -> None:
             f"{missing} of the processes that torchrun should have started did not come; run the command again."
         )
     time.sleep(_POLL)
-
-
-def restarts() -> int:
-    """How often torchrun may start the processes anew."""
-    number = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")
-    return int(number) if number.isdigit() else 0

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from certify import manifest as manifests
-from certify import parts
-from certify.distributed import Tally, World, join, restarts
+from certify import parts, torchrun
+from certify.distributed import Tally, World, join
 from certify.durable import DurableTable
 from certify.oversight import Guard
 from certify.precheck import checked
@@ -99,7 +99,7 @@ def predict_request(request: Request, n: int) -> str | None:
 
 def _opened(world: World, request: Request, default_out: str, check: Callable[[float], int]) -> Session:
     """The session, with the same settings in all processes: what is left open the first one chooses."""
-    if world.size > 1 and request.overwrite and restarts():
+    if world.size > 1 and request.overwrite and torchrun.restarts():
         raise ValueError(
             "--overwrite would begin anew whenever torchrun restarts a process; delete the old table, or leave "
             "--max-restarts at 0."

@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 
-from certify import devices, loader, shards
+from certify import devices, loader, shards, torchrun
 from certify import manifest as manifests
 from certify.classifier import BaseClassifier
-from certify.distributed import local_rank
 from certify.foreign import ArrayFunction
 from certify.noise import NoiseSource
 from certify.smoothing import noise_source
@@ -192,7 +191,7 @@ def _classifier(
         return compiled_if_faster(build, image_shape, samples)
     wanted = request.compile == "on" or (request.compile == "auto" and before is True)
     classifier = build(wanted)
-    if wanted and classifier.compiled is not None and not local_rank():
+    if wanted and classifier.compiled is not None and not torchrun.local_rank():
         print(f"not compiled, since {classifier.compiled}; it runs uncompiled", file=sys.stderr)
     return classifier
 

@@ -26,7 +26,7 @@ WITHOUT_TORCH = (
     "binomial", "radius", "procedures", "manifest", "durable", "row", "table", "predictions", "summary",
     "population", "sequential", "anytime", "looks", "thresholds", "sampling",
     "audit", "findings", "claims", "inference", "recompute", "stored", "merge", "plan", "arguments",
-    "pairs", "transferred", "appending", "parts", "shards", "sizing", "slices", "micro_batch",
+    "pairs", "transferred", "appending", "parts", "shards", "sizing", "slices", "micro_batch", "torchrun",
     "attack/goals", "attack/report", "attack/rounding", "attack/table",
 )  # fmt: skip
 

@@ -512,6 +512,7 @@ def test_other_commands_do_not_share_their_work(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
     for rank, said in (
         ("0", "error: under torchrun only `certify run` and `certify predict` share their work"),
         ("1", ""),
@@ -524,6 +525,20 @@ def test_other_commands_do_not_share_their_work(
         error = capfd.readouterr().err
         assert said in error
         assert bool(error) == bool(said)
+
+
+@pytest.mark.parametrize("size", ["2", "several"])
+def test_a_world_size_that_is_not_of_torchrun_is_nobodys_business(
+    size: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)  # containers and schedulers leave such things behind
+    monkeypatch.setattr(sys, "argv", ["certify", "show", "missing.tsv"])
+    with pytest.raises(SystemExit) as ended:
+        certify.cli.main()
+    assert ended.value.code == 2
+    assert "error: [Errno 2] No such file or directory: 'missing.tsv'" in capfd.readouterr().err
+    with distributed.join() as world:
+        assert world == World()
 
 
 def test_a_signal_when_nothing_is_left_to_begin_is_no_interruption() -> None:
