@@ -29,11 +29,10 @@ Under torchrun the processes of `certify run` and `predict` share the images; se
 The same command again goes on with a table that was interrupted.
 """
 
-import dataclasses
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -53,9 +52,6 @@ from certify import (
 from certify.sampling import Sampling
 from certify.table import read
 from data import console
-
-if TYPE_CHECKING:  # `session` brings torch, whose import takes seconds that --help and `show` can do without
-    from certify.session import Request
 
 _SHARED = (["run"], ["predict"])  # by the processes of torchrun
 _NAMES = "`certify run` and `certify predict`"
@@ -196,7 +192,7 @@ def run(
             looks=schedule,
         )
 
-    if (out := certify_request(_request(context), sampling_at, wanted)) is None:
+    if (out := certify_request(options.request(context), sampling_at, wanted)) is None:
         return  # one of several processes talks for all
     table = read(out)
     print(summary.render(table, wanted))
@@ -253,7 +249,7 @@ def predict(
     """
     from certify.launch import predict_request
 
-    if (text := predict_request(_request(context), n)) is not None:
+    if (text := predict_request(options.request(context), n)) is not None:
         print(text)
 
 
@@ -269,15 +265,6 @@ for command in (
     cli_checks.selftest,
 ):
     app.command()(command)
-
-
-def _request(context: typer.Context) -> "Request":
-    """The arguments that both commands share."""
-    from certify.session import Request
-
-    given = dict(context.params)
-    given["batch_size"] = arguments.batch_size(given["batch_size"])
-    return Request(**{field.name: given[field.name] for field in dataclasses.fields(Request)})
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import typer
 from numpy.typing import NDArray
 from scipy import special
 
-from certify import arguments, sizing
+from certify import arguments, options, sizing
 from certify.looks import PROCEDURES
 from certify.plan import expectation, n_for_power, unanimous_n
 from certify.sampling import Sampling
@@ -34,6 +34,7 @@ _PILOT_IMAGES, _PILOT_SAMPLES, _SELECTION = (2, 100), (100, 2000), 0.25
 
 
 def plan(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Argument(metavar="[MODEL]", help="As in `certify run`; without it nothing is measured.")
     ] = None,
@@ -131,28 +132,9 @@ def plan(
             raise ValueError("without a MODEL the noise is not known; pass --sigma.")
         print(_reach(sampling_at(sigma), wanted))
         return
-    from certify.session import Request, open_session
+    from certify.session import open_session
 
-    request = Request(
-        model=model,
-        data=data,
-        split=split,
-        protocol=protocol,
-        maximum=maximum,
-        sigma=sigma,
-        alpha=level,
-        dtype=dtype,
-        batch_size=arguments.batch_size(batch_size),
-        compile=compile,
-        device=device,
-        noise=noise,
-        seed=seed,
-        out=Path("plan.tsv"),  # neither read, since to be overwritten, nor written
-        overwrite=True,
-        arch=arch,
-        normalize=normalize,
-        data_root=data_root,
-    )
+    request = options.unwritten(context, "plan.tsv", alpha=level)
     session = open_session(request, "plan.tsv", lambda sigma: sampling_at(sigma).expected)
     if table is not None:
         table.at(session.sigma)

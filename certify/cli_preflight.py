@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from certify import arguments
+from certify import arguments, options
 from certify.preflight.finding import ERROR, FACT, WARNING, Finding, lines
 from certify.sampling import Sampling
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def check(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="As in `certify run`.")],
     data: Annotated[str | None, typer.Option(help="As in `certify run`.", show_default="the checkpoint's own")] = None,
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
@@ -42,28 +43,10 @@ def check(
     """
     from certify.precheck import findings
     from certify.preflight.examination import THOROUGH
-    from certify.session import Request, open_session
+    from certify.session import open_session
 
-    request = Request(
-        model=model,
-        data=data,
-        split=split,
-        protocol=protocol,
-        maximum=maximum,
-        sigma=sigma,
-        alpha=alpha,
-        dtype=dtype,
-        batch_size=arguments.batch_size(batch_size),
-        compile="off",  # a compiled network must give the same logits, or it is not used
-        device=device,
-        noise=noise,
-        seed=None,
-        out=Path("check.tsv"),  # neither read, since to be overwritten, nor written
-        overwrite=True,
-        arch=arch,
-        normalize=normalize,
-        data_root=data_root,
-    )
+    # A compiled network must give the same logits, or it is not used.
+    request = options.unwritten(context, "check.tsv", compile="off", seed=None)
     wanted = arguments.radii(radii)
 
     def sampling_at(sigma: float) -> Sampling:

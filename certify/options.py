@@ -1,9 +1,15 @@
-"""Options of the commands that open what a table's manifest names: its model, data and device."""
+"""What commands share: options for what a table's manifest names too, and the request that a user's options make."""
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from certify import arguments
+
+if TYPE_CHECKING:  # `session` brings torch, whose import takes seconds that --help and `show` can do without
+    from certify.session import Request
 
 Data = Annotated[str | None, typer.Option(help="Data set.", show_default="the manifest's")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="what the table was made on")]
@@ -12,3 +18,21 @@ Normalize = Annotated[str | None, typer.Option(help="Of another project's weight
 DataRoot = Annotated[
     Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
 ]
+
+
+def request(context: typer.Context, **settled: Any) -> "Request":
+    """What a command was asked to open.
+
+    Args:
+        context: Of a command whose options are named as the fields of ``Request``.
+        settled: Fields for which it has no option, or whose option means another thing.
+    """
+    from certify.session import Request
+
+    given = {**context.params, "batch_size": arguments.batch_size(context.params["batch_size"]), **settled}
+    return Request(**{field.name: given[field.name] for field in dataclasses.fields(Request) if field.name in given})
+
+
+def unwritten(context: typer.Context, name: str, **settled: Any) -> "Request":
+    """The same for a command without a table: the one of this name is never written, nor read, as one to overwrite."""
+    return request(context, **{"out": Path(name), "overwrite": True, **settled})
