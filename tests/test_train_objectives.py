@@ -49,6 +49,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "consistency": ("consistency", {"m": 2, "lam": 10.0}),
     "consistency-worst": ("consistency", {"m": 2, "lam": 10.0, "worst_of": 3}),
     "consistency-graded": ("consistency", {"m": 2, "lam": 10.0, "worst_of": 3, "graded": True}),
+    "consistency-edge": ("consistency", {"m": 2, "lam": 10.0, "worst_of": 3, "graded": True, "reach": 2.0}),
     "macer": ("macer", {"m": 4, "lam": 6.0, "beta": 2.0}),
     "smoothadv": ("smoothadv", {"m": 2, "steps": 2, "epsilon": 0.5}),
     "smoothadv-ddn": ("smoothadv", {"m": 2, "steps": 3, "epsilon": 0.5, "attack": "ddn"}),
@@ -191,7 +192,7 @@ def test_a_stability_of_the_wrong_examples_worst_copy_would_be_noticed() -> None
 def test_the_first_copy_is_the_worst_of_its_candidates(seed: int) -> None:
     model = network(seed)
     x, y = batch(model, seed)
-    first, copies_BM = first_copy(objective("consistency", m=2, worst_of=5), model, x, y, STEP)
+    first, copies_BM, _ = first_copy(objective("consistency", m=2, worst_of=5), model, x, y, STEP)
     torch.testing.assert_close(first, x + worst_noise(model, x, y, 5))
     assert copies_BM is not None
     torch.testing.assert_close(copies_BM, losses(logits_table(model, x, noises_of(x, 5)), y).detach())
@@ -213,7 +214,7 @@ def test_a_graded_copy_has_the_rank_that_the_share_of_right_copies_allows(seed: 
     table_BMK = logits_table(model, x, noises_of(x, 5))
     loss_BM, right = losses(table_BMK, y), (table_BMK.argmax(2) == y[:, None]).sum(1).tolist()
     asked = objective("consistency", m=2, worst_of=5, graded=True)
-    first, copies_BM = first_copy(asked, model, x, y, STEP)
+    first, copies_BM, _ = first_copy(asked, model, x, y, STEP)
     torch.testing.assert_close(first, x + graded_noise(x, loss_BM, right, 5))
     assert copies_BM is not None
     torch.testing.assert_close(copies_BM, loss_BM.detach())
@@ -230,7 +231,7 @@ def test_a_graded_copy_of_sure_images_is_the_worst_and_of_hopeless_ones_the_easi
         settled = votes_BM.all(1) if rank == -1 else ~votes_BM.any(1)
         assert settled.any()
         loss_BM = losses(logits_table(model, x, noises_of(x, 4)), wanted)
-        first, _ = first_copy(asked, model, x, wanted, STEP)
+        first, *_ = first_copy(asked, model, x, wanted, STEP)
         order = loss_BM.argsort(1)[:, rank].tolist()
         expected = torch.stack([(x + noises_of(x, 4)[copy])[b] for b, copy in enumerate(order)])
         torch.testing.assert_close(first[settled], expected[settled])
@@ -241,7 +242,7 @@ def test_a_graded_copy_of_the_wrong_axis_would_be_noticed() -> None:
     x, y = batch(model, 0)
     table_BMK = logits_table(model, x, noises_of(x, B))
     loss_BM, right = losses(table_BMK, y), (table_BMK.argmax(2) == y[:, None]).sum(1).tolist()
-    first, _ = first_copy(objective("consistency", m=2, worst_of=B, graded=True), model, x, y, STEP)
+    first, *_ = first_copy(objective("consistency", m=2, worst_of=B, graded=True), model, x, y, STEP)
     torch.testing.assert_close(first, x + graded_noise(x, loss_BM, right, B))
     for wrong_BM in (regrouped(loss_BM), over_examples(loss_BM)):
         assert (first - x - graded_noise(x, wrong_BM, right, B)).abs().max() > 0.1

@@ -35,6 +35,8 @@ class TrainConfig:
         worst_of: MaxUp on top of stability, consistency and smoothadv: candidates for the worst copy; 1 without.
         graded: With worst_of: an image gets as bad a copy as its confidence allows, not the worst; see
             ``train.objectives.worst``.
+        reach: Consistency, with graded: how many sigma the copies of a sure image may be moved towards the boundary;
+            see ``train.objectives.edge``.
         lam: Weight of the method's own term (lambda; SmoothMix's eta).
         eta: Consistency: weight of the entropy of the mean prediction.
         start: Epoch, from 0, in which the method's own term (or attack) sets in.
@@ -97,6 +99,7 @@ class TrainConfig:
     selection: str = "train"
     worst_of: int = 1
     graded: bool = False
+    reach: float = 0.0
     lam: float = 1.0
     eta: float = 0.5
     start: int = 0
@@ -144,7 +147,7 @@ class TrainConfig:
             value = getattr(self, name)
             _require(0 < value < math.inf, f"{name} must be positive and finite, got {value}.")
         counts = ("holdout", "probe", "seed", "start", "warmup", "validate_every")
-        for name in ("sigma", "momentum", "weight_decay", "lam", "eta", *counts):
+        for name in ("sigma", "momentum", "weight_decay", "reach", "lam", "eta", *counts):
             _require(getattr(self, name) >= 0, f"{name} must be at least 0, got {getattr(self, name)}.")
         _require(self.seed < 2**63, f"seed must be below 2^63, got {self.seed}.")
         _require(

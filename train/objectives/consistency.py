@@ -3,9 +3,11 @@ r"""Consistency regularisation: noisy copies of an image shall be predicted alik
 With predictions :math:`p_1, \dots, p_m` of m noisy copies and their mean :math:`\bar p`:
 :math:`\frac1m \sum_i L(p_i, y) + \lambda \frac1m \sum_i KL(\bar p \| p_i) + \eta H(\bar p)`.
 
-With MaxUp (``worst_of``) the first copy is the worst of so many, and its cross-entropy alone is the first term.
+With MaxUp (``worst_of``) the first copy is the worst of so many, and its cross-entropy alone is the first term. With
+``reach`` the copies of sure images are moved towards the boundary; see ``train.objectives.edge``.
 
-Cost: m forward and m backward passes; with MaxUp as many more forward passes as candidates.
+Cost: m forward and m backward passes; with MaxUp as many more forward passes as candidates; with ``reach`` m more
+forward and backward passes.
 
 References:
     Jeong and Shin (2020), "Consistency regularization for certified robustness of smoothed classifiers", section 3.2.
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from train.config import TrainConfig
 from train.maxup import BatchLoss
+from train.objectives.edge import at_the_edge, shift
 from train.objectives.objective import Objective, kl_divergence, logits_of, losses_of
 from train.objectives.worst import check_worst, first_copy
 from train.step import Step
@@ -29,25 +32,29 @@ class Consistency(Objective):
         ValueError: If there are fewer than two copies.
     """
 
-    uses = ("m", "lam", "eta", "start", "warmup", "worst_of", "graded", "selection")
+    uses = ("m", "lam", "eta", "start", "warmup", "worst_of", "graded", "reach", "selection")
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
         check_worst(self)
+        self.refuse_idle(config.graded, "with graded = true", "reach")
         if config.m < 2:
             raise ValueError(f"objective 'consistency' compares copies: m must be at least 2, got {config.m}.")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The loss of the copies, and how far they are from agreeing."""
-        worst_of = self.config.worst_of
-        first, copies_BM = first_copy(self, model, x, y, step)
+        worst_of, strength = self.config.worst_of, self.ramp(step.epoch)
+        first, candidates_BM, sureness_B = first_copy(self, model, x, y, step)
         fresh = range(worst_of, worst_of + self.config.m - 1)
-        logits_BMK = logits_of(model, [first, *(step.noisy(x, self.sigma, copy) for copy in fresh)], step)
+        copies = [first, *(step.noisy(x, self.sigma, copy) for copy in fresh)]
+        if sureness_B is not None and (reach := self.config.reach * strength) > 0:
+            copies = at_the_edge(model, x, y, copies, shift(sureness_B, m=worst_of, sigma=self.sigma, reach=reach))
+        logits_BMK = logits_of(model, copies, step)
         loss_BM = losses_of(self, logits_BMK, y)
         term_B = consistency_term(logits_BMK, self.config.lam, self.config.eta)
         loss_B = loss_BM.mean(1) if worst_of == 1 else loss_BM[:, 0]
-        total_B = loss_B + self.ramp(step.epoch) * term_B
-        return BatchLoss(total_B.mean(), loss_BM.detach() if copies_BM is None else copies_BM)
+        total_B = loss_B + strength * term_B
+        return BatchLoss(total_B.mean(), loss_BM.detach() if candidates_BM is None else candidates_BM)
 
 
 def consistency_term(logits_BMK: Tensor, lam: float, eta: float) -> Tensor:

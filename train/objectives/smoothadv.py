@@ -80,6 +80,6 @@ class SmoothAdv(Objective):
         if candidates == 1:
             return [x + noise for noise in noises], None, step
         fresh = replace(step, seed=derive_seed(step.seed, FRESH))
-        worst, losses_BM = first_copy(self, model, x, y, fresh)
+        worst, losses_BM, _ = first_copy(self, model, x, y, fresh)
         others = [fresh.noisy(x, self.sigma, copy) for copy in range(candidates, candidates + further)]
         return [worst, *others], losses_BM, fresh

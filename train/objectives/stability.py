@@ -36,7 +36,7 @@ class Stability(Objective):
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The loss of clean image and noisy copy."""
-        noisy, copies_BM = first_copy(self, model, x, y, step)
+        noisy, copies_BM, _ = first_copy(self, model, x, y, step)
         clean_BK, noisy_BK = step.forward(model, x), step.forward(model, noisy)
         stability_B = -(clean_BK.softmax(1) * noisy_BK.log_softmax(1)).sum(1)
         if copies_BM is None:

@@ -12,16 +12,31 @@ References:
 
 # Shapes: B images, M candidates for the worst copy.
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from train.maxup import Selection, worst_copies
 from train.objectives.catrs import accepted_copies
+from train.objectives.edge import sureness
 from train.objectives.objective import Objective, logits_of, losses_of
 from train.perturbations import GaussianNoise
 from train.step import ACCEPT, Step, without_trace
+
+
+class First(NamedTuple):
+    """The copy that a method uses first, and what its choice has shown.
+
+    Attributes:
+        copy: Shape of the images.
+        losses_BM: Losses of the candidates; None if there was nothing to compare.
+        sureness_B: With ``graded``, mean over standard deviation of the candidates' margins.
+    """
+
+    copy: Tensor
+    losses_BM: Tensor | None = None
+    sureness_B: Tensor | None = None
 
 
 def check_worst(objective: Objective) -> None:
@@ -29,20 +44,16 @@ def check_worst(objective: Objective) -> None:
     objective.refuse_idle(objective.config.worst_of > 1, "with worst_of above 1", "selection", "graded")
 
 
-def first_copy(
-    objective: Objective, model: nn.Module, x: Tensor, y: Tensor, step: Step
-) -> tuple[Tensor, Tensor | None]:
+def first_copy(objective: Objective, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> First:
     """The copy that a method uses first: copy 0 or, with ``worst_of`` above 1, the worst (or graded) one of that many.
 
-    Cost: ``worst_of`` forward passes without gradient if it is above 1.
+    Copies from number ``worst_of`` on are fresh.
 
-    Returns:
-        The copy, shape of ``x``, and the losses of the candidates, (B, M); None if there was nothing to compare.
-        Copies from number ``worst_of`` on are fresh.
+    Cost: ``worst_of`` forward passes without gradient if it is above 1.
     """
     config = objective.config
     if config.worst_of == 1:
-        return step.noisy(x, objective.sigma, 0), None
+        return First(step.noisy(x, objective.sigma, 0))
     if config.graded:
         return graded_copy(objective, model, x, y, step)
     worst, copies_BM = worst_copies(
@@ -55,16 +66,13 @@ def first_copy(
         seed=step.seed,
         selection=cast(Selection, config.selection),
     )
-    return worst[0][0], copies_BM
+    return First(worst[0][0], copies_BM)
 
 
-def graded_copy(objective: Objective, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+def graded_copy(objective: Objective, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> First:
     """The copy whose loss has the rank that the image's confidence allows; see the top of this module.
 
     Cost: ``worst_of`` forward passes without gradient, and as many copies of the input in memory.
-
-    Returns:
-        As `first_copy`.
     """
     m = objective.config.worst_of
     copies = [step.noisy(x, objective.sigma, copy) for copy in range(m)]
@@ -77,4 +85,4 @@ def graded_copy(objective: Objective, model: nn.Module, x: Tensor, y: Tensor, st
     rank_B = accepted_copies(right_B, m, step.uniform(x, ACCEPT))
     kept_B = loss_BM.argsort(1).gather(1, rank_B[:, None] - 1).squeeze(1)
     kept = torch.stack(copies, dim=1)[torch.arange(len(x), device=x.device), kept_B]
-    return kept, loss_BM
+    return First(kept, loss_BM, sureness(logits_BMK, y))
