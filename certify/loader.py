@@ -30,8 +30,9 @@ NORMALIZATIONS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 CHECKPOINT = "checkpoint.safetensors"  # in a run folder
+#: Endings of files that hold another project's weights.
+WEIGHT_FILES = (".pth", ".tar", ".pt", ".th", ".bin")
 _CPU = torch.device("cpu")
-_WEIGHT_FILES = (".pth", ".tar", ".pt", ".th", ".bin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +85,9 @@ def load(
     path = Path(name)
     if path.is_dir():
         path = path / CHECKPOINT
-    foreign = path.suffix in _WEIGHT_FILES
+    foreign = path.suffix in WEIGHT_FILES
     if not foreign and (arch or normalize):
-        raise ValueError(f"--arch and --normalize are for {', '.join(_WEIGHT_FILES)} files; {name} says itself.")
+        raise ValueError(f"--arch and --normalize are for {', '.join(WEIGHT_FILES)} files; {name} says itself.")
     if foreign:
         loaded = _from_weights(path, image_shape, num_classes, arch, normalize)
     elif path.suffix == ".safetensors":
@@ -102,7 +103,7 @@ def load(
     else:
         raise ValueError(
             f"{name!r} is no model: give a .safetensors checkpoint or its run folder, package.module:factory, an .onnx "
-            f"or .pt2 file, timm:NAME, torchvision:NAME, or a {' or '.join(_WEIGHT_FILES[:2])} file with --arch."
+            f"or .pt2 file, timm:NAME, torchvision:NAME, or a {' or '.join(WEIGHT_FILES[:2])} file with --arch."
         )
     if loaded.num_classes != num_classes:
         raise ValueError(

@@ -20,7 +20,7 @@ EXCEPTIONS = {
     "analysis/theory/": {"train"},  # what it checks is train.maxup itself
     "certify/loader.py": {"train"},  # reads its checkpoints
     "certify/attack/": {"train"},  # its attacks on the smoothed classifier
-    "train/__main__.py": {"certify"},  # hands the loop a function that certifies held-out images
+    "train/__main__.py": {"certify"},  # a function that certifies held-out images; others' weights
 }
 WITHOUT_TORCH = (
     "binomial", "radius", "procedures", "manifest", "durable", "row", "table", "predictions", "summary",

@@ -27,12 +27,12 @@ import torch
 import typer
 from torch import nn
 
-from certify import validation
+from certify import loader, validation
 from data import console, registry
 from data.hardware import cpu_name
 from data.registry import Dataset
 from data.stopping import WORDS, Stop, Stopped
-from train import checkpoint, config_file, distributed, objectives
+from train import checkpoint, config_file, distributed, initial, objectives
 from train.board import Board
 from train.checkpoint import Architecture
 from train.config import TrainConfig
@@ -86,14 +86,17 @@ def _train(
         num_classes=dataset.num_classes,
         options={"shortcut": settings.shortcut} if settings.arch.startswith("resnet") else {},
     )
+    state = world.of_first(lambda: folder.find_state(settings, resume=resume))
     torch.manual_seed(settings.seed)  # initial weights; all else has generators of its own
-    model = architecture.build(settings.mean, settings.std).to(device)
+    model = architecture.build(settings.mean, settings.std)
+    if settings.init and state is None:
+        initial.take_over(model, _trained(settings, architecture), settings.init)
+    model = model.to(device)
     if world.size > 1 and device.type == "cuda":
         if settings.device.startswith("cuda:"):
             raise ValueError(f"torchrun gives each process a device of its own; device = {settings.device} names one.")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # statistics of the whole batch, as on one device
     images, labels = torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels)
-    state = world.of_first(lambda: folder.find_state(settings, resume=resume))
     validate = _validation(settings, dataset, device)
     trainer = Trainer(model, objective, images, labels, settings, world, validate, dataset.num_classes)
     if state is not None:
@@ -117,6 +120,18 @@ def _train(
                 print(_report(line, settings.epochs), flush=True)
     if world.first:
         print(f"checkpoint: {folder.checkpoint}")
+
+
+def _trained(settings: TrainConfig, architecture: Architecture) -> nn.Module:
+    """The network to begin with; another project's weights are read as those of this run's architecture."""
+    foreign = Path(settings.init).suffix in loader.WEIGHT_FILES
+    return loader.load(
+        settings.init,
+        architecture.image_shape,
+        architecture.num_classes,
+        arch=settings.arch if foreign else None,
+        normalize=initial.normalize_option(settings.mean, settings.std) if foreign else None,
+    ).model
 
 
 def _epochs(trainer: Trainer, settings: TrainConfig, folder: RunFolder, world: World) -> Generator[Epoch, None, None]:

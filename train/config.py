@@ -19,6 +19,8 @@ class TrainConfig:
         epochs: Passes over the training images.
         batch_size: Images in a step, over all processes and accumulated parts.
         lr: Learning rate; for ``onecycle`` its peak.
+        init: Weights to begin with, to fine-tune a trained network: a run folder or checkpoint of the same
+            architecture, or another project's state_dict (.pth); random ones without.
         m: Copies of each image.
         perturbation: Plain, mean_of_m and MaxUp: what makes a copy, in this order: any of ``crop``, ``flip``,
             ``cutout``, ``mixup``, ``cutmix``, ``randaugment``, and ``noise`` (of ``sigma``) as the last.
@@ -85,6 +87,7 @@ class TrainConfig:
     epochs: int
     batch_size: int
     lr: float
+    init: str = ""
     m: int = 1
     perturbation: tuple[str, ...] = ("noise",)
     cutout_size: int = 16
