@@ -5,6 +5,7 @@ easy before. Any figure or table of runs shows these parts side by side.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -86,4 +87,4 @@ def extremes(table: pd.DataFrame, count: int) -> tuple[pd.DataFrame, pd.DataFram
 
 def _part(run: Run, mask: pd.Series, name: str) -> Run:
     table = run.table[mask]
-    return Run(f"{name} ({len(table)})", table, summarize(table), run.notes)
+    return replace(run, name=f"{name} ({len(table)})", table=table, summary=summarize(table))

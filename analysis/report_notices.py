@@ -58,6 +58,10 @@ def different_settings(subjects: Sequence[Subject]) -> list[str]:
         if len(told) > 1:
             values = "; ".join(f"{value} ({', '.join(who)})" for value, who in told.items())
             found.append(f"certified with different {name}: {values}; {why}.")
+    first, *others = subjects
+    for other in others:
+        if (differing := runs.different_stopping(first.run, other.run)) is not None:
+            found.append(f"{first.name} and {other.name} were certified with different {differing}.")
     return found
 
 

@@ -21,7 +21,7 @@ from analysis.results_text import (
     warnings_text,
 )
 from analysis.run_folders import RunFolder
-from analysis.runs import is_named
+from analysis.runs import different_stopping, is_named
 from certify.binomial import proportion_interval
 from certify.summary import ceil_text, certified_accuracy, floor_text, fraction_text, radii_of, radius_text
 
@@ -157,7 +157,9 @@ def _comparisons(control: RunFolder, group: Sequence[RunFolder], radii: Sequence
 
 
 def _require_same_setting(folder: RunFolder, control: RunFolder) -> None:
-    """What the manifests know and the rows do not: the cap of a procedure that stops early, and which data it was."""
+    """What the manifests know and the rows do not: when a procedure that stops early did, and which data it was."""
+    if (differing := different_stopping(folder.run, control.run)) is not None:
+        raise ValueError(f"the manifests have different {differing}.")
     for keys, remedy in ((("sampling", "n"), "the same --n"), (("data", "fingerprint"), "the same data")):
         a, b = folder.certified(*keys), control.certified(*keys)
         if a != b:

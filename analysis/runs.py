@@ -2,15 +2,20 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from analysis.logs.reader import read_log
+from certify import manifest as manifests
 from certify import population
 from certify.summary import Summary, summarize
+
+_EARLY = ("sequential", "anytime")
+_STOPPING = ("n", "radii", "tolerance", "looks", "futility")
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class Run:
     table: pd.DataFrame
     summary: Summary
     notes: tuple[str, ...] = ()  # what the log's reader assumed, repaired or knows to be wrong
+    stopping: Mapping[str, Any] | None = None  # when a procedure that stops early did, where a manifest tells
 
 
 def load(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None = None) -> list[Run]:
@@ -43,7 +49,7 @@ def load(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None =
         if "radius" not in log.table or log.kind == "curve":
             raise ValueError(f"{path} is a log of {log.kind} ({log.dialect}): it has no radii of images to show.")
         try:
-            runs.append(Run(name, log.table, summarize(log.table), log.notes))
+            runs.append(Run(name, log.table, summarize(log.table), log.notes, _stopping(Path(path))))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     return runs
@@ -61,7 +67,7 @@ def simultaneous(runs: Sequence[Run]) -> list[Run]:
             table = population.simultaneous(run.table)
         except ValueError as error:
             raise ValueError(f"{run.name}: {error}") from None
-        read_again.append(Run(run.name, table, summarize(table), run.notes))
+        read_again.append(replace(run, table=table, summary=summarize(table)))
     return read_again
 
 
@@ -75,7 +81,7 @@ def on_common_images(runs: Sequence[Run]) -> list[Run]:
     if not shared:
         raise ValueError("the tables have no image in common.")
     parts = [(run, run.table[run.table["idx"].isin(shared)]) for run in runs]
-    return [Run(run.name, table, summarize(table), run.notes) for run, table in parts]
+    return [replace(run, table=table, summary=summarize(table)) for run, table in parts]
 
 
 def names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -121,6 +127,36 @@ def different_images(runs: Sequence[Run]) -> str | None:
                 f"and {only_other} are missing the other way round."
             )
     return None
+
+
+def different_stopping(a: Run, b: Run) -> str | None:
+    """In which of the settings that say when to stop two runs differ, of a procedure that stops early; None if in none.
+
+    Such a run proves no more than it was asked for: between two of one classifier that were asked for different radii
+    there are differences that look like those of two classifiers.
+    """
+    if a.stopping is None or b.stopping is None:
+        return None
+    for name in _STOPPING:
+        ours, theirs = a.stopping.get(name), b.stopping.get(name)
+        if ours != theirs:
+            return f"{name}, {ours} and {theirs}: when they stopped decides what they prove; certify both alike"
+    return None
+
+
+def unknown_stopping(runs: Sequence[Run]) -> list[str]:
+    """Names of the runs that stopped early, of which no manifest tells when."""
+    return [run.name for run in runs if run.summary.procedure in _EARLY and run.stopping is None]
+
+
+def _stopping(path: Path) -> Mapping[str, Any] | None:
+    try:
+        sampling = manifests.read(manifests.manifest_path(path)).get("sampling")
+    except (OSError, ValueError):
+        return None
+    if not isinstance(sampling, Mapping) or sampling.get("procedure") not in _EARLY:
+        return None
+    return {name: sampling.get(name) for name in _STOPPING}
 
 
 def _stem(path: Path) -> str:

@@ -7,7 +7,7 @@ the two files belong together is wrong.
 # Shapes: E attacks.
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ class Attacked:
     Attributes:
         epsilon: Largest l2 norm of the attack, in the radii's units.
         right: Images that were predicted rightly all the same.
+        abstained: Those about which PREDICT was not sure: the smoothed classifier may be right about them.
         images: All that were attacked.
         broken: ``idx`` of images that are certified at epsilon or more and were predicted wrongly, not abstained; where
             wrong answers were tried again at a strict alpha, those that were confirmed.
@@ -37,6 +38,7 @@ class Attacked:
 
     epsilon: float
     right: int
+    abstained: int
     images: int
     broken: tuple[int, ...]
 
@@ -74,7 +76,11 @@ def under_attack(run: Run, epsilon: float, predictions: pd.DataFrame) -> Attacke
         certified &= predictions["confirmed"].to_numpy(bool)
     broken = both["idx"][certified & ~right & (both["predict"] != ABSTAIN)]
     return Attacked(
-        epsilon=float(epsilon), right=int(right.sum()), images=len(both), broken=tuple(int(idx) for idx in broken)
+        epsilon=float(epsilon),
+        right=int(right.sum()),
+        abstained=int((both["predict"] == ABSTAIN).sum()),
+        images=len(both),
+        broken=tuple(int(idx) for idx in broken),
     )
 
 
@@ -116,7 +122,7 @@ def attacks_of(run: Run, rows: Sequence[AttackRow]) -> dict[float, Attacked]:
 def attacked_part(run: Run, rows: Sequence[AttackRow]) -> Run:
     """The run with the rows of the images that were attacked: both sides of a sandwich are about the same ones."""
     part = run.table[run.table["idx"].isin({row.image for row in rows})]
-    return Run(run.name, part, summarize(part), run.notes)
+    return replace(run, table=part, summary=summarize(part))
 
 
 def draw_sandwich(
@@ -152,9 +158,11 @@ def draw_sandwich(
         label=plain(f"certified, {run.name}: no attack can do worse"),
     )
     epsilon_E = np.array([attack.epsilon for attack in found])
-    right_E, images_E = (np.array([getattr(attack, key) for attack in found]) for key in ("right", "images"))
-    accuracy_E = right_E / images_E
-    limits = [proportion_interval(right, images) for right, images in zip(right_E, images_E, strict=True)]
+    # An abstention is no success: more samples may show that g is right.
+    not_wrong_E = np.array([attack.right + attack.abstained for attack in found])
+    images_E = np.array([attack.images for attack in found])
+    accuracy_E = not_wrong_E / images_E
+    limits = [proportion_interval(count, images) for count, images in zip(not_wrong_E, images_E, strict=True)]
     low_E, high_E = (np.array([float(pair[side]) for pair in limits]) for side in (0, 1))
     grid = np.linspace(epsilon_E[0], epsilon_E[-1], 500)
     proved = np.sort(run.table["radius"][run.table["correct"] == 1])
@@ -172,7 +180,7 @@ def draw_sandwich(
         linewidth=1.2,
         markersize=5,
         capsize=2,
-        label="right under attack (95 % interval): the truth is no higher",
+        label="not wrong under attack (95 % interval): the truth is no higher",
     )
     for artist in marks.get_children():
         artist.set_clip_on(False)  # at an accuracy of 1, too

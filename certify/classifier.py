@@ -163,6 +163,16 @@ class BaseClassifier:
         """SHA-256 of the weights and buffers that f computes with: the same as long as f does not change itself."""
         return weights_hash(self._model)
 
+    def identity(self, probe_NCHW: Tensor) -> str:
+        """What stays the same as long as f does: the hash of its state or, without one, its classes of some images.
+
+        Args:
+            probe_NCHW: uint8, at least one.
+        """
+        if self.sha256 is not None:
+            return f"SHA-256 {self.state_sha256()}"
+        return f"classes {self.fingerprint(probe_NCHW)['classes_on_probe']}"
+
     def require_independent_rows(self, image_shape: Sequence[int]) -> None:
         """Refuse an f whose answer for one row depends on the other rows of its batch, on its place, or on chance.
 

@@ -93,6 +93,9 @@ def continued_notes(stored: Any, now: Mapping[str, Any]) -> dict[str, Any]:
     images = kept.get("images")
     if isinstance(images, int) and now["images"] > images:
         changed["images"] = now["images"]
+    threads = kept["threads"] if isinstance(kept.get("threads"), list) else [kept.get("threads")]
+    if "threads" in kept and now.get("threads", threads[0]) not in threads:
+        changed["threads"] = [*threads, now["threads"]]  # they may decide how a sum is rounded
     told_before = kept.get("preflight")
     warned = list(told_before) if isinstance(told_before, list) else []
     if more := [text for text in now.get("preflight", ()) if text not in warned]:

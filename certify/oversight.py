@@ -131,9 +131,7 @@ class Guard(Oversight):
         return Stopped(self._stop.status, "" if self._quiet else text)
 
     def _f_now(self) -> str:
-        if self._classifier.sha256 is not None:
-            return f"SHA-256 {self._classifier.state_sha256()}"
-        return f"classes {self._classifier.fingerprint(self._probe_NCHW)['classes_on_probe']}"
+        return self._classifier.identity(self._probe_NCHW)
 
     def _check_f(self) -> None:
         now, rows = self._f_now(), len(self._table.done)

@@ -6,7 +6,8 @@
 # Shapes: N inputs, K classes, V = K + 1 kinds of vote; C channels, H height, W width.
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -101,7 +102,7 @@ class SmoothedClassifier:
 
         Args:
             images: (N, C, H, W), or one of (C, H, W): uint8, or floats in [0, 1]. For exact noise floats are moved to
-                the nearest multiples of 1/255 first.
+                the nearest multiples of 1/255 first, for float noise to the nearest float32.
             n0: Selection samples for each image.
             n: Estimation samples for each image, at most; 100,000 by default.
             alpha: Failure probability of each certificate, in (0, 1).
@@ -118,7 +119,8 @@ class SmoothedClassifier:
             moved, its radius is smaller by the distance.
 
         Raises:
-            ValueError: If no image could be certified with such n and alpha, or the images are not as described.
+            ValueError: If no image could be certified with such n and alpha, the images are not as described, or the
+                model has changed itself meanwhile.
         """
         sampling = Sampling(
             sigma=self.sigma,
@@ -132,8 +134,9 @@ class SmoothedClassifier:
             looks=None if looks is None else tuple(looks),
         )
         x_NCHW, moved_N, ids = self._inputs(images, input_ids)
-        found = certify_inputs(self.base, self.noise, zip(ids, x_NCHW, strict=True), sampling)
-        proved = {input_id: certificate for input_id, certificate, _ in found}
+        with self._unchanging(x_NCHW):
+            found = certify_inputs(self.base, self.noise, zip(ids, x_NCHW, strict=True), sampling)
+            proved = {input_id: certificate for input_id, certificate, _ in found}
         return [moved_by(distance, proved[input_id]) for distance, input_id in zip(moved_N, ids, strict=True)]
 
     def predict(
@@ -157,11 +160,13 @@ class SmoothedClassifier:
             int64, (N,): classes, ``ABSTAIN`` (-1) where the votes do not decide.
 
         Raises:
-            ValueError: If every answer would be an abstention, or the images are not as described.
+            ValueError: If every answer would be an abstention, the images are not as described, or the model has
+                changed itself meanwhile.
         """
         require_predictable(self.sigma, n, alpha)
         x_NCHW, _, ids = self._inputs(images, input_ids)
-        votes_NV = self._votes(x_NCHW, ids, PREDICTION, n)
+        with self._unchanging(x_NCHW):
+            votes_NV = self._votes(x_NCHW, ids, PREDICTION, n)
         return np.array([prediction(votes_V, alpha) for votes_V in votes_NV], dtype=np.int64)
 
     def _inputs(
@@ -170,20 +175,43 @@ class SmoothedClassifier:
         x_NCHW, ids = _checked(images, input_ids)
         if len(x_NCHW):
             self.base.require_independent_rows(x_NCHW.shape[1:])
-        if x_NCHW.dtype == torch.uint8 or isinstance(self.noise, FloatNoise):
+        if x_NCHW.dtype == torch.uint8:
             return x_NCHW, [0.0] * len(x_NCHW), ids
+        if isinstance(self.noise, FloatNoise):
+            nearest_NCHW = x_NCHW.float()
+            return nearest_NCHW, _distances(x_NCHW, nearest_NCHW.double()), ids
         grid_NCHW = (x_NCHW * 255).round()
-        # In float64 the distance is off by less than 1e-12 of itself; an image stored as k / 255 has none.
+        # An image stored as k / 255 in its own precision is the one of 8 bits.
         same = x_NCHW == grid_NCHW / 255
-        gap_NCHW = torch.where(same, 0.0, x_NCHW.double() - grid_NCHW.double() / 255)
-        moved = gap_NCHW.flatten(1).norm(dim=1) * (1 + 1e-9)
-        return grid_NCHW.to(torch.uint8), moved.tolist(), ids
+        moved_N = _distances(x_NCHW, torch.where(same, x_NCHW.double(), grid_NCHW.double() / 255))
+        return grid_NCHW.to(torch.uint8), moved_N, ids
+
+    @contextmanager
+    def _unchanging(self, x_NCHW: Tensor) -> Iterator[None]:
+        """Refuse what was found inside if f is another function at the end: it would be about neither."""
+        if not len(x_NCHW):
+            yield
+            return
+        probe_NCHW = x_NCHW if x_NCHW.dtype == torch.uint8 else (x_NCHW * 255).round().to(torch.uint8)
+        before = self.base.identity(probe_NCHW)
+        yield
+        if (now := self.base.identity(probe_NCHW)) != before:
+            raise ValueError(
+                f"f has changed while it ran: {before} is now {now}; code of the model itself updates it, and its "
+                "answers are of no one f. Freeze the weights and buffers."
+            )
 
     def _votes(self, x_NCHW: Tensor, ids: Sequence[int], stage: int, n: int) -> NDArray[np.int64]:
         if not len(x_NCHW):
             return np.zeros((0, self.base.num_classes + 1), dtype=np.int64)
         items = [Item(x_CHW, input_id, stage, 0, n) for x_CHW, input_id in zip(x_NCHW, ids, strict=True)]
         return count_votes(self.base, self.noise, items)
+
+
+def _distances(x_NCHW: Tensor, certified_NCHW: Tensor) -> list[float]:
+    """l2 distances of images from those that are certified in their place, rounded up."""
+    # In float64 they are off by less than 1e-12 of themselves.
+    return ((x_NCHW.double() - certified_NCHW).flatten(1).norm(dim=1) * (1 + 1e-9)).tolist()
 
 
 def moved_by(distance: float, proved: Certificate) -> Certificate:
@@ -209,7 +237,7 @@ def _checked(images: Tensor | ArrayLike, input_ids: Sequence[int] | None) -> tup
             f"{tuple(x_NCHW.shape)}."
         )
     if x_NCHW.is_floating_point():
-        x_NCHW = x_NCHW.to(torch.float32)
+        x_NCHW = x_NCHW.to(torch.promote_types(x_NCHW.dtype, torch.float32))
         if not bool(((x_NCHW >= 0) & (x_NCHW <= 1)).all()):  # written so that nan fails
             raise ValueError(
                 f"float images must lie in [0, 1], got {float(x_NCHW.min()):.4g} to {float(x_NCHW.max()):.4g}; divide "

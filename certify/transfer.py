@@ -227,6 +227,8 @@ def transfer_rows(
     session, settings = opened.session, opened.settings
     if manifests.told(table.manifest, "notes", "images") != len(opened.rows):
         table.annotate({"images": len(opened.rows)})  # of a table that grows, the audit asks for as many rows
+    both, probe_NCHW = (session.classifier, opened.deployed), torch.from_numpy(session.dataset.images[:32])
+    before = [one.identity(probe_NCHW) for one in both]
     for row in opened.rows:
         if row.idx in table.done:
             continue
@@ -245,6 +247,12 @@ def transfer_rows(
             opened.timing,
             lambda samples: report(samples, 0),
         )
+        for name, one, was in zip(("f", "the deployed f'"), both, before, strict=True):
+            if (now := one.identity(probe_NCHW)) != was:
+                raise ValueError(
+                    f"{name} has changed while it ran: {was} is now {now}; code of the model itself updates it. Freeze "
+                    "the weights and buffers, and give another --out."
+                )
         differing, lost = lost_pairs(certified_M, deployed_M, row.selected, row.bound)
         table.append(settings.carry(row, differing=differing, lost=lost, seconds=time.perf_counter() - start))
         report(0, 1)

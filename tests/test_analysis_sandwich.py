@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -57,9 +58,9 @@ def test_accuracy_under_attack_comes_from_the_attacked_predictions(run: Run) -> 
     rows = [row_of(run, image, 0.25, attacked) for image, attacked in ((1, 5), (2, 3), (3, 3))]
     rows += [row_of(run, 3, 2.0, ABSTAIN), row_of(run, 3, 1.0, 3, factor=0.9)]
     found = attacks_of(run, rows)
-    assert {epsilon: (one.right, one.images, one.broken) for epsilon, one in found.items()} == {
-        0.25: (2, 3, ()),
-        2.0: (0, 1, ()),
+    assert {epsilon: (one.right, one.abstained, one.images, one.broken) for epsilon, one in found.items()} == {
+        0.25: (2, 0, 3, ()),
+        2.0: (0, 1, 1, ()),
     }
     assert attacked_part(run, rows).table["idx"].tolist() == [1, 2, 3]
 
@@ -124,6 +125,16 @@ def test_the_sandwich_says_which_images_it_is_about(run: Run, tmp_path: Path, mo
     assert whole.splitlines()[0] == "4 images"  # no part, and no title
 
 
+def test_an_abstention_is_no_success_of_an_attack(run: Run) -> None:
+    rows = [row_of(run, image, 0.25, attacked) for image, attacked in ((1, 5), (2, ABSTAIN), (3, 3))]
+    (bars,) = [
+        part
+        for part in draw_sandwich(attacked_part(run, rows), attacks_of(run, rows)).axes[0].containers
+        if isinstance(part, ErrorbarContainer)
+    ]
+    assert np.asarray(bars.lines[0].get_ydata()).tolist() == [2 / 3]
+
+
 def test_nothing_of_the_sandwich_is_cut_off_or_unnamed(run: Run) -> None:
     rows = [row_of(run, image, epsilon, 3) for image in (1, 2, 3) for epsilon in (0.0, 0.25)]
     axes = draw_sandwich(attacked_part(run, rows), attacks_of(run, rows)).axes[0]
@@ -136,7 +147,7 @@ def test_nothing_of_the_sandwich_is_cut_off_or_unnamed(run: Run) -> None:
     assert [text.get_text().split(":")[0] for text in legend.get_texts()] == [
         "certified, ours",
         "between",
-        "right under attack (95 % interval)",
+        "not wrong under attack (95 % interval)",
     ]
 
 

@@ -113,4 +113,8 @@ def test_a_continuation_adds_images_and_warnings_to_the_notes() -> None:
     assert manifest.continued_notes(stored, {"images": 4}) == {}
     more = manifest.continued_notes(stored, {"images": 20, "preflight": ["b", "a"]})
     assert more == {"images": 20, "preflight": ["a", "b"]}
+    threads = {**stored, "threads": 1}
+    assert manifest.continued_notes(threads, {"images": 10, "threads": 1}) == {}
+    assert manifest.continued_notes(threads, {"images": 10, "threads": 2}) == {"threads": [1, 2]}
+    assert manifest.continued_notes({**stored, "threads": [1, 2]}, {"images": 10, "threads": 2}) == {}
     assert manifest.continued_notes("edited", {"images": 20, "preflight": ["b"]}) == {"preflight": ["b"]}

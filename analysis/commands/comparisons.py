@@ -47,6 +47,9 @@ def compare(
     if len(names) != 2 or not all(names):
         raise ValueError(f"--labels must be two names, got {len(names)}: {', '.join(names)}.")
     _warn_of_the_unknown(loaded, different_sigma)
+    for other in loaded[1:]:
+        if (differing := runs.different_stopping(loaded[0], other)) is not None:
+            raise ValueError(f"{loaded[0].name} and {other.name} were certified with different {differing}.")
     if len(ours) == len(theirs) == 1:
         found = compare_tables(ours[0].table, theirs[0].table, chosen, different_sigma=different_sigma)
         sys.stdout.write(paired_text.of_networks(found, *names))
@@ -84,6 +87,8 @@ def _warn_of_the_unknown(loaded: list[runs.Run], different_sigma: bool) -> None:
     Raises:
         ValueError: If the radii of two logs fit different n or alpha alone, or sigma where that is not asked for.
     """
+    if early := runs.unknown_stopping(loaded):
+        print(f"warning: no manifest tells when {', '.join(early)} stopped; taken to be alike", file=sys.stderr)
     unknown = [name for name in ("sigma", "n", "alpha") if all(name not in run.table for run in loaded)]
     if not unknown:
         return

@@ -27,9 +27,11 @@ def render(rows: Sequence[AttackRow]) -> str:
             # Abstentions and wrong certificates have no radius that counts.
             certified = sum(row.predict == row.label and row.radius >= epsilon for row in part)
             right = sum(row.right for row in part)
+            # An abstention is no success: more samples may show that g is right.
+            above = right + _abstained(part)
             lines.append(
                 f"{radius_text(epsilon):>8}  {_share(certified, part):>15}  {_share(right, part):>18}  "
-                f"{(right - certified) / len(part):>6.3f}  {_abstained(part):>9}  {_used(part)}"
+                f"{(above - certified) / len(part):>6.3f}  {_abstained(part):>9}  {_used(part)}"
             )
     if relative:
         lines += [""] if fixed else []
@@ -48,6 +50,7 @@ def render(rows: Sequence[AttackRow]) -> str:
     lines += [
         "",
         "used: mean of distance / epsilon over what was moved. Inputs are 8-bit images, so distances are exact.",
+        *(["gap: (right or abstained) - certified; the truth lies between."] if fixed else []),
     ]
     moved = _ratios(rows)
     if moved and sum(moved) / len(moved) < _LITTLE:
