@@ -71,6 +71,15 @@ class Protocol:
         return stop
 
 
+def spread(total: int, count: int) -> NDArray[np.int64]:
+    """Indices of ``count`` of ``total`` images, evenly spread, so that of images in class order each class is there.
+
+    Returns:
+        int64, (count,), ascending, each once.
+    """
+    return np.arange(count, dtype=np.int64) * total // count
+
+
 def protocol(name: str) -> Protocol:
     """The protocol of that name.
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.subset import Protocol, protocol
+from data.subset import Protocol, protocol, spread
 
 
 def test_cohen_et_al_certify_500_images_of_either_test_set() -> None:
@@ -89,3 +89,12 @@ def test_a_protocol_that_does_not_fit_the_split_is_refused(name: str, num_images
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_forms(name: str, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         protocol(name)
+
+
+@given(st.integers(1, 500), st.data())
+def test_spread_indices_are_as_many_as_asked_each_once_and_evenly_apart(total: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, total))
+    found = spread(total, count)
+    assert len(set(found.tolist())) == len(found) == count
+    gaps = np.diff([*found.tolist(), total]) if count else np.array([0])
+    assert gaps.max() - gaps.min() <= 1

@@ -13,6 +13,7 @@ import torch
 
 import train.__main__ as training
 from data import console, registry
+from train.checkpoint import Architecture
 from train.loop import Epoch, Trainer
 from train.run_folder import RunFolder
 
@@ -89,14 +90,73 @@ def test_a_lost_accelerator_ends_training_with_one_line(
     assert torch.load("cut/state.pt", weights_only=True)["finished"] == 1
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+    ],
+)
 def test_lack_of_memory_in_training_is_one_line_with_the_fix(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def none_left() -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
+        raise error
 
     assert run("cut", monkeypatch, 6, none_left) == 2
     assert "memory ran out in epoch 2; pass --set accumulate=2" in capfd.readouterr().err
+
+
+def test_lack_of_memory_elsewhere_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def none_left(*_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(Architecture, "build", none_left)
+    assert run("cut", monkeypatch) == 2
+    said = capfd.readouterr().err
+    assert "memory ran out; a smaller network, batch_size or m takes less" in said
+    assert "Traceback" not in said
+
+
+def test_a_finished_run_writes_a_lost_checkpoint_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("runs/a", monkeypatch) == 0
+    lost = Path("runs/a/checkpoint.safetensors")
+    before = lost.read_bytes()
+    lost.unlink()
+    assert run("runs/a", monkeypatch) == 0
+    assert lost.read_bytes() == before
+
+
+def test_one_flipped_bit_in_the_state_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("runs/a", monkeypatch) == 0
+    state = Path("runs/a/state.pt")
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    state.write_bytes(content)
+    assert run("runs/a", monkeypatch) == 2
+    assert "state.pt is damaged and cannot be resumed from" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("finished", [-1, 4, 1.0, None])
+def test_a_state_of_impossible_epochs_is_damaged(
+    finished: object, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("runs/a", monkeypatch) == 0
+    state = torch.load("runs/a/state.pt", weights_only=True)
+    torch.save({**state, "finished": finished}, "runs/a/state.pt")
+    assert run("runs/a", monkeypatch) == 2
+    assert "state.pt is damaged or of another version" in capfd.readouterr().err
+
+
+def test_a_table_that_is_no_text_is_named(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("runs/a", monkeypatch) == 0
+    Path("runs/a/train.csv").write_bytes(b"\xff\xfe")
+    assert run("runs/a", monkeypatch) == 2
+    assert "train.csv is damaged: it is no text" in capfd.readouterr().err
 
 
 def test_a_second_process_in_the_same_run_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

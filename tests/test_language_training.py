@@ -13,6 +13,7 @@ from tiny_language import corpus, model, settings, trainer, write
 from torch import Tensor
 from typer.testing import CliRunner
 
+from train import checkpoint as classifiers
 from train import config_file
 from train.__main__ import app
 from train.language import checkpoint
@@ -148,6 +149,21 @@ def test_averaging_begins_when_validation_stalls_and_is_the_mean_of_the_steps_si
     assert torch.equal(weight.detach(), seen[-1])
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "asgd"])
+def test_each_step_is_taken_with_its_own_rate(optimizer: str) -> None:
+    """One weight with gradient 1: SGD moves it by the rate, and AdamW nearly so while the gradient stays the same."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    module = torch.nn.Module()
+    module.weight = weight
+    stepper = optimizers.build(module, settings(optimizer=optimizer, lr=0.1))
+    for rate in (0.1, 0.2, 0.3, 0.05):
+        before = weight.item()
+        optimizers.set_rate(stepper, rate)
+        weight.grad = torch.ones(1)
+        stepper.step()
+        assert before - weight.item() == pytest.approx(rate, rel=1e-5)
+
+
 def test_a_rate_rises_and_falls_to_nearly_nothing() -> None:
     config = settings(schedule="cosine", warmup=0.1, lr=2.0)
     rates = [optimizers.rate(config, step, 100) for step in range(100)]
@@ -189,10 +205,18 @@ def test_the_command_trains_resumes_and_looks_at_the_test_text_at_the_end(tmp_pa
     assert found["validation"]["perplexity"] == pytest.approx(min(reached), rel=1e-4)
     before = (run / "best.safetensors").read_bytes()
     (run / "perplexity.json").unlink()
+    whole = (run / "checkpoint.safetensors").read_bytes()
+    (run / "checkpoint.safetensors").unlink()
     again = CliRunner().invoke(app, [*call, str(run), "--resume"], catch_exceptions=False)
     assert "is finished: 3 epochs" in again.output
     assert json.loads((run / "perplexity.json").read_text()) == found
     assert (run / "best.safetensors").read_bytes() == before
+    assert (run / "checkpoint.safetensors").read_bytes() == whole
+    # Trained anew, it is measured anew.
+    (run / "state.pt").unlink()
+    (run / "perplexity.json").write_text('{"of": "other weights"}')
+    assert CliRunner().invoke(app, [*call, str(run), "--resume"], catch_exceptions=False).exit_code == 0
+    assert json.loads((run / "perplexity.json").read_text()) == found
 
 
 @pytest.mark.parametrize(
@@ -206,6 +230,10 @@ def test_the_command_trains_resumes_and_looks_at_the_test_text_at_the_end(tmp_pa
         ("arch=gru", "arch must be one of lstm, transformer, got 'gru'"),
         ("optimizer=adam", "optimizer must be one of adamw, asgd, got 'adam'"),
         ("clip=0", "clip must be positive and finite, got 0"),
+        ("heads=2", "heads = 2 has no effect: it is read by the transformer"),
+        ("patience=9", 'patience = 9 has no effect: it is read with optimizer = "asgd"'),
+        ("top_k=2", 'top_k = 2 has no effect: it is read with reduction = "topk"'),
+        ("bptt=9223372036854775807", r"bptt must be below 2\^31"),
         ("batch_size=100000", "batch_size = 100000 columns need as many tokens"),
     ],
 )
@@ -230,6 +258,8 @@ def test_other_files_are_no_language_checkpoints(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "bad", model(config, 12), config, words, 2)
     with pytest.raises(ValueError, match="bad cannot be read: "):
         checkpoint.load(tmp_path / "bad")
+    with pytest.raises(ValueError, match="good is a language model of this project, and no classifier of images"):
+        classifiers.load(tmp_path / "good")
 
 
 @pytest.mark.parametrize("prefix", ["ptb", "wikitext2"])

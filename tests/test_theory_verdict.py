@@ -16,6 +16,7 @@ from analysis.theory.gradient_norm import MaxUp, draw
 from analysis.theory.lab import Settings, examine
 from analysis.theory.regression import aligned, order
 from analysis.theory.subjects import Subject
+from analysis.theory.verdict import Evidence, judge
 from train.maxup import BatchLoss, PerExampleLoss, maxup_loss
 from train.objectives.gradient_penalty import expected_maximum
 from train.perturbations import GaussianNoise, Perturbation
@@ -209,6 +210,28 @@ def test_numbers_lost_in_rounding_give_no_verdict(seed: int) -> None:
     assert study.word == "NO VERDICT"
     assert "decides nothing" in study.verdicts[0].why
     assert study.verdicts[0].limits == {"unresolved": IMAGES}
+
+
+def test_images_that_the_law_does_not_reach_leave_a_smooth_network_without_a_verdict(seed: int) -> None:
+    """At 39 images of 40 |H|_F / |g| is 10^4, so that no sigma is small enough, and the law is off by half."""
+    images, groups = 40, 64
+    sigmas, norm_I = np.array([1e-4, 2e-4, 4e-4]), np.full(images, 1e-3)
+    norm_I[0] = 1.0
+    frobenius_I = np.where(norm_I == 1, 1.0, 1e4 * norm_I)
+    off_I = np.where(norm_I == 1, 0.0, 0.5)
+    noise_IG = 1e-3 * np.random.default_rng(seed).standard_normal((images, groups))
+    law_SI = sigmas[:, None] * expected_maximum(4) * norm_I
+    first_SIG = law_SI[:, :, None] * (off_I[:, None] + noise_IG)
+    evidence = Evidence(
+        m=4, constant=expected_maximum(4), second=moment(4, 2), sigmas=sigmas,
+        gain_SIG=first_SIG + law_SI[:, :, None], first_SIG=first_SIG, second_SIG=first_SIG,
+        largest_R=expected_maximum(4) + 1e-4 * np.random.default_rng(seed).standard_normal(200),
+        norm_I=norm_I, curvature_I=np.zeros(images), trace_error_I=np.zeros(images), frobenius_I=frobenius_I,
+        rounding_I=np.zeros(images), batch_G=np.arange(groups),
+    )  # fmt: skip
+    verdict = judge(evidence, smooth=True)
+    assert verdict.limits == {"holds": 1, "undecided": 39}
+    assert verdict.word != "PASS"
 
 
 def test_too_few_images_give_no_verdict_on_a_network_with_kinks(seed: int) -> None:

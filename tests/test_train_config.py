@@ -85,6 +85,8 @@ def test_set_changes_a_key_and_strings_need_no_quotes(file: Path) -> None:
         ("ema=1.0", r"ema must lie in \[0, 1\), got 1\.0"),
         ("label_smoothing=1.0", r"label_smoothing must lie in \[0, 1\), got 1\.0"),
         ("validate_every=5", "validate_every certifies held-out training images: set holdout"),
+        ("validate_n=5000", "validate_n = 5000 has no effect: it is read with validate_every"),
+        ("shortcut=pad", "shortcut = 'pad' has no effect: it is read by the residual networks"),
     ],
 )
 def test_bad_values_are_refused_with_the_fix(file: Path, change: str, message: str) -> None:
@@ -125,6 +127,9 @@ def test_every_field_is_documented() -> None:
         ),
         (["m=4", "m_start=5"], r"m_start must lie in \[0, m\] = \[0, 4\]"),
         (["reduction=topk", "top_k=3"], r"top_k must lie in \[1, m\] = \[1, 1\], got 3"),
+        (["m=4", "sigma=0"], r"without noise \(sigma = 0\) all m = 4 copies are one; set m = 1"),
+        (["objective=catrs", "m=1001"], "takes at most m = 1000 copies, got 1001"),
+        (["objective=stability", "worst_of=1001", "graded=true"], "takes at most worst_of = 1000 candidates, got 1001"),
         (["objective=consistency"], "'consistency' compares copies: m must be at least 2, got 1"),
         (["objective=gradient_penalty"], "takes m of at least 2 and a positive sigma, got m = 1"),
         (["objective=gradient_penalty", "m=4", "compile=true"], "differentiates twice, which compile = true cannot"),

@@ -119,7 +119,7 @@ def test_held_out_images_are_certified_and_the_best_epoch_is_kept(images: Path, 
     assert measured[best.metadata["epoch"]] == max(measured.values())
     # The number is what a user who certifies the same images gets.
     held_out = registry.load(str(images), "train")
-    picked = np.linspace(120, 159, 20).astype(int)
+    picked = np.arange(20) * 8  # every second of the 40 held out of 160, which are every fourth
     certifier = validation.certifier(
         held_out.images[picked], held_out.labels[picked], num_classes=10, sigma=0.5, n=200, seed=0
     )

@@ -180,10 +180,29 @@ def test_a_diverging_run_stops_with_the_fix(images: Path) -> None:
 def test_held_out_images_are_not_trained_on(images: Path) -> None:
     t = trainer(load("fashion_sample_gaussian", [f'dataset="{images}"', "holdout=40"]), images)
     everything = registry.load(str(images), "train").images
-    assert torch.equal(t.images, torch.from_numpy(everything[:200]))
-    assert torch.equal(t.probe_images, torch.from_numpy(everything[200:]))
+    held = np.arange(40) * 6
+    assert torch.equal(t.images, torch.from_numpy(np.delete(everything, held, axis=0)))
+    assert torch.equal(t.probe_images, torch.from_numpy(everything[held]))
     with pytest.raises(ValueError, match="holdout = 240 leaves none of the 240 images"):
         trainer(load("fashion_sample_gaussian", [f'dataset="{images}"', "holdout=240"]), images)
+
+
+def test_of_images_that_lie_class_by_class_every_class_is_trained_held_out_and_probed(tmp_path: Path) -> None:
+    path = tmp_path / "sorted.npz"
+    np.savez(path, images=np.zeros((300, 28, 28), np.uint8), labels=np.repeat(np.arange(10), 30),
+             classes=np.array(list("abcdefghij")))  # fmt: skip
+    t = trainer(load("fashion_sample_gaussian", [f'dataset="{path}"', "holdout=60"]), path)
+    assert t.labels.bincount().tolist() == [24] * 10
+    assert t.probe_labels.bincount().tolist() == [6] * 10
+    t = trainer(load("fashion_sample_gaussian", [f'dataset="{path}"', "probe=50"]), path)
+    assert t.probe_labels.bincount().tolist() == [5] * 10
+
+
+def test_one_class_alone_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "one.npz"
+    np.savez(path, images=np.zeros((30, 28, 28), np.uint8), labels=np.zeros(30, np.int64), classes=np.array(["a"]))
+    result = CliRunner().invoke(app, ["fashion_sample_gaussian", "--set", f"dataset={path}", "--out", str(tmp_path)])
+    assert "has one class, so there is nothing to tell apart" in str(result.exception)
 
 
 def test_schedules_have_their_shapes() -> None:

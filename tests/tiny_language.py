@@ -32,8 +32,9 @@ def write(folder: Path, lines: int = 60) -> Path:
 
 def settings(**changes: Any) -> LanguageConfig:
     plain: dict[str, Any] = {"corpus": "text", "arch": "lstm", "sigma": 0.5, "epochs": 2, "batch_size": 4, "bptt": 5}
-    small = {"lr": 0.01, "embedding": 6, "hidden": 7, "layers": 2, "heads": 2}
-    return LanguageConfig(**{**plain, **small, **changes})
+    small = {"lr": 0.01, "embedding": 6, "hidden": 7, "layers": 2}
+    heads = {"heads": 2} if changes.get("arch") == "transformer" else {}
+    return LanguageConfig(**{**plain, **small, **heads, **changes})
 
 
 def model(config: LanguageConfig, words: int, seed: int = 0) -> LanguageModel:

@@ -22,16 +22,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 from torch import nn
 
 from certify import loader, validation
+from certify.memory import is_out_of_memory
 from data import console, registry
 from data.hardware import cpu_name
 from data.registry import Dataset
 from data.stopping import WORDS, Stop, Stopped
+from data.subset import spread
 from train import checkpoint, config_file, distributed, initial, objectives
 from train.board import Board
 from train.checkpoint import Architecture
@@ -61,15 +62,27 @@ def train(
 ) -> None:
     """Train as CONFIG says."""
     path = out or Path("runs") / Path(config).stem
+    try:
+        _run(config, changes or [], path, resume, data_root)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(
+            "memory ran out; a smaller network, batch_size or m takes less (a language model's bptt, too); give "
+            "another --out."
+        ) from error
+
+
+def _run(config: str, changes: list[str], path: Path, resume: bool, data_root: Path | None) -> None:
     if config_file.task(config) is not None:
-        language = config_file.load(config, changes or [], kind=LanguageConfig)
+        language = config_file.load(config, changes, kind=LanguageConfig)
         device = _device(language.device)
         with distributed.join(device.type) as world:
             if world.size > 1:
                 raise ValueError("a language model trains in one process; start it without torchrun.")
             session.run(language, path, device, _environment(device, world), resume=resume, data_root=data_root)
         return
-    settings = config_file.load(config, changes or [])
+    settings = config_file.load(config, changes)
     device = _device(settings.device)
     with distributed.join(device.type) as world:
         _train(settings, RunFolder(path), device, world, resume, data_root)
@@ -80,6 +93,8 @@ def _train(
 ) -> None:
     objective = objectives.build(settings)
     dataset = registry.load(settings.dataset, "train", data_root)
+    if dataset.num_classes < 2:
+        raise ValueError(f"{settings.dataset} has one class, so there is nothing to tell apart; give at least two.")
     architecture = Architecture(
         arch=settings.arch,
         image_shape=dataset.images.shape[1:],
@@ -107,6 +122,8 @@ def _train(
     with folder.held() if world.first else nullcontext():
         if world.first:
             folder.begin(settings, _environment(device, world), trainer.finished)
+            if trainer.finished >= settings.epochs and not folder.checkpoint.exists():
+                _save(folder.checkpoint, trainer, architecture, dataset, settings)
             print(_title(trainer, dataset, settings, folder, world), flush=True)
         with closing(_epochs(trainer, settings, folder, world)) as epochs:
             for line in epochs:
@@ -163,12 +180,13 @@ def _epochs(trainer: Trainer, settings: TrainConfig, folder: RunFolder, world: W
             leave_if_asked()
             try:
                 line = trainer.epoch(advance)
-            except torch.OutOfMemoryError as error:
-                raise ValueError(
-                    f"memory ran out in epoch {trainer.finished + 1}; pass --set accumulate={2 * settings.accumulate}, "
-                    "which passes batches in parts, or a smaller batch_size, and another --out."
-                ) from error
-            except RuntimeError:
+            except (RuntimeError, MemoryError) as error:
+                if is_out_of_memory(error):
+                    raise ValueError(
+                        f"memory ran out in epoch {trainer.finished + 1}; pass --set accumulate="
+                        f"{2 * settings.accumulate}, which passes batches in parts, or a smaller batch_size, and "
+                        "another --out."
+                    ) from error
                 if world.size > 1:  # a partner may have left a step earlier
                     leave_if_asked()
                 raise
@@ -179,11 +197,8 @@ def _epochs(trainer: Trainer, settings: TrainConfig, folder: RunFolder, world: W
 def _validation(settings: TrainConfig, dataset: Dataset, device: torch.device) -> Validation | None:
     if not settings.validate_every:
         return None
-    held_out = np.linspace(
-        len(dataset.images) - settings.holdout,
-        len(dataset.images) - 1,
-        min(settings.validate_images, settings.holdout),
-    ).astype(int)
+    held_out = spread(len(dataset.images), settings.holdout)
+    held_out = held_out[spread(len(held_out), min(settings.validate_images, len(held_out)))]
     return validation.certifier(
         dataset.images[held_out],
         dataset.labels[held_out],

@@ -21,6 +21,7 @@ from train import models
 
 SCHEMA = 1
 METADATA = "maxup-smoothing"
+LANGUAGE = "maxup-language"  # of train.language.checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,8 @@ def load(path: Path) -> Checkpoint:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             text = file.metadata() or {}
+            if LANGUAGE in text:
+                raise ValueError(f"{path} is a language model of this project, and no classifier of images.")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
     except safetensors.SafetensorError as error:
         raise ValueError(

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +71,11 @@ class TrainConfig:
         dtype: Arithmetic of the passes: ``float32`` or ``bfloat16`` (autocast; weights stay float32).
         channels_last: Memory layout of images and weights.
         compile: Pass the model through torch.compile; see benchmarks/README.md for where it pays.
-        holdout: Images withheld from training, the last ones of the split; noisy accuracy is then measured on them.
+        holdout: Images withheld from training, evenly spread over the split; noisy accuracy is then measured on them.
         validate_every: Epochs between two certifications of held-out images (and after the last epoch); 0 for none.
         validate_images: How many of them, evenly spread.
         validate_n: Samples for each, at most.
-        probe: Without ``holdout``: training images on which noisy accuracy is measured.
+        probe: Without ``holdout``: training images on which noisy accuracy is measured, evenly spread.
         seed: Fixes initial weights, order, augmentation and noise.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         tensorboard: Write what train.csv holds for TensorBoard, too.
@@ -181,10 +182,25 @@ class TrainConfig:
         )
         for part in self.augment:
             _choice("augment", part, ("crop", "flip"))
+        for active, when, keys in (
+            (self.validate_every > 0, "with validate_every", ("validate_images", "validate_n")),
+            (self.arch.startswith("resnet"), "by the residual networks", ("shortcut",)),
+        ):
+            if not active:
+                refuse_idle(self, when, *keys)
 
     def to_toml(self) -> str:
         """The configuration as a TOML file that ``train.config_file.load`` reads back to an equal one."""
         return as_toml(dataclasses.asdict(self))
+
+
+def refuse_idle(config: Any, when: str, *keys: str) -> None:
+    """Raise ``ValueError`` if a configuration sets keys that are only read ``when`` something is, which is not."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    for key in keys:
+        value = getattr(config, key)
+        if value != defaults[key]:
+            raise ValueError(f"{key} = {value!r} has no effect: it is read {when}; leave it out.")
 
 
 def as_toml(values: Mapping[str, object]) -> str:

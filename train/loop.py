@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from data.subset import spread
 from train import optimizer as optimizers
 from train.config import TrainConfig
 from train.distributed import World
@@ -102,8 +103,10 @@ class Trainer:
         size = len(images) - config.holdout
         if size < 1:
             raise ValueError(f"holdout = {config.holdout} leaves none of the {len(images)} images to train on.")
-        self.images, self.labels = images[:size].to(self.device), labels[:size].to(self.device)
-        probe = slice(size, None) if config.holdout else slice(0, config.probe)
+        held = torch.from_numpy(spread(len(images), config.holdout))
+        trained = torch.ones(len(images), dtype=torch.bool).index_fill(0, held, value=False)
+        self.images, self.labels = images[trained].to(self.device), labels[trained].to(self.device)
+        probe = held if config.holdout else torch.from_numpy(spread(len(images), min(config.probe, len(images))))
         self.probe_images, self.probe_labels = images[probe].to(self.device), labels[probe].to(self.device)
         self.steps = -(-size // config.batch_size)
         self.augment = augmentation(config)
@@ -210,12 +213,14 @@ class Trainer:
         for what, was in state["depends_on"].items():
             if self.objective.depends_on().get(what) != was:
                 raise Changed(f"{what} has changed since the run began; give another --out.")
+        if type(state["finished"]) is not int or not 0 <= state["finished"] <= self.config.epochs:
+            raise ValueError(f"finished is {state['finished']!r}, no number of epochs of this run.")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.finished, self.best = state["finished"], state["best"]
+        self.finished, self.best = state["finished"], float(state["best"])
 
     def _order(self) -> Iterator[Tensor]:
         """Numbers of the images of each step."""

@@ -14,6 +14,7 @@ import csv
 import dataclasses
 import io
 import os
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,10 @@ class RunFolder:
             write_atomically(self.path / "environment.json", environment)  # else nothing will be trained here
         table = self.path / "train.csv"
         columns = [field.name for field in dataclasses.fields(self.line)]
-        rows = table.read_text().splitlines(keepends=True)[1 : finished + 1] if table.exists() else []
+        try:
+            rows = table.read_text().splitlines(keepends=True)[1 : finished + 1] if table.exists() else []
+        except UnicodeDecodeError:
+            raise ValueError(f"{table} is damaged: it is no text; delete it to go on without its lines.") from None
         write_atomically(table, "".join([_csv_line(columns), *rows]).encode())
 
     def record(self, epoch: Any, state: dict[str, Any]) -> None:
@@ -169,6 +173,9 @@ def _csv_line(values: list[str]) -> str:
 def _load_state(path: Path) -> dict[str, Any]:
     try:
         require_plain_archive(path)
+        with zipfile.ZipFile(path) as archive:
+            if (part := archive.testzip()) is not None:  # torch compares no checksums
+                raise ValueError(f"{part} has another checksum")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
             raise ValueError("it holds no named values")

@@ -11,11 +11,12 @@ import torch
 
 from data.files import write_atomically
 from train import config_file
+from train.checkpoint import LANGUAGE
 from train.language.config import LanguageConfig
 from train.language.model import LanguageModel, build
 
 SCHEMA = 1
-METADATA = "maxup-language"
+METADATA = LANGUAGE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 from train import maxup
-from train.config import as_toml
+from train.config import as_toml, refuse_idle
 
 #: What ``task`` says in the configuration of a language model.
 TASK = "language"
@@ -39,7 +39,7 @@ class LanguageConfig:
         weight_dropout: LSTM: share of the hidden-to-hidden weights that is dropped.
         optimizer: ``adamw`` or ``asgd``: SGD that averages its weights from when validation stops getting better.
         patience: ASGD: epochs without a better validation perplexity before averaging sets in.
-        schedule: ``constant`` or ``cosine``, down to 0 in the last step.
+        schedule: ``constant`` or ``cosine``, which would be 0 in the step after the last.
         warmup: Share of all steps in which the learning rate grows to ``lr``.
         weight_decay: Of either optimizer.
         clip: Largest norm of the gradient.
@@ -87,6 +87,8 @@ class LanguageConfig:
         for name in (*sizes, "lr", "clip"):
             value = getattr(self, name)
             _require(0 < value < math.inf, f"{name} must be positive and finite, got {value}.")
+        for name in (*sizes, "m", "top_k"):
+            _require(getattr(self, name) < 2**31, f"{name} must be below 2^31, got {getattr(self, name)}.")
         for name in ("sigma", "weight_decay", "seed"):
             value = getattr(self, name)
             _require(0 <= value < math.inf, f"{name} must be finite and at least 0, got {value}.")
@@ -114,6 +116,16 @@ class LanguageConfig:
         )
         _require(self.m == 1 or self.sigma > 0, f"without noise (sigma = 0) all m = {self.m} copies are one; set m=1.")
         transformer = self.arch == "transformer"
+        for active, when, keys in (
+            (self.m > 1, "with m above 1", ("reduction", "selection")),
+            (self.reduction == "topk", 'with reduction = "topk"', ("top_k",)),
+            (self.reduction == "logsumexp", 'with reduction = "logsumexp"', ("temperature",)),
+            (self.optimizer == "asgd", 'with optimizer = "asgd"', ("patience",)),
+            (transformer, "by the transformer", ("heads",)),
+            (transformer or self.layers > 1, "by the transformer, or with layers above 1", ("hidden",)),
+        ):
+            if not active:
+                refuse_idle(self, when, *keys)
         _require(
             not transformer or (self.embedding % self.heads == 0 and self.embedding % 2 == 0),
             f"embedding must be even and a multiple of heads = {self.heads}, got {self.embedding}.",

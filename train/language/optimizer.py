@@ -39,6 +39,9 @@ def set_rate(optimizer: Optimizer, lr: float) -> None:
     """Take the next steps with ``lr``."""
     for group in optimizer.param_groups:
         group["lr"] = lr
+    for state in optimizer.state.values():
+        if "eta" in state:  # ASGD takes each step with the rate that it worked out after the one before
+            state["eta"].fill_(lr)
 
 
 def averages(optimizer: Optimizer) -> bool:

@@ -57,18 +57,26 @@ def run(
         folder.restore(trainer, state, corpus.fingerprint)
     with folder.held():
         folder.begin(settings, environment, trainer.finished)
+        found = folder.path / "perplexity.json"
+        if trainer.finished < settings.epochs:
+            found.unlink(missing_ok=True)  # of weights that will not be those of the end
+        elif not folder.checkpoint.exists():
+            _save(folder.checkpoint, trainer, corpus)
         print(_title(trainer, corpus, folder), flush=True)
         for line in _epochs(trainer, folder):
             # The state comes last: what it says is finished is on disk already.
-            with trainer.averaged():
-                for file in (folder.checkpoint, folder.best)[: 2 if trainer.improved else 1]:
-                    checkpoint.save(file, trainer.model, settings, corpus.words, line.epoch)
+            for file in (folder.checkpoint, folder.best)[: 2 if trainer.improved else 1]:
+                _save(file, trainer, corpus)
             folder.record(line, {**trainer.state(), "data": corpus.fingerprint})
             print(_report(line, settings.epochs), flush=True)
-        found = folder.path / "perplexity.json"
         if not found.exists():
             write_atomically(found, json.dumps(_perplexities(folder, corpus, device), indent=1).encode() + b"\n")
     print(found.read_text(), end="")
+
+
+def _save(path: Path, trainer: Trainer, corpus: Corpus) -> None:
+    with trainer.averaged():
+        checkpoint.save(path, trainer.model, trainer.config, corpus.words, trainer.finished)
 
 
 def _perplexities(folder: RunFolder, corpus: Corpus, device: torch.device) -> dict[str, object]:

@@ -88,10 +88,10 @@ def ddn(
     The norm begins at epsilon; the step along the normalised gradient falls from 1 to 0.01 as a cosine. What is
     returned is the smallest change at which the prediction was seen wrong.
 
-    Differences from Rony et al.: nothing is rounded to 256 levels; the norm has no other limit while it grows; an image
-    whose gradient vanishes takes no step; what clamping to [0, 1] cut off is not carried to the next step; if no change
-    was seen to succeed, the last one (which is not looked at) is taken; and, as in Salman et al., predictions are means
-    over noises, and epsilon limits the result.
+    Differences from Rony et al.: the norm begins at epsilon, not at 1; nothing is rounded to 256 levels; the norm
+    has no other limit while it grows; an image whose gradient vanishes takes no step; what clamping to [0, 1] cut
+    off is not carried to the next step; if no change was seen to succeed, the last one (which is not looked at) is
+    taken; and, as in Salman et al., predictions are means over noises, and epsilon limits the result.
 
     Cost, arguments and result as of ``pgd``; ``gamma`` in (0, 1) is the relative change of the norm.
     """

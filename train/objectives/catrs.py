@@ -36,12 +36,14 @@ from train.objectives.objective import Objective, kl_divergence, logits_of, loss
 from train.objectives.teacher import fingerprint, smoothed_predictions
 from train.step import ACCEPT, Step, full_precision
 
+MOST_COPIES = 1000  # beyond them binomial coefficients leave the range of floats
+
 
 class CatRs(Objective):
     """Cross-entropy of the easier copies plus ``lam`` times the divergence at the worst noise.
 
     Raises:
-        ValueError: If m is below 2 without a teacher.
+        ValueError: If m is below 2 without a teacher, or above 1000.
     """
 
     uses = ("m", "lam", "epsilon", "steps", "start", "warmup", "teacher", "teacher_n")
@@ -53,6 +55,8 @@ class CatRs(Objective):
             raise ValueError(
                 "objective 'catrs' with m = 1 needs a teacher: one copy is its own mean; give one, or raise m."
             )
+        if config.m > MOST_COPIES:
+            raise ValueError(f"objective 'catrs' takes at most m = {MOST_COPIES} copies, got {config.m}.")
         self.table_NK: Tensor | None = None
 
     def prepare(self, images: Tensor, world: World) -> None:
@@ -109,7 +113,10 @@ class CatRs(Objective):
 
 
 def accepted_copies(right_B: Tensor, m: int, uniform_B: Tensor) -> Tensor:
-    """A Binomial(m, ``right_B`` / m) number for each image, at least 1: its uniform number's quantile. int64, (B,)."""
+    """A Binomial(m, ``right_B`` / m) number for each image, at least 1: its uniform number's quantile. int64, (B,).
+
+    ``m`` is at most ``MOST_COPIES``.
+    """
     pmf = [[math.comb(m, k) * (j / m) ** k * (1 - j / m) ** (m - k) for k in range(m)] for j in range(m + 1)]
     below_BM = torch.tensor(pmf, dtype=torch.float64, device=right_B.device).cumsum(1)[right_B]
     return (below_BM <= uniform_B[:, None]).sum(1).clamp_min(1)

@@ -2,7 +2,6 @@
 
 # Shapes: B images, M copies of each, K classes.
 
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.config import TrainConfig
+from train.config import TrainConfig, refuse_idle
 from train.distributed import World
 from train.maxup import BatchLoss
 from train.step import Step
@@ -48,11 +47,8 @@ class Objective:
 
     def refuse_idle(self, active: bool, when: str, *keys: str) -> None:
         """Raise ``ValueError`` if keys that only matter ``when`` are set while that is not the case."""
-        defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
-        for key in keys:
-            value = getattr(self.config, key)
-            if not active and value != defaults[key]:
-                raise ValueError(f"{key} = {value!r} has no effect: it is read {when}; leave it out.")
+        if not active:
+            refuse_idle(self.config, when, *keys)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> BatchLoss:
         """The loss of images ``x`` (B, C, H, W) in [0, 1] with classes ``y`` (B,)."""

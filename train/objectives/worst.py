@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from train.maxup import Selection, worst_copies
-from train.objectives.catrs import accepted_copies
+from train.objectives.catrs import MOST_COPIES, accepted_copies
 from train.objectives.edge import sureness
 from train.objectives.objective import Objective, logits_of, losses_of
 from train.perturbations import GaussianNoise
@@ -40,8 +40,11 @@ class First(NamedTuple):
 
 
 def check_worst(objective: Objective) -> None:
-    """Raise ``ValueError`` if a choice among candidates is set up without candidates."""
-    objective.refuse_idle(objective.config.worst_of > 1, "with worst_of above 1", "selection", "graded")
+    """Raise ``ValueError`` if a choice among candidates is set up without candidates, or among too many."""
+    config = objective.config
+    objective.refuse_idle(config.worst_of > 1, "with worst_of above 1", "selection", "graded")
+    if config.graded and config.worst_of > MOST_COPIES:
+        raise ValueError(f"graded = true takes at most worst_of = {MOST_COPIES} candidates, got {config.worst_of}.")
 
 
 def first_copy(objective: Objective, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> First:

@@ -47,7 +47,7 @@ def configured(config: TrainConfig) -> tuple[Perturbation, bool]:
     """What the key ``perturbation`` says, in its order, and whether it mixes examples.
 
     Raises:
-        ValueError: If a name is unknown, noise is not last, or sigma is set without noise.
+        ValueError: If a name is unknown, noise is not last, sigma is set without noise, or all copies would be one.
     """
     names = config.perturbation
     if not names:
@@ -66,5 +66,7 @@ def configured(config: TrainConfig) -> tuple[Perturbation, bool]:
             f"sigma = {config.sigma:g} has no effect: perturbation = {list(names)} has no 'noise'; add it at the end, "
             "or set sigma = 0."
         )
+    if config.m > 1 and not config.sigma and names == ("noise",):
+        raise ValueError(f"without noise (sigma = 0) all m = {config.m} copies are one; set m = 1, or a perturbation.")
     parts = [PARTS[name].build(config) for name in names]
     return parts[0] if len(parts) == 1 else Compose(parts), any(PARTS[name].mixes for name in names)
