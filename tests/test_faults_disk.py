@@ -1,99 +1,20 @@
 """Death at every call to the file system, power cuts after each, full disks: what is left, and what mends it."""
 
 import contextlib
-import dataclasses
 import errno
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from disk import Calls, Died, PowerCut, dies_at, put
-from oracles import Pixel
+from disk_scenes import SCENES, Scene, certification, training
 
 import certify.appending
 import certify.durable
 import data.files
-from certify import parts
-from certify.classifier import BaseClassifier
-from certify.noise.exact import ExactNoise
-from certify.run import certify_dataset
-from certify.sampling import Sampling
-from certify.table import RadiusTable
-from data.dataset import Dataset
-from data.files import write_atomically
-from train.config_file import load
-from train.loop import Epoch
-from train.run_folder import RunFolder
-
-IMAGES = np.random.default_rng(0).integers(0, 256, (3, 1, 2, 2), dtype=np.uint8)
-DATA = Dataset(name="d", split="test", images=IMAGES, labels=np.array([0, 1, 0]), classes=("a", "b"))
-Tell = Callable[[int], None]
-
-
-def nobody(row: int) -> None:
-    """Is told how many rows or epochs are on disk."""
-
-
-def certification(
-    folder: Path,
-    tell: Tell = nobody,
-    seed: int = 1,
-    overwrite: bool = False,
-    images: Sequence[int] = range(3),
-    name: str = "radii.tsv",
-) -> None:
-    """A real one, of a few samples, as a process does it; each row's n says which seed it is of."""
-    sampling = Sampling(sigma=0.5, n0=4, n=10 + seed, alpha=0.1)
-    manifest = {"noise": {"seed": seed}, "sampling": sampling.describe(), "notes": {}}
-    classifier = BaseClassifier(Pixel().eval(), 2, batch_size=8)
-    with RadiusTable.open(folder / "out" / name, manifest, overwrite=overwrite) as table:
-        if name == "radii.tsv":
-            parts.gather(table, manifest)
-        tell(len(table.done))
-        noise = ExactNoise(0.5, seed)
-        certify_dataset(
-            classifier,
-            noise,
-            DATA,
-            images,
-            sampling,
-            table,
-            lambda _, rows: tell(len(table.done)) if rows else None,
-        )
-
-
-def instead(folder: Path, tell: Tell = nobody) -> None:
-    """The same with another seed, in place of what is there."""
-    certification(folder, tell, seed=2, overwrite=True)
-
-
-def whole_table(folder: Path, tell: Tell = nobody) -> None:
-    """What ``merge`` does: a finished table takes the place of what is there."""
-    with RadiusTable.open(folder / "source.tsv", {"noise": {"seed": 9}}) as source:
-        rows = [dataclasses.replace(row, seconds=0.0) for row in source.done.values()]
-    RadiusTable.write(folder / "out" / "radii.tsv", {"noise": {"seed": 2}}, rows)
-    tell(len(rows))
-
-
-def training(folder: Path, tell: Tell = nobody) -> None:
-    """The files of a run of two epochs, in which the weights are a function of the epoch before."""
-    run, config = RunFolder(folder / "runs" / "a"), load("fashion_sample_gaussian", ["epochs=2"])
-    state = run.find_state(config, resume=True) or {"finished": 0, "weights": torch.ones(2)}
-    tell(state["finished"])
-    with run.held():
-        run.begin(config, b"{}", state["finished"])
-        while state["finished"] < 2:
-            state = {"finished": state["finished"] + 1, "weights": 3 * state["weights"] + 1}
-            write_atomically(run.checkpoint, str(state["weights"].tolist()).encode())
-            line = {field.name: float(state["weights"][0]) for field in dataclasses.fields(Epoch)}
-            run.record(Epoch(**line), state)  # type: ignore[arg-type]
-            tell(state["finished"])
 
 
 def untimed(folder: Path) -> dict[str, Any]:
@@ -118,54 +39,6 @@ def contradiction(folder: Path) -> str | None:
         if len(fields) > 7 and "\0" not in line and fields[7] != str(10 + seed):
             return f"a row of n={fields[7]} under a manifest of seed {seed}"
     return None
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A run, and what is there when it begins."""
-
-    run: Callable[..., None]
-    before: Callable[[Path], None] = lambda folder: None
-
-
-def with_table(folder: Path) -> None:
-    certification(folder)
-
-
-def torn(folder: Path) -> None:
-    certification(folder, images=range(2))
-    path = folder / "out" / "radii.tsv"
-    path.write_bytes(path.read_bytes() + b"2\t0\t\0\0\n")
-
-
-def of_processes(folder: Path) -> None:
-    certification(folder, images=[1])
-    for rank, images in enumerate([[0], [1, 2]]):
-        certification(folder, images=images, name=f"radii.rank-{rank}.tsv")
-
-
-def sources(folder: Path) -> None:
-    certification(folder, seed=2)
-    os.replace(folder / "out" / "radii.tsv", folder / "source.tsv")
-    (folder / "out" / "radii.manifest.json").unlink()
-    (folder / "out").rmdir()
-    (folder / "source.manifest.json").write_text('{"schema": 1, "noise": {"seed": 9}}')
-
-
-def sources_and_table(folder: Path) -> None:
-    sources(folder)
-    certification(folder)
-
-
-SCENES = {
-    "a new table": Scene(certification),
-    "a table that was torn": Scene(certification, torn),
-    "tables of processes that are gathered": Scene(certification, of_processes),
-    "overwriting a table": Scene(instead, with_table),
-    "a merged table": Scene(whole_table, sources),
-    "a merged table over another": Scene(whole_table, sources_and_table),
-    "a run folder": Scene(training),
-}
 
 
 class Trouble:
