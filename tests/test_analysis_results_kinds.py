@@ -191,6 +191,18 @@ def test_claims_stand_beside_runs_of_the_same_data_with_what_differs(tmp_path: P
     assert "Here: network lstm (layers 2, embedding 200, hidden 100), parameters –, epochs 3, m 1" in text
 
 
+def test_what_stands_beside_a_claim_is_rounded_as_in_the_table_of_the_runs(tmp_path: Path) -> None:
+    # e^4.0001 = 54.6036, e^4.0102 = 55.1579: to the nearest, both would look better than above. 100/3 = 33.333.
+    runs = [language(tmp_path / name, test_nats=nats) for name, nats in (("a", 400.01), ("b", 401.02))]
+    text = markdown(
+        *runs, evaluated(tmp_path / "c", [True, False, False]), evaluated(tmp_path / "d", [True, True, False])
+    )
+    assert "| MaxUp | perplexity | test | 50.29 | 54.61 to 55.16 |" in text
+    for name, shown in (("a", "54.61 (4.0001)"), ("b", "55.16 (4.0102)")):
+        assert f" | {shown} |" in line_of(text, f"| {name} | 0.0 |")
+    assert "| MaxUp | accuracy | test | 97.18 | 33.33 to 66.66 |" in text
+
+
 def test_the_claims_are_the_papers(tmp_path: Path) -> None:
     found = {(claim.data, claim.split): (claim.measure, claim.value) for claim in load_claims()}
     assert found["cifar10", "test"] == ("accuracy", 97.18)
