@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from analysis.figures import COLOURS, GREY, new_axes, plain, styles
@@ -110,6 +110,7 @@ def draw_samples(runs: Sequence[Run]) -> Figure:
         axes.hist(list(shown.values()), bins=edges, stacked=True, label=list(shown), color=COLOURS[: len(shown)])
         axes.set_xscale("log")
         axes.set_ylabel("images")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half image
         axes.spines[["top", "right"]].set_visible(False)
         axes.axvline(samples.mean(), color="#000000", linewidth=1, linestyle=(0, (4, 2)))
         told = f"{run.name}: mean {samples.mean():,.0f}, median {np.median(samples):,.0f}, in all {samples.sum():,}"

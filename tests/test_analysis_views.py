@@ -70,6 +70,14 @@ def test_samples_are_those_of_both_stages_and_all_are_drawn(run: Run) -> None:
     assert [text.get_text() for text in legend.get_texts()] == ["right (3)", "abstained (1)"]
 
 
+@pytest.mark.parametrize("images", [1, 2, 3, 7])
+def test_images_are_counted_at_whole_numbers(tmp_path: Path, images: int) -> None:
+    (run,) = load([write_run(tmp_path / "few" / "radii.tsv", [1000] * images)])
+    ticks = draw_samples([run]).axes[0].get_yticks()
+    assert len(ticks) >= 2
+    assert ticks.tolist() == ticks.round().tolist()
+
+
 def test_parts_are_drawn_top_down_with_their_intervals(run: Run) -> None:
     parts = by_class(Run("x", run.table.assign(label=[3, 5, 3, 5]), run.summary))
     axes = draw_parts(parts, [0.0, 0.5]).axes[0]
