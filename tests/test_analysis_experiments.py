@@ -26,7 +26,7 @@ def test_runs_are_told_by_their_differences_and_the_best_comes_first(tmp_path: P
         folder(
             tmp_path / "b", 'lam = 7.0\nteacher = ""\naugment = ["crop", "flip"]\n', "1,0.5,0.9,60", "2,0.625,0.8,60"
         ),
-        folder(tmp_path / "c", 'lam = 5.0\nteacher = ""\naugment = []\nm = 2\n', "1,0.5,,90"),
+        folder(tmp_path / "c", 'lam = 5.0\nteacher = ""\naugment = []\n', "1,0.5,,90"),
     ]
     text = experiments_text(runs)
     assert text.startswith("In common: dataset = mnist, epochs = 2.\n\n| run |")
@@ -34,8 +34,26 @@ def test_runs_are_told_by_their_differences_and_the_best_comes_first(tmp_path: P
     assert lines == [
         [str(tmp_path / "b"), "lam = 7.0, augment = crop flip", "0.8000", "0.9000 (epoch 1)", "0.625", "2", "2"],
         [str(tmp_path / "a"), "lam = 5.0, augment = crop flip", "0.7123", "–", "0.600", "2", "3"],
-        [str(tmp_path / "c"), "lam = 5.0, augment = none, m = 2", "–", "–", "0.500", "1 of 2, unfinished", "2"],
+        [str(tmp_path / "c"), "lam = 5.0, augment = none", "–", "–", "0.500", "1 of 2, unfinished", "2"],
     ]
+
+
+def test_a_key_that_older_runs_lack_is_no_difference_unless_the_others_differ_in_it(tmp_path: Path) -> None:
+    runs = [
+        folder(tmp_path / "old", "lam = 5.0\n", "1,0.5,0.3,60"),
+        folder(tmp_path / "new", "lam = 5.0\nema = 0.0\nworst_of = 1\n", "1,0.5,0.2,60"),
+        folder(tmp_path / "newest", "lam = 5.0\nema = 0.0\nworst_of = 8\n", "1,0.5,0.1,60"),
+    ]
+    text = experiments_text(runs)
+    assert text.startswith("In common: dataset = mnist, epochs = 2, lam = 5.0.\n")
+    assert [line.split(" | ")[1] for line in text.splitlines()[4:]] == ["nothing", "worst_of = 1", "worst_of = 8"]
+
+
+def test_runs_without_validation_come_last_by_name_and_equal_ones_by_name_too(tmp_path: Path) -> None:
+    runs = [folder(tmp_path / name, "", "1,0.5,,60") for name in "zax"]
+    runs += [folder(tmp_path / name, "", "1,0.5,0.5,60") for name in "dc"]
+    lines = experiments_text(runs).splitlines()[4:]
+    assert [line.split(" | ")[0] for line in lines] == [f"| {tmp_path / name}" for name in "cdaxz"]
 
 
 def test_a_folder_without_its_files_is_one_line(
