@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("data", "train", "certify", "analysis")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+BESIDE = sorted(path for folder in ("tests", "benchmarks", "fuzz") for path in (ROOT / folder).glob("*.py"))
 MAY_IMPORT = {
     "data": set[str](),
     "train": {"data"},
@@ -62,6 +63,11 @@ def test_files_are_short_and_their_imports_absolute_and_named(path: Path) -> Non
     functions = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
     # `python -m train` runs __main__.py, which no one imports by the name of its function.
     assert path.stem not in functions, "the module's name would become the function's"
+
+
+@pytest.mark.parametrize("path", BESIDE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_beside_the_packages_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
 
 
 def test_statistics_tables_and_analysis_do_without_torch() -> None:
