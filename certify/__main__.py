@@ -1,5 +1,18 @@
-"""``python -m certify`` is the command ``certify``."""
+"""The command ``certify``, and ``python -m certify``: its imports take seconds, in which Ctrl-C is no traceback."""
 
-from certify.cli import main
+from data import console
 
-main()
+
+def main() -> None:
+    """Entry point of the console script."""
+    console.run(_command)
+
+
+def _command() -> None:
+    from certify import cli
+
+    cli.obey()
+
+
+if __name__ == "__main__":
+    main()

@@ -97,7 +97,10 @@ Normalize = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file instead of going on with it.")]
 Check = Annotated[
-    bool, typer.Option(" /--no-check", help="Begin without the checks of `certify check`; the manifest says so.")
+    bool,
+    typer.Option(
+        " /--no-check", help="Begin without the checks of `certify check`; the manifest says so.", show_default=False
+    ),
 ]
 Radii = Annotated[
     str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5; also those that are decided.")
@@ -202,8 +205,8 @@ def run(
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A radius table.")],
-    radii: Radii = None,
+    file: Annotated[Path, options.table_argument()],
+    radii: Annotated[str | None, typer.Option(help="Such as 0,0.25,0.5.", show_default="0,0.25 … the ceiling")] = None,
     simultaneous: Simultaneous = False,
 ) -> None:
     """Print certified accuracy at several radii.
@@ -267,9 +270,9 @@ for command in (
     app.command()(command)
 
 
-def main() -> None:
-    """Entry point of the console script."""
-    console.run(_alone if torchrun.shares() and sys.argv[1:2] not in _SHARED else app)
+def obey() -> None:
+    """Do what the command line says, or say why not under torchrun."""
+    (_alone if torchrun.shares() and sys.argv[1:2] not in _SHARED else app)()
 
 
 def _alone() -> None:

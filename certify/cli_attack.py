@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # both bring torch
 
 def attack(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model of the table, as for `certify run`.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A radius table, its manifest beside it.")],
+    file: options.WithManifest,
     radii: Annotated[
         str | None,
         typer.Option(

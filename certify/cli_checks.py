@@ -56,7 +56,7 @@ def selftest(
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A radius table, its manifest beside it.")],
+    file: options.WithManifest,
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="As for `certify run`.", show_default="the manifest's")
     ] = None,

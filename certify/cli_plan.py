@@ -49,7 +49,8 @@ def plan(
         int | None, typer.Option(help="Selection samples for each image.", show_default="TABLE's, or 100")
     ] = None,
     n: Annotated[
-        int | None, typer.Option(help="Estimation samples, at most.", show_default="100000; anytime 10000000")
+        int | None,
+        typer.Option("--n", "-n", help="Estimation samples, at most.", show_default="100000; anytime 10000000"),
     ] = None,
     alpha: Annotated[
         float | None, typer.Option(help="Failure probability of each certificate.", show_default="TABLE's, or 0.001")
@@ -67,7 +68,11 @@ def plan(
     ] = None,
     like: Annotated[
         Path | None,
-        typer.Option(metavar="TABLE", help="A radius table whose votes stand for the run's, instead of a pilot's."),
+        typer.Option(
+            metavar="TABLE",
+            help="A radius table, or its run folder, whose votes stand for the run's, instead of a pilot's.",
+            callback=options.table_in,
+        ),
     ] = None,
     images: Annotated[
         int | None,

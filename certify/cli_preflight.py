@@ -24,7 +24,7 @@ def check(
     sigma: Annotated[
         float | None, typer.Option(help="Noise in [0, 1] pixel units.", show_default="the checkpoint's")
     ] = None,
-    n: Annotated[int, typer.Option(help="Estimation samples for each image.")] = 100_000,
+    n: Annotated[int, typer.Option("--n", "-n", help="Estimation samples for each image.")] = 100_000,
     alpha: Annotated[float, typer.Option(help="Failure probability of each certificate.")] = 0.001,
     radii: Annotated[str | None, typer.Option(help="Radii that are wanted, such as 0,0.25,0.5.")] = None,
     dtype: Annotated[str, typer.Option(help="Arithmetic of the network: float32, bfloat16 or float16.")] = "float32",

@@ -5,19 +5,22 @@ from typing import Annotated
 
 import typer
 
-from certify import summary
+from certify import options, summary
 from certify.audit import audit_log, render
 from certify.merge import merge_tables
 from certify.recompute import recompute_table
 from certify.table import read
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Radius tables.")]
+Files = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE...", help="Radius tables, or their run folders.", callback=options.tables_in),
+]
 Out = Annotated[Path, typer.Option(help="The new radius table, another file.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")]
 
 
 def recompute(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A radius table.")],
+    file: Annotated[Path, options.table_argument()],
     out: Out,
     alpha: Annotated[
         float | None, typer.Option(help="Failure probability of each certificate.", show_default="the table's own")
@@ -58,7 +61,14 @@ def merge(files: Files, out: Out, overwrite: Overwrite = False) -> None:
 
 
 def audit(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Radius tables, or logs of other projects.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="Radius tables, run folders, or logs of other projects.",
+            callback=options.tables_in,
+        ),
+    ],
     n: Annotated[int | None, typer.Option(help="Samples, where a log does not tell them.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Failure probability, where a log does not tell it.")] = None,
     sigma: Annotated[float | None, typer.Option(help="Noise, where a log does not tell it.")] = None,

@@ -24,7 +24,7 @@ _TO = "Of the deployed classifier."
 
 
 def transfer(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A radius table, its manifest beside it.")],
+    file: options.WithManifest,
     model: Annotated[
         str | None,
         typer.Argument(

@@ -120,6 +120,8 @@ def trained_on(name: str) -> str:
     """
     path = Path(name)
     path = path / CHECKPOINT if path.is_dir() else path
+    if not path.exists() and ":" not in name:
+        raise ValueError(f"there is no file or folder {name}; name a run folder, a model's file, or module:factory.")
     if path.suffix != ".safetensors":
         raise ValueError(f"{name} does not say what data it was trained on; pass --data.")
     dataset = checkpoint.load(path).metadata.get("config", {}).get("dataset")

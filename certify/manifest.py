@@ -62,7 +62,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         manifest = strict_json.parse(content)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: not JSON ({error}); write to another file or pass --overwrite.") from None
+        raise ValueError(
+            f"{path} is damaged: not JSON ({error}), so what its table is about is unknown; certify again."
+        ) from None
     if not isinstance(manifest, dict) or "schema" not in manifest:
         raise ValueError(
             f"{path} is not a manifest of a radius table: a JSON object with a schema number was expected."

@@ -11,6 +11,33 @@ from certify import arguments
 if TYPE_CHECKING:  # `session` brings torch, whose import takes seconds that --help and `show` can do without
     from certify.session import Request
 
+TABLE = "radii.tsv"
+
+
+def table_in(path: Path | None) -> Path | None:
+    """The radius table of a run folder; a file as it is.
+
+    Raises:
+        ValueError: If a folder holds none.
+    """
+    if path is None or not path.is_dir():
+        return path
+    if not (path / TABLE).is_file():
+        raise ValueError(f"{path} is a folder without {TABLE}; name a radius table, or make one with `certify run`.")
+    return path / TABLE
+
+
+def tables_in(paths: list[Path]) -> list[Path]:
+    """`table_in` of each."""
+    return [table_in(path) or path for path in paths]
+
+
+def table_argument(what: str = "A radius table, or its run folder.") -> Any:
+    """An argument FILE that may be a run folder, too."""
+    return typer.Argument(metavar="FILE", help=what, callback=table_in, show_default=False)
+
+
+WithManifest = Annotated[Path, table_argument("A radius table, its manifest beside it, or its run folder.")]
 Data = Annotated[str | None, typer.Option(help="Data set.", show_default="the manifest's")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="what the table was made on")]
 Arch = Annotated[str | None, typer.Option(help="Of another project's weights.", show_default="the manifest's")]

@@ -16,7 +16,7 @@ import numpy as np
 
 from certify.looks import Look, limits
 from certify.procedures import require_alpha
-from certify.radius import ABSTAIN, two_class_radius
+from certify.radius import ABSTAIN, ceiling_radius, two_class_radius
 from certify.row import ABSTAINED, CERTIFIED, Row
 from certify.stored import read_rows, section, sha256, write_rows
 
@@ -121,6 +121,8 @@ def recompute_table(
     most = max(told.get("n", 0), *(row.n for row in rows))
     if n is not None and n > most:
         raise ValueError(f"{path} has at most n={most} votes an image, fewer than {n}; lower it or certify again.")
+    if n is not None and n > 0 and not any(ceiling_radius(n, alpha or row.alpha, row.sigma) for row in rows):
+        raise ValueError(f"{n} samples cannot certify anything at alpha={alpha or rows[0].alpha:g}; raise --n.")
     seed, error = noise.get("seed"), noise.get("probability_error")
     settings: dict[str, Any] = {
         "seed": seed if isinstance(seed, int) and seed >= 0 else 0,

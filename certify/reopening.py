@@ -35,11 +35,14 @@ def request_of(
     Raises:
         ValueError: If the manifest leaves something out.
     """
+    named = model or _text(stored, "notes", "model")
+    if model is None and ":" not in named and not Path(named).exists():
+        raise ValueError(f"the model that the manifest of {file} names, {named}, is not there; give it as MODEL.")
     made_on = _text(stored, "classifier", "device")
     kind = "cuda" if torch.cuda.is_available() and not made_on.startswith("cpu") else "cpu"
     weights = stored["model"].get("kind") == "weights"
     return Request(
-        model=model or _text(stored, "notes", "model"),
+        model=named,
         data=data or _text(stored, "data", "name"),
         split="train" if stored["data"].get("split") == "train" else "test",
         protocol=_text(stored, "protocol", "name"),

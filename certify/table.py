@@ -103,7 +103,8 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         OSError: If the file cannot be read.
     """
     lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
-    if lines[-1] == "":
+    torn = lines[-1] != ""
+    if not torn:
         lines.pop()
     header = lines[0].rstrip("\r").split("\t") if lines else []
     missing = [name for name in FIELD_COLUMNS if name not in header]
@@ -119,7 +120,8 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
             if fields["idx"] in rows:
                 raise ValueError(f"idx {fields['idx']} is there twice.")
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
+            cut = " The line was cut off; `certify run` does it again." if torn and number == len(lines) else ""
+            raise ValueError(f"{path}, line {number}: {error}{cut}") from None
         rows[fields["idx"]] = fields
     dtypes = {
         **dict.fromkeys(_INTEGERS, "int64"),

@@ -53,7 +53,7 @@ def run(command: Callable[[], object]) -> None:
         status = stop.code if isinstance(stop, SystemExit) else INTERRUPTED
         if status not in WORDS:
             raise
-        print(f"{WORDS[status]}; what was finished is on disk", file=sys.stderr)
+        print(f"{WORDS[status]}; no file is left half written", file=sys.stderr)
         sys.exit(status)
 
 

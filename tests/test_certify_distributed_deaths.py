@@ -21,7 +21,7 @@ MORTAL = """
 import os, signal, time
 from pathlib import Path
 from certify import rounds
-from certify.cli import main
+from certify.__main__ import main
 from certify.table import RadiusTable
 
 rank, attempt, append = int(os.environ["RANK"]), int(os.environ["TORCHELASTIC_RESTART_COUNT"]), RadiusTable.append

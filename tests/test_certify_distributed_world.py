@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from shared_runs import Threads
 
-import certify.cli
 from certify import distributed
+from certify.__main__ import main
 from certify.devices import device
 from certify.distributed import Store, Tally, World
 
@@ -111,7 +111,7 @@ def test_other_commands_do_not_share_their_work(
         monkeypatch.setenv("RANK", rank)
         monkeypatch.setattr(sys, "argv", ["certify", "show", "out/radii.tsv"])
         with pytest.raises(SystemExit) as ended:
-            certify.cli.main()
+            main()
         assert ended.value.code == 2
         error = capfd.readouterr().err
         assert said in error
@@ -125,7 +125,7 @@ def test_a_world_size_that_is_not_of_torchrun_is_nobodys_business(
     monkeypatch.setenv("WORLD_SIZE", size)  # containers and schedulers leave such things behind
     monkeypatch.setattr(sys, "argv", ["certify", "show", "missing.tsv"])
     with pytest.raises(SystemExit) as ended:
-        certify.cli.main()
+        main()
     assert ended.value.code == 2
     assert "error: [Errno 2] No such file or directory: 'missing.tsv'" in capfd.readouterr().err
     with distributed.join() as world:

@@ -92,6 +92,8 @@ def _check_keys(values: Mapping[str, Any], source: str, kind: type[Any], without
 
 def _find(name: str, what: str = "") -> Path:
     path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
+    if not path.is_file() and name.endswith(".toml"):
+        raise ValueError(f"{what}there is no file {name}; give another one, or the name of one in configs/.")
     if not path.is_file():
         known = sorted(file.stem for file in CONFIGS.glob("*.toml"))
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
