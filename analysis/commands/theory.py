@@ -27,10 +27,10 @@ def check(
     ] = None,
     images: Annotated[int, typer.Option(min=2, help="Test images of each network.")] = 64,
     groups: Annotated[
-        int, typer.Option(min=2, help="Groups of m copies at each image; 8 times as many for toys.")
+        int, typer.Option(min=16, help="Groups of m copies at each image; 8 times as many for toys.")
     ] = 64,
     m: Annotated[str, typer.Option(help="Numbers of copies.")] = "2,4,16",
-    sigmas: Annotated[str | None, typer.Option(help="Noise levels; that of training is added.")] = None,
+    sigmas: Annotated[str | None, typer.Option(help="Noise levels, at least three; that of training is added.")] = None,
     nudge: Annotated[
         float, typer.Option(min=0, help="Where some image has no gradient, look at images moved by so much noise, too.")
     ] = 0.0,
