@@ -18,10 +18,11 @@ _UNKNOWN = "–"
 
 
 def csv_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement = "interval") -> str:
-    """A line a run: ``run,images,acr,abstained,false_at_most`` and a column a radius; accuracies and ACR rounded down.
+    """A line a run: ``run,images,sigma,n,alpha,acr,abstained,false_at_most`` and a column a radius.
 
-    ``abstained`` is a count, ``false_at_most`` bounds the number of false certificates with probability 0.95, empty
-    where the file tells no alpha; accuracies are fractions with six decimals.
+    Sigma, n and alpha are empty where the file does not tell them, or not one for all rows. Accuracies and ACR are
+    rounded down. ``abstained`` is a count, ``false_at_most`` bounds the number of false certificates with probability
+    0.95, empty where the file tells no alpha; accuracies are fractions with six decimals.
 
     Raises:
         ValueError: If a radius is negative or not finite, or if the statement is not "interval": none has a column.
@@ -30,18 +31,20 @@ def csv_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement =
         raise ValueError(f"csv has no column for the {statement} bounds; write markdown, latex or html.")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["run", "images", "acr", "abstained", "false_at_most", *map(radius_text, radii)])
+    facts = ["run", "images", "sigma", "n", "alpha", "acr", "abstained", "false_at_most"]
+    writer.writerow([*facts, *map(radius_text, radii)])
     for run in runs:
         at = certified_accuracy(run.table, radii)
         accuracies = [fraction_text(count, run.summary.images, 6) for count in at["certified"]]
         summary, false = run.summary, false_certificates(run.table)
         counts = [summary.abstained, "" if false is None else false.at_most]
-        writer.writerow([run.name, summary.images, floor_text(summary.acr, 6), *counts, *accuracies])
+        told = ["" if value is None else value for value in (summary.sigma, summary.n, summary.alpha)]
+        writer.writerow([run.name, summary.images, *told, floor_text(summary.acr, 6), *counts, *accuracies])
     return stream.getvalue()
 
 
 def markdown_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement = "interval") -> str:
-    """A Markdown table: certified accuracy with the statement at each radius, and ACR with its n and alpha.
+    """A Markdown table: certified accuracy with the statement at each radius, and ACR with its sigma, n and alpha.
 
     Raises:
         ValueError: If a radius is negative or not finite.
@@ -58,13 +61,13 @@ def latex_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement
         ValueError: If a radius is negative or not finite.
     """
     header, *lines = (r" & ".join(map(_escape_latex, cells)) + r" \\" for cells in _cells(runs, radii, statement))
-    columns = "l" + "r" * (5 + len(radii))
+    columns = "l" + "r" * (6 + len(radii))
     body = [r"\toprule", header, r"\midrule", *lines, r"\bottomrule"]
     return "\n".join([f"\\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}", ""])
 
 
 def html_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement = "interval") -> str:
-    """An HTML table: certified accuracy with the statement at each radius, and ACR with its n and alpha.
+    """An HTML table: certified accuracy with the statement at each radius, and ACR with its sigma, n and alpha.
 
     Raises:
         ValueError: If a radius is negative or not finite.
@@ -87,10 +90,10 @@ FORMATS: dict[str, Callable[[Sequence[Run], Sequence[float], Statement], str]] =
 
 
 def _cells(runs: Sequence[Run], radii: Sequence[float], statement: Statement) -> list[list[str]]:
-    cells = [["run", "images", "n", "alpha", "ACR", "abstained", *map(radius_text, radii)]]
+    cells = [["run", "images", "sigma", "n", "alpha", "ACR", "abstained", *map(radius_text, radii)]]
     for run in runs:
         summary = run.summary
-        told = [_UNKNOWN if value is None else str(value) for value in (summary.n, summary.alpha)]
+        told = [_UNKNOWN if value is None else str(value) for value in (summary.sigma, summary.n, summary.alpha)]
         accuracies = [
             f"{fraction_text(row['certified'], row['images'], 3)} {_stated(row, statement)}"
             for row in certified_accuracy(run.table, radii).to_dict("records")

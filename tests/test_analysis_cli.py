@@ -35,9 +35,9 @@ def test_a_table_is_printed_with_a_warning_on_stderr_where_images_differ(
     assert call(monkeypatch, "table", *logs) == 0
     said = capsys.readouterr()
     assert said.out == (
-        "run,images,acr,abstained,false_at_most,0.00,0.25,0.50\n"
-        "a,3,0.500000,0,,1.000000,1.000000,1.000000\n"
-        "b,2,0.500000,0,,1.000000,1.000000,1.000000\n"
+        "run,images,sigma,n,alpha,acr,abstained,false_at_most,0.00,0.25,0.50\n"
+        "a,3,,,,0.500000,0,,1.000000,1.000000,1.000000\n"
+        "b,2,,,,0.500000,0,,1.000000,1.000000,1.000000\n"
     )
     assert without_notes(said.err) == [
         "warning: not comparable: a has 1 images that b has not, and 0 are missing the other way round."
@@ -50,7 +50,7 @@ def test_a_table_is_written_in_the_chosen_format_at_the_chosen_radii(
     out = tmp_path / "t.md"
     arguments = ["--radii", "0.5, 1", "--format", "markdown", "--labels", "X", "--out", str(out)]
     assert call(monkeypatch, "table", logs[0], *arguments) == 0
-    assert out.read_text().splitlines()[0] == "| run | images | n | alpha | ACR | abstained | 0.50 | 1.00 |"
+    assert out.read_text().splitlines()[0] == "| run | images | sigma | n | alpha | ACR | abstained | 0.50 | 1.00 |"
     assert "| X | 3 |" in out.read_text()
     assert capsys.readouterr().out == f"wrote {out}\n"
 
@@ -69,10 +69,10 @@ def test_a_table_states_the_population_with_all_certificates_true_together(
     arguments = ["table", str(path), "--format", "markdown", "--radii", "0"]
     # Of two, CP_low is 0.05^(1/2) = 0.2236; of one of two 1 - 0.95^(1/2) = 0.0253. Less alpha, through 1 - alpha.
     assert call(monkeypatch, *arguments, "--population") == 0
-    assert capsys.readouterr().out.splitlines()[2] == "| ours | 2 | 100 | 0.01 | 0.355 | 0 | 1.000 (≥ 0.215) |"
+    assert capsys.readouterr().out.splitlines()[2] == "| ours | 2 | 0.5 | 100 | 0.01 | 0.355 | 0 | 1.000 (≥ 0.215) |"
     assert call(monkeypatch, *arguments, "--population", "--simultaneous") == 0
     line = capsys.readouterr().out.splitlines()[2]
-    assert line.startswith("| ours | 2 | 100 | 0.005 | 0.3")
+    assert line.startswith("| ours | 2 | 0.5 | 100 | 0.005 | 0.3")
     assert line.endswith(" | 1 | 0.500 (≥ 0.020) |")
 
 

@@ -191,7 +191,7 @@ def test_a_log_is_imported_as_a_table_that_shows_the_same(tmp_path: Path, monkey
     assert lines[0] == "idx\tlabel\tpredict\tradius\tcorrect\ttime\tsigma\talpha\tn"
     assert lines[2] == "1\t1\t1\t0.25\t1\t0:00:03.500000\t0.5\t0.01\t1000"
     assert call(monkeypatch, "table", str(out), "--radii", "0.25") == 0
-    assert capsys.readouterr().out.splitlines()[1].endswith(",3,0.254000,0,0,0.666666")
+    assert capsys.readouterr().out.splitlines()[1].endswith(",3,0.5,1000,0.01,0.254000,0,0,0.666666")
 
 
 def test_notes_of_a_reader_reach_whoever_draws_its_log(tmp_path: Path, monkeypatch: Call, capsys: Said) -> None:
