@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import cycle, islice
 from operator import itemgetter
 from typing import Any
@@ -30,6 +30,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 DASHES = ((0, ()), (0, (6, 1.5)), (0, (3, 1, 1, 1)), (0, (1.5, 1)))
 GREY = "#666666"
 # Handles as long as a dash and its gap take.
+_LINE = 0.036  # height of a line of small letters, of the axes' height
 _LEGEND: dict[str, Any] = {"fontsize": 10, "handlelength": 2.8}
 
 
@@ -50,7 +51,8 @@ def draw(
         end: Last radius shown, positive; by default a little more than the largest ceiling or radius.
         title: Shown above that line.
         envelope: Draw the largest accuracy of any run at each radius, too. It belongs to no single classifier.
-        published: Rows with certified accuracies, drawn thin, named at their ends and without a band.
+        published: Rows with certified accuracies, drawn thin, named at their ends and without a band. They and the
+            runs are named with their sigma where it is not the same for all.
 
     Raises:
         ValueError: If ``end`` is not positive and finite.
@@ -70,7 +72,7 @@ def draw(
     # certified, and a band would pretend that another sample of images might be.
     reach = [ceilings.get(run.name, run.summary.largest_radius) for run in runs]
     curves = [step_curve(run.table, min(end, own or end)) for run, own in zip(runs, reach, strict=True)]
-    handles, labels = [], [run.name for run in runs]
+    handles, labels = [], _labels(runs)
     for curve, (colour, dash) in zip(curves, styles(len(runs)), strict=True):
         axes.fill_between(curve.radius, curve.low, curve.high, step="pre", color=colour, alpha=0.18, linewidth=0)
         x, y = np.append(curve.radius, curve.radius[-1]), np.append(curve.accuracy, 0.0)
@@ -83,7 +85,7 @@ def draw(
             radius, accuracy, drawstyle="steps-pre", color="#000000", alpha=0.25, linewidth=4.5, zorder=1
         )
         labels.append("best run at each radius (not one classifier)")
-    _draw_published(axes, published, end)
+    _draw_published(axes, published, end, sigmas=_sigmas(runs))
     _draw_legend(figure, axes, handles, labels, curves, marked)
     return figure
 
@@ -155,6 +157,21 @@ def _conditions(runs: Sequence[Run]) -> str:
     return f"{images} images, n = {n}, alpha = {alpha}; band: 95 % interval, each radius by itself"
 
 
+def _sigmas(runs: Sequence[Run]) -> set[float]:
+    """The noise of the runs that tell it."""
+    return {run.summary.sigma for run in runs if run.summary.sigma is not None}
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """The runs' names, each with its sigma where they differ in it: the title then names none."""
+    several = len(_sigmas(runs)) > 1
+    return [_with_sigma(run.name, run.summary.sigma) if several else run.name for run in runs]
+
+
+def _with_sigma(name: str, sigma: float | None) -> str:
+    return f"{name}, σ unknown" if sigma is None else f"{name}, σ = {sigma:g}"
+
+
 def _draw_ceilings(axes: Axes, ceilings: Sequence[float], end: float) -> None:
     """A dotted line each, named above the axes; a name that would touch its left neighbour goes a line higher."""
     taken: list[float] = []  # by line, up to where names reach
@@ -175,18 +192,26 @@ def _draw_ceilings(axes: Axes, ceilings: Sequence[float], end: float) -> None:
         )
 
 
-def _draw_published(axes: Axes, rows: Sequence[Published], end: float) -> None:
-    """Thin dotted lines through the known accuracies, each named right of the axes, where names are kept apart."""
+def _draw_published(axes: Axes, rows: Sequence[Published], end: float, sigmas: Collection[float]) -> None:
+    """Thin dotted lines through the known accuracies, each named right of the axes, where names are kept apart.
+
+    Below the names stands what they are about: data set and n, which need not be those of the runs.
+    """
     known = [(sorted(radius for radius in row.percent if radius <= end), row) for row in rows]
     shown = sorted(((row.percent[at[-1]] / 100, at, row) for at, row in known if at), key=itemgetter(0))
-    free = 0.0
+    if not shown:
+        return
+    several = len({*sigmas, *(row.sigma for _, _, row in shown)}) > 1
+    told = _published_note([row for _, _, row in shown])
+    free = _LINE * (len(told) + 0.5)
     for accuracy, at, row in shown:
         values = [row.percent[radius] / 100 for radius in at]
         axes.plot(at, values, ":", marker="o", markersize=2.5, color=GREY, linewidth=0.9, zorder=1.5)
         height = max(accuracy, free)
-        free = height + 0.035
+        free = height + _LINE
+        method = f"{row.method}{'*' if row.subset == 'full' else ''}"
         axes.annotate(
-            plain(f"{row.method}{'*' if row.subset == 'full' else ''}"),
+            plain(_with_sigma(method, row.sigma) if several else method),
             (at[-1], accuracy),
             xytext=(1.01 * end, height),
             va="center",
@@ -195,10 +220,19 @@ def _draw_published(axes: Axes, rows: Sequence[Published], end: float) -> None:
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "alpha": 0.6},
         )
-    if shown:
-        some = any(row.subset == "full" for _, _, row in shown)
-        told = "dotted: published" + ("\n* on all test images" if some else "\non the same images")
-        axes.annotate(told, (1.01, 0), xycoords="axes fraction", fontsize=7.5, color=GREY)
+    axes.annotate("\n".join(told), (1.01, 0), xycoords="axes fraction", fontsize=7.5, color=GREY)
+
+
+def _published_note(rows: Sequence[Published]) -> list[str]:
+    """What published rows are about, in lines short enough to leave the axes their width."""
+    datasets, ns = sorted({row.dataset for row in rows}), sorted({row.n for row in rows})
+    some = any(row.subset == "full" for row in rows)
+    return [
+        "dotted: published,",
+        f"{' or '.join(datasets)},",
+        f"n = {' or '.join(f'{n:,}' for n in ns)}",
+        "* on all test images" if some else "on the same images",
+    ]
 
 
 def _draw_legend(

@@ -9,16 +9,20 @@ import csv
 import io
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from certify.summary import Summary
 from data.bounded import read_bytes
 from data.official import SIZES
 from data.subset import protocol
 
 _LARGEST = 10_000_000
 _FOLDER = Path(__file__).with_name("published")
+#: Part of the images of a well-known data set, under a name of its own.
+_SAMPLES = {"fashion-mnist": "fashion-sample"}
 _FACTS = ("dataset", "arch", "method", "sigma", "subset", "images", "seeds", "n", "alpha", "acr", "source")
 
 
@@ -103,6 +107,52 @@ def published_beside(
         known = ", ".join(sorted({f"{row.dataset} (sigma {row.sigma:g})" for row in curves}))
         raise ValueError(f"no published curve of {dataset} at the runs' sigma is known; there are: {known}.")
     return found
+
+
+def require_data(dataset: str, told: Mapping[str, str | None]) -> None:
+    """Refuse published curves behind runs of other data: an easier data set would look like a better method.
+
+    Args:
+        dataset: Of the curves.
+        told: What is known of the data that each run certified, by the run's name.
+
+    Raises:
+        ValueError: If a run is known to be of another data set, and not of a sample of the same one.
+    """
+    for name, data in told.items():
+        if data is not None and data not in (dataset, _SAMPLES.get(dataset)):
+            raise ValueError(
+                f"{name} was certified on {data}, so published results of {dataset} do not belong behind it; "
+                f"name the data set of the runs, or leave this run out."
+            )
+
+
+def different_conditions(
+    rows: Sequence[Published], runs: Sequence[Summary], told: Collection[str | None]
+) -> str | None:
+    """A warning, without a full stop, if rows differ from runs in data set, n or alpha; None if in none of them.
+
+    Args:
+        rows: At least one.
+        runs: At least one; where one does not tell its n or alpha, they are not known to be the rows'.
+        told: The runs' data sets, as far as they are known; an unknown one is no difference.
+    """
+    theirs = _conditions([row.dataset for row in rows], [row.n for row in rows], [row.alpha for row in rows])
+    ns, alphas = [run.n for run in runs], [run.alpha for run in runs]
+    known = {data for data in told if data is not None} or {row.dataset for row in rows}
+    if _conditions(known, ns, alphas) == theirs:
+        return None
+    return f"not comparable: published are {theirs}; the runs are {_conditions(told, ns, alphas)}"
+
+
+def _conditions(data: Collection[str | None], ns: Collection[int | None], alphas: Collection[float | None]) -> str:
+    return f"{_either(data, '')}, n = {_either(ns, ',')}, alpha = {_either(alphas, 'g')}"
+
+
+def _either(values: Collection[Any], form: str) -> str:
+    """Different values in their order, such as ``1,000 or 100,000``."""
+    known = sorted({value for value in values if value is not None})
+    return " or ".join([*(format(value, form) for value in known), *(["unknown"] if None in values else [])])
 
 
 def _row(line: Mapping[str, str]) -> Published:

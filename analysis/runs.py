@@ -129,6 +129,22 @@ def different_images(runs: Sequence[Run]) -> str | None:
     return None
 
 
+def different_sigma(runs: Sequence[Run]) -> str | None:
+    """A warning, without a full stop, if runs were certified under different noise, as far as they tell; else None.
+
+    Such radii may stand side by side, but a larger sigma buys large radii for accuracy at small ones: neither run is
+    the better one for it.
+    """
+    told: dict[float, list[str]] = {}
+    for run in runs:
+        if run.summary.sigma is not None:
+            told.setdefault(run.summary.sigma, []).append(run.name)
+    if len(told) < 2:
+        return None
+    shown = " and ".join(f"{sigma:g} ({', '.join(told[sigma])})" for sigma in sorted(told))
+    return f"sigma differs, {shown}: radii under different noise answer different questions"
+
+
 def different_stopping(a: Run, b: Run) -> str | None:
     """In which of the settings that say when to stop two runs differ, of a procedure that stops early; None if in none.
 

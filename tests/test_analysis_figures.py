@@ -43,7 +43,7 @@ def test_a_figure_shows_each_run_once_with_its_steps_and_ceiling(runs: list[Run]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("ℓ₂ radius (pixel units, [0,1])", "certified accuracy")
     assert axes.get_ylim() == (0, 1)
     ceilings = [ceiling_radius(1000, 0.001, sigma) for sigma in (0.25, 0.5)]
-    assert texts(figure) == ["ceiling 0.615", "ceiling 1.231", "gaussian", r"max_up\$"]
+    assert texts(figure) == ["ceiling 0.615", "ceiling 1.231", "gaussian, σ = 0.5", r"max_up\$, σ = 0.25"]
     curves, lines = axes.lines[:2], axes.lines[2:]
     assert [np.asarray(line.get_xdata()).tolist() for line in lines] == [[ceiling] * 2 for ceiling in ceilings]
     for line, run, ceiling in zip(curves, runs, reversed(ceilings), strict=True):

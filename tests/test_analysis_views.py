@@ -150,7 +150,7 @@ def test_published_curves_are_named_at_their_ends(run: Run) -> None:
     texts = [text.get_text() for text in axes.texts]
     assert "CAT-RS" in texts
     assert "SmoothAdv*" in texts
-    assert "dotted: published\n* on all test images" in texts
+    assert "dotted: published,\nfashion-mnist,\nn = 100,000\n* on all test images" in texts
     heights = sorted(text.get_position()[1] for text in axes.texts if text.get_text().rstrip("*").isalpha())
     assert min(np.diff(heights)) >= 0.034  # no name lies on another
 

@@ -27,13 +27,15 @@ FigureOut = Annotated[Path, typer.Option(show_default=False, help="The figure: .
 
 
 def load(files: Sequence[Path], labels: str | None = None) -> list[runs.Run]:
-    """The runs, with what their readers note on stderr, and a warning where they are not about the same images."""
+    """The runs, with what their readers note on stderr, and warnings where images or sigma are not the same."""
     names = None if labels is None else [label.strip() for label in labels.split(",")]
     loaded = runs.load([table_of(path) for path in files], names)
     for run in loaded:
         print_notes(run.notes, run.name)
     if (warning := runs.different_images(loaded)) is not None:
         print(console.one_line(f"warning: {warning}"), file=sys.stderr)
+    if (warning := runs.different_sigma(loaded)) is not None:
+        print(console.one_line(f"warning: {warning}."), file=sys.stderr)
     return loaded
 
 
@@ -123,6 +125,12 @@ def subject_of(files: Sequence[Path], loaded: Sequence[runs.Run]) -> str | None:
         if values[0] is not None and all(value == values[0] for value in values)
     ]
     return ", ".join(common) or None
+
+
+def data_sets(files: Sequence[Path], loaded: Sequence[runs.Run]) -> dict[str, str | None]:
+    """The data set of each run by the run's name, as its manifest tells it; None where nothing is told."""
+    told = [_told(file, "data", "name") for file in files]
+    return {run.name: None if name is None else str(name) for run, name in zip(loaded, told, strict=True)}
 
 
 def class_names(file: Path) -> tuple[str, ...] | None:

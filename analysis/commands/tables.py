@@ -11,6 +11,7 @@ from analysis.commands.inputs import (
     FigureOut,
     Files,
     Labels,
+    data_sets,
     divided,
     load,
     numbers,
@@ -19,8 +20,9 @@ from analysis.commands.inputs import (
     subject_of,
     write_figure,
 )
-from analysis.published import load_published, published_beside
+from analysis.published import Published, different_conditions, load_published, published_beside, require_data
 from certify.summary import radii_of
+from data import console
 from data.files import write_atomically
 
 By = Annotated[str, typer.Option(help="Parts of the images: class, or difficulty by --reference.")]
@@ -47,7 +49,13 @@ def curve(
     require_figure(out)
     loaded = load(files, labels)
     sigmas = {run.summary.sigma for run in loaded}
-    behind = [] if published is None else published_beside(load_published(), published, sigmas, loaded[0].table["idx"])
+    behind = list[Published]()
+    if published is not None:
+        told = data_sets(files, loaded)
+        require_data(published, told)
+        behind = published_beside(load_published(), published, sigmas, loaded[0].table["idx"])
+        if (warning := different_conditions(behind, [run.summary for run in loaded], told.values())) is not None:
+            print(console.one_line(f"warning: {warning}."), file=sys.stderr)
     title = subject_of(files, loaded) if title is None else title
     write_figure(figures.draw(loaded, end=radii_max, title=title, envelope=envelope, published=behind), out)
 
