@@ -47,6 +47,7 @@ def compare(
     if len(names) != 2 or not all(names):
         raise ValueError(f"--labels must be two names, got {len(names)}: {', '.join(names)}.")
     _warn_of_the_unknown(loaded, different_sigma)
+    _require_the_same(loaded, [*files_a, *files_b], different_sigma)
     for other in loaded[1:]:
         if (differing := runs.different_stopping(loaded[0], other)) is not None:
             raise ValueError(f"{loaded[0].name} and {other.name} were certified with different {differing}.")
@@ -100,6 +101,25 @@ def _warn_of_the_unknown(loaded: list[runs.Run], different_sigma: bool) -> None:
         )
         raise ValueError(f"the radii fit different settings ({shown}); compare logs of the same ones.")
     print(f"warning: no table tells {', '.join(unknown)}; taken to be equal", file=sys.stderr)
+
+
+def _require_the_same(loaded: list[runs.Run], files: list[Path], different_sigma: bool) -> None:
+    """Refuse in this command's words what `compare_tables` would refuse in the library's.
+
+    Raises:
+        ValueError: If sigma differs and that is not asked for, or if only some tables tell sigma, n or alpha.
+    """
+    wanted = [name for name in ("sigma", "n", "alpha") if name != "sigma" or not different_sigma]
+    for run, file in zip(loaded, files, strict=True):
+        missing = [name for name in wanted if name not in run.table and any(name in one.table for one in loaded)]
+        if missing:
+            options = " ".join(f"--{name} {name.upper()}" for name in missing)
+            raise ValueError(
+                f"{run.name} does not tell its {', '.join(missing)}, and others here do; write a table that does with "
+                f"`python -m analysis import {file} {options} --out OUT.tsv`, and compare OUT.tsv."
+            )
+    if not different_sigma and (differing := runs.different_sigma(loaded)) is not None:
+        raise ValueError(f"{differing}; pass --different-sigma if yours is another one.")
 
 
 def _name(pattern: str, loaded: list[runs.Run]) -> str:
