@@ -273,7 +273,10 @@ def test_the_command_writes_the_report_and_its_figures_the_same_each_time(
         (["{a}", "--out", "{tmp}/x.txt"], "--out must end in .md, got {tmp}/x.txt"),
         (["{a}", "--out", "{tmp}/x.md", "--control", "c"], "--control c is none of the runs; name one of a."),
         (["{a}", "{a}", "--out", "{tmp}/x.md"], "is given 2 times"),
-        (["{tmp}", "--out", "{tmp}/x.md"], "{tmp} has no config.toml"),
+        (
+            ["{tmp}", "--out", "{tmp}/x.md"],
+            "{tmp} has none of radii.tsv, test.json, perplexity.json; did you mean {tmp}/a?",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_status_2(

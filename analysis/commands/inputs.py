@@ -1,7 +1,7 @@
 """What the commands have in common: reading runs, reading numbers, and writing without a loss."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +45,38 @@ def print_notes(notes: Sequence[str], name: str) -> None:
         print(console.one_line(f"note: {name}: {note}"), file=sys.stderr)
 
 
+def tables_of(paths: Sequence[Path]) -> list[Path]:
+    """The radius tables of run folders, and files as they are; of several, a folder without a table is left out.
+
+    Raises:
+        ValueError: If no table is left.
+    """
+    return [table_of(path) for path in holding(paths, (TABLE,), "radius table")]
+
+
+def holding(paths: Sequence[Path], names: Collection[str], what: str) -> list[Path]:
+    """The paths without those folders that hold no file of these names, each of which is said on stderr.
+
+    A pattern such as ``runs/*`` also finds folders that hold runs only further down. Where nothing would be left, all
+    stay: whoever reads them knows what is missing.
+    """
+    empty = [path for path in paths if path.is_dir() and not any((path / name).is_file() for name in names)]
+    if len(empty) == len(paths):
+        return list(paths)
+    for path in empty:
+        print(console.one_line(f"note: {path} holds no {what} and is left out"), file=sys.stderr)
+    return [path for path in paths if path not in empty]
+
+
+def meant(path: Path, names: Collection[str]) -> Path | None:
+    """The first folder below, by depth and name, that holds a file of these names; None without one."""
+    for depth in ("*", "*/*"):
+        for name in names:
+            if found := sorted(path.glob(f"{depth}/{name}")):
+                return found[0].parent
+    return None
+
+
 def table_of(path: Path) -> Path:
     """The radius table of a run folder; a file as it is.
 
@@ -52,7 +84,9 @@ def table_of(path: Path) -> Path:
         ValueError: If a folder has no radius table.
     """
     if path.is_dir() and not (path / TABLE).is_file():
-        raise ValueError(f"{path} has no {TABLE}; certify its model with `certify run {path}`.")
+        below = meant(path, (TABLE,))
+        advice = f"did you mean {below}?" if below is not None else f"certify its model with `certify run {path}`."
+        raise ValueError(f"{path} has no {TABLE}; {advice}")
     return path / TABLE if path.is_dir() else path
 
 
@@ -69,7 +103,7 @@ def matching(pattern: str) -> list[Path]:
         raise ValueError(
             f"there is no file or folder {pattern}; name a radius table, a run folder, or a quoted pattern."
         )
-    return [table_of(Path(path)) for path in found]
+    return tables_of([Path(path) for path in found])
 
 
 def numbers(text: str, option: str = "--radii") -> list[float]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.inputs import require_no_table, table_of
+from analysis.commands.inputs import require_no_table, tables_of
 from analysis.report import build_page
 from analysis.report_subjects import load_subjects
 from data.files import write_atomically
@@ -29,7 +29,7 @@ def report(
     """Write one self-contained HTML page about runs: what was certified, how sure it is, and which is better."""
     if out.suffix.lower() not in _SUFFIXES:
         raise ValueError(f"--out must end in .html, got {out}.")
-    files = [table_of(path) for path in runs]
+    files = tables_of(runs)
     if any(out.resolve() == file.resolve() for file in files):
         raise ValueError(f"{out} is one of the runs, which would be overwritten; give another --out.")
     require_no_table(out)

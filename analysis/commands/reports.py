@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 from analysis import figures
+from analysis.accuracy_folder import ACCURACY
+from analysis.commands.inputs import TABLE, holding, meant
 from analysis.experiments import experiments_text
+from analysis.language_folder import PERPLEXITY
 from analysis.published import load_published
 from analysis.published_claims import load_claims
 from analysis.results import build_report
@@ -15,6 +18,8 @@ from analysis.run_kinds import load_runs
 from data.files import write_atomically
 
 Folders = Annotated[list[Path], typer.Argument(metavar="FOLDER...", show_default=False, help="Run folders.")]
+
+_RESULTS = (TABLE, ACCURACY, PERPLEXITY)  # what makes a folder one of results
 
 
 def results(
@@ -34,6 +39,9 @@ def results(
         raise ValueError(f"--out must end in .md, got {out}.")
     if out.is_file() and not out.read_bytes().startswith(b"# Results\n"):
         raise ValueError(f"{out} is no report of this command, and would be overwritten; give another --out.")
+    folders = holding(folders, _RESULTS, "radius table, test accuracy or perplexity")
+    if not any((folders[0] / name).is_file() for name in _RESULTS) and (below := meant(folders[0], _RESULTS)):
+        raise ValueError(f"{folders[0]} has none of {', '.join(_RESULTS)}; did you mean {below}?")
     report = build_report(load_runs(folders), control or [], load_published(), out.stem, load_claims())
     figure_folder = out.with_suffix("")
     for name, figure in report.figures.items():

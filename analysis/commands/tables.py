@@ -18,6 +18,7 @@ from analysis.commands.inputs import (
     require_figure,
     require_no_table,
     subject_of,
+    tables_of,
     write_figure,
 )
 from analysis.published import Published, different_conditions, load_published, published_beside, require_data
@@ -47,6 +48,7 @@ def curve(
 ) -> None:
     """Draw certified accuracy over the radius into a figure."""
     require_figure(out)
+    files = tables_of(files)
     loaded = load(files, labels)
     sigmas = {run.summary.sigma for run in loaded}
     behind = list[Published]()
@@ -81,6 +83,7 @@ def table(
     if out is not None:
         require_no_table(out)
     chosen = None if radii is None else numbers(radii)
+    files = tables_of(files)
     loaded = load(files, labels)
     if simultaneous:
         loaded = runs.simultaneous(loaded)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from analysis import distributions, sandwich
-from analysis.commands.inputs import FigureOut, Files, Labels, load, require_figure, subject_of, write_figure
+from analysis.commands.inputs import FigureOut, Files, Labels, load, require_figure, subject_of, tables_of, write_figure
 from analysis.logs.reader import read_log
 from certify.attack.table import read_attacks
 
@@ -14,13 +14,13 @@ from certify.attack.table import read_attacks
 def votes(files: Files, out: FigureOut, labels: Labels = None) -> None:
     """Draw the distribution, over images, of the share of noisy copies classified rightly."""
     require_figure(out)
-    write_figure(distributions.draw_shares(load(files, labels)), out)
+    write_figure(distributions.draw_shares(load(tables_of(files), labels)), out)
 
 
 def samples(files: Files, out: FigureOut, labels: Labels = None) -> None:
     """Draw how many samples were spent on how many images."""
     require_figure(out)
-    write_figure(distributions.draw_samples(load(files, labels)), out)
+    write_figure(distributions.draw_samples(load(tables_of(files), labels)), out)
 
 
 def sandwich_(
