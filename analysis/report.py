@@ -38,9 +38,10 @@ def build_page(subjects: Sequence[Subject], *, data_root: Path | None = None, co
     require_control(subjects, control)
     library = Library(data_root)
     radii = report_numbers.chosen_radii(subjects)
-    middle = radii[len(radii) // 2]
-    few = sorted({radii[0], middle, radii[3 * len(radii) // 4]})
-    found, alone = pairs(subjects, control, radii)
+    shared = report_numbers.shared_radii(subjects)
+    middle = shared[len(shared) // 2]
+    few = sorted({shared[0], middle, shared[3 * len(shared) // 4]})
+    found, alone = pairs(subjects, control)
     data = [library.of(subject) for subject in subjects]
     parts = report_views.parts(subjects, few, [None if isinstance(one, str) else one.classes for one in data])
     views = [report_views.votes(subjects), *parts, report_views.samples(subjects)]

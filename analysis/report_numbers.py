@@ -39,8 +39,20 @@ class Card:
 
 
 def chosen_radii(subjects: Sequence[Subject]) -> list[float]:
-    """The radii of all tables of a report: multiples of 0.25, as far as any run reaches, a dozen at most."""
-    radii = max((radii_of(subject.run.table) for subject in subjects), key=len)
+    """The radii of a table of these runs: multiples of 0.25, as far as any of them reaches, a dozen at most."""
+    return _thinned(max((radii_of(subject.run.table) for subject in subjects), key=len))
+
+
+def shared_radii(subjects: Sequence[Subject]) -> list[float]:
+    """Radii at which one number may stand for each run: as far as all of them reach that certify anything at all.
+
+    Beyond the ceiling of a small sigma its accuracy is 0 whatever the network, which would be no news of it.
+    """
+    reached = [radii_of(subject.run.table) for subject in subjects]
+    return _thinned(min([radii for radii in reached if len(radii) > 1] or reached, key=len))
+
+
+def _thinned(radii: list[float]) -> list[float]:
     return radii[:: math.ceil(len(radii) / _MOST_RADII)]
 
 

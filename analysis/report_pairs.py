@@ -7,7 +7,7 @@ from itertools import combinations
 from analysis.compare import CONVENTION, AtRadius, Comparison, compare_tables, outwards_text, p_text, verdict
 from analysis.pairs import LEVEL
 from analysis.report_notices import different_settings
-from analysis.report_numbers import Cell, Table, radius_heading
+from analysis.report_numbers import Cell, Table, chosen_radii, radius_heading
 from analysis.report_outcomes import Outcome, certified_mistakes, failures
 from analysis.report_subjects import Subject
 from analysis.runs import is_named
@@ -49,11 +49,14 @@ def require_control(subjects: Sequence[Subject], control: str | None) -> None:
         raise ValueError(f"--control {control} is none of the runs; name one of {names}.")
 
 
-def pairs(subjects: Sequence[Subject], control: str | None, radii: Sequence[float]) -> tuple[list[Pair], list[Subject]]:
+def pairs(
+    subjects: Sequence[Subject], control: str | None, radii: Sequence[float] | None = None
+) -> tuple[list[Pair], list[Subject]]:
     """All runs with the control of those on the same images, and the runs that are alone with their images.
 
     The control is the one that is named, or the first run of the group where the name is not among them. Of a group of
-    up to three runs the remaining pairs follow, the earlier run compared with the later one.
+    up to three runs the remaining pairs follow, the earlier run compared with the later one. Without ``radii`` each
+    pair is compared at those that its own two runs reach.
     """
     groups: list[list[Subject]] = []
     for subject in subjects:
@@ -72,9 +75,10 @@ def pairs(subjects: Sequence[Subject], control: str | None, radii: Sequence[floa
     return found, [group[0] for group in groups if len(group) == 1 and len(subjects) > 1]
 
 
-def _pair(subject: Subject, control: Subject, radii: Sequence[float]) -> Pair:
+def _pair(subject: Subject, control: Subject, radii: Sequence[float] | None) -> Pair:
     if different := different_settings([subject, control]):
         return Pair(subject=subject, control=control, reason=" ".join(different))
+    radii = chosen_radii([subject, control]) if radii is None else radii
     unknown = [name for name in _USUAL if _taken_as_usual(name, subject, control)]
     try:
         a, b = (one.run.table.drop(columns=unknown, errors="ignore") for one in (subject, control))
