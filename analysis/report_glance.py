@@ -7,6 +7,7 @@ from decimal import ROUND_CEILING, Context
 
 import numpy as np
 
+from analysis.copies import copies_text
 from analysis.report_numbers import Table, acr_text, ceiling_text, false_text, percent
 from analysis.report_outcomes import wrong_at
 from analysis.report_subjects import UNKNOWN, Subject, isolated, shown
@@ -150,7 +151,7 @@ def _model(subject: Subject) -> str:
 
 
 def objective(subject: Subject) -> str:
-    """The training objective in words where it is one of the simple ones with its usual settings, else its name."""
+    """The training objective in words where it is one of the simple ones, else its name and what copies it used."""
     name, m = subject.config.get("objective"), subject.config.get("m")
     if not name:
         return UNKNOWN
@@ -161,7 +162,12 @@ def objective(subject: Subject) -> str:
         "maxup": f"loss of the worst of {copies}" if copies and _trained(subject, "reduction") == "max" else None,
     }
     found = words.get(name) if isinstance(name, str) else None
-    return f"{found} ({name})" if found else shown(name)
+    if found:
+        return f"{found} ({name})"
+    text = copies_text(subject.config)
+    if text is None or text == "1":
+        return shown(name)
+    return f"{shown(name)} ({f'm = {text}' if text[0].isdigit() and ' ' not in text else text})"
 
 
 def _trained(subject: Subject, name: str) -> str:

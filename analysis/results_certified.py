@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.figure import Figure
 
 from analysis.compare import AtRadius, compare_tables, contributions, outwards_text, p_text, verdict
+from analysis.copies import copies_text
 from analysis.figures import draw
 from analysis.pairs import mean_interval
 from analysis.published import Published
@@ -128,13 +129,14 @@ def _certified_table(group: Sequence[RunFolder], radii: Sequence[float]) -> str:
 
 
 def _training_table(group: Sequence[RunFolder]) -> str:
-    keys = ("objective", "arch", "m", "reduction", "batch_size", "dtype")
     lines = []
     for folder in group:
         epochs = f"{folder.epochs} of {told_text(folder.config.get('epochs'))}"
         rate, took = rate_text(folder.images_per_second()), minutes_text(folder.total_seconds())
-        lines.append([escaped(folder.name), *(told_text(folder.config.get(key)) for key in keys), epochs, rate, took])
-    header = [key.replace("_", " ") for key in keys]
+        objective, arch, batch_size, dtype = map(folder.config.get, ("objective", "arch", "batch_size", "dtype"))
+        facts = (objective, arch, copies_text(folder.config), batch_size, dtype)
+        lines.append([escaped(folder.name), *map(told_text, facts), epochs, rate, took])
+    header = ["objective", "arch", "copies", "batch size", "dtype"]
     return table_text(["run", *header, "epochs", "images/s (median)", "training time"], lines)
 
 

@@ -116,14 +116,17 @@ def test_the_first_table_says_how_each_was_trained(lenet: list[Subject]) -> None
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ('objective = "maxup"\nm = 4\nreduction = "topk"', "maxup"),
+        ('objective = "maxup"\nm = 4\nreduction = "topk"\ntop_k = 2', "maxup (2 worst of 4)"),
+        ('objective = "consistency"\nm = 2\nworst_of = 8\ngraded = true', "consistency (graded of 8, and 1 more)"),
+        ('objective = "macer"\nm = 1600', "macer (m = 1,600)"),
         ('objective = "maxup"\nm = "many"\nreduction = "max"', "maxup"),
-        ('objective = "smoothadv"\nm = 4', "smoothadv"),
+        ('objective = "smoothadv"\nm = 4', "smoothadv (m = 4)"),
+        ('objective = "stability"\nm = 1', "stability"),
         ("objective = [1]", "[1]"),
         ("m = 4", "not recorded"),
     ],
 )
-def test_an_objective_that_is_not_simple_is_named_only(tmp_path: Path, config: str, words: str) -> None:
+def test_an_objective_that_is_not_simple_is_named_with_its_copies(tmp_path: Path, config: str, words: str) -> None:
     path = write_run(tmp_path / "a", "0\t1\t1\t0.5\t1\t3\n")
     path.with_name("config.toml").write_text(config)
     rows = {str(name): values for name, *values in report_glance.glance(load_subjects([path])).rows}

@@ -80,7 +80,7 @@ def test_a_line_a_run_with_its_conditions(tmp_path: Path) -> None:
     # (.5 + .25 + 0 + 1) / 4 = .4375; sd .37, so 1.96 sd / sqrt(500) = .0325.
     assert line.startswith("| a | 7 | 500 | 1000 | 0.001 | 0.4375 [0.40")
     assert line.endswith("] | 75.0 | 75.0 | 50.0 | 25.0 | 25.0 |")
-    assert "| a | gaussian | lenet | 1 | max | 256 | float32 | 2 of 2 | 1,500 | 2.0 min |" in text
+    assert "| a | gaussian | lenet | 1 | 256 | float32 | 2 of 2 | 1,500 | 2.0 min |" in text
     for condition in ("training device: toaster", "training threads: 2", "noise seed: 11", "certification dtype: –"):
         assert f"- {condition}\n" in text
     assert "read with care" not in text
@@ -138,7 +138,7 @@ def test_missing_and_unknown_keys_are_no_error(tmp_path: Path) -> None:
     (path / "train.csv").write_text("epoch\n1\n")
     text = report(path).markdown
     assert "## unknown, sigma 0.5\n" in text
-    assert "| a | – | – | – | – | – | – | 1 of – | – | – |" in text
+    assert "| a | – | – | – | – | – | 1 of – | – | – |" in text
 
 
 def test_every_run_is_compared_with_the_control(tmp_path: Path) -> None:
