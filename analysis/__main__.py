@@ -52,7 +52,8 @@ held-out images while they trained; test images are not looked at:
 
 FILE is a radius table, a run folder that holds one as radii.tsv, or the log
 of another project, of which many dialects are read (docs/logs.md). A run is
-called NAME where its file is NAME/radii.tsv, and as the file otherwise.
+called NAME where its file is NAME/radii.tsv, and as the file otherwise. Where
+several are named, a folder that holds no table is left out with a note.
 
 Certified accuracy at r is the share, among all images, of those predicted
 rightly and certified at a radius of r or more. Accuracies and radii are
