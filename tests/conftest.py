@@ -1,11 +1,16 @@
 """Options and fixtures of all tests."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 # The models are tiny, and threads that wait for a busy core cost more than they give. Before torch, so that the
 # processes that tests start do the same.
 os.environ["OMP_NUM_THREADS"] = "1"
+# A shell without job control starts what it puts in the background with SIGINT ignored, and so would all processes be
+# that tests start and then interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch
