@@ -2,15 +2,14 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_runs import run
 
-import certify.cli
 from certify import shards
-from data import console, registry
+from data import registry
 
 TESTS = Path(__file__).parent
 COMMAND = ["run", "oracles:factory", "--data", "images.npz", "--sigma", "0.5", "--n", "200", "--n0", "20", "--no-check"]
@@ -25,17 +24,6 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATA_ROOT", raising=False)
     sample = registry.load("fashion-sample", "test")
     np.savez("images.npz", images=sample.images[:23, 0], labels=sample.labels[:23], classes=np.array(sample.classes))
-
-
-def run(*arguments: str) -> int:
-    before, sys.argv = sys.argv, ["certify", *arguments]
-    try:
-        console.run(certify.cli.app)
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def lines(path: str) -> list[list[str]]:
