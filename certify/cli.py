@@ -77,7 +77,17 @@ Sigma = Annotated[
     typer.Option(help="Noise in [0, 1] pixel units.", show_default="what the checkpoint was trained with"),
 ]
 Alpha = Annotated[float, typer.Option(help="Failure probability of each certificate.")]
-Precision = Annotated[str, typer.Option(help="Arithmetic of the network: float32, bfloat16 or float16.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="Cast the network to float32, bfloat16 or float16, which may be another function.",
+        show_default="the model's own arithmetic",
+    ),
+]
+Randomized = Annotated[
+    bool,
+    typer.Option("--randomized", help="The model draws random numbers of its own, anew for every image of a batch."),
+]
 BatchSize = Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")]
 Compile = Annotated[
     str, typer.Option(metavar="auto|on|off", help="torch.compile; auto does it where a long run gains from it.")
@@ -154,7 +164,7 @@ def run(
         str | None,
         typer.Option(help="When sequential looks, such as 200,1000,10000.", show_default="200,500,1000 … n"),
     ] = None,
-    dtype: Precision = "float32",
+    dtype: Precision = None,
     batch_size: BatchSize = "auto",
     compile: Compile = "auto",
     device: Device = "auto",
@@ -170,6 +180,7 @@ def run(
     data_root: options.DataRoot = None,
     check: Check = True,
     shard: Shard = None,
+    randomized: Randomized = False,
 ) -> None:
     """Certify images and print the radius table.
 
@@ -230,7 +241,7 @@ def predict(
     sigma: Sigma = None,
     n: Annotated[int, typer.Option("--n", "-n", help="Samples for each image.")] = 1000,
     alpha: Annotated[float, typer.Option(help="Chance, at most, of a class that is not the smoothed one's.")] = 0.001,
-    dtype: Precision = "float32",
+    dtype: Precision = None,
     batch_size: BatchSize = "auto",
     compile: Compile = "auto",
     device: Device = "auto",
@@ -245,6 +256,7 @@ def predict(
     data_root: options.DataRoot = None,
     check: Check = True,
     shard: Shard = None,
+    randomized: Randomized = False,
 ) -> None:
     """Classify images with the smoothed classifier.
 

@@ -80,7 +80,9 @@ def plan(
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="Devices of this speed that share them.")] = 1,
     price_per_hour: Annotated[float | None, typer.Option(help="Of one device, in any currency.")] = None,
-    dtype: Annotated[str, typer.Option(help="Arithmetic of the network.")] = "float32",
+    dtype: Annotated[
+        str | None, typer.Option(help="Cast the network to this arithmetic.", show_default="the model's own")
+    ] = None,
     batch_size: Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")] = "auto",
     compile: Annotated[str, typer.Option(metavar="auto|on|off", help="torch.compile.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",

@@ -27,7 +27,13 @@ def check(
     n: Annotated[int, typer.Option("--n", "-n", help="Estimation samples for each image.")] = 100_000,
     alpha: Annotated[float, typer.Option(help="Failure probability of each certificate.")] = 0.001,
     radii: Annotated[str | None, typer.Option(help="Radii that are wanted, such as 0,0.25,0.5.")] = None,
-    dtype: Annotated[str, typer.Option(help="Arithmetic of the network: float32, bfloat16 or float16.")] = "float32",
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Cast the network to float32, bfloat16 or float16.", show_default="the model's own"),
+    ] = None,
+    randomized: Annotated[
+        bool, typer.Option("--randomized", help="The model draws random numbers of its own, anew for every image.")
+    ] = False,
     batch_size: Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     noise: Annotated[str, typer.Option(help="exact or float.")] = "exact",

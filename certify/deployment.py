@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from certify import devices, loader
+import torch
+
+from certify import devices, independence, loader
 from certify.classifier import BaseClassifier
 from certify.session import Request, Session
+from certify.smoothing import noise_source, noisy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +73,16 @@ def deployed_classifier(
             loaded.model,
             loaded.num_classes,
             device=device,
-            dtype=deployment.dtype or f.dtype_name,
+            dtype=deployment.dtype or (f.dtype_name if own else None),
             batch_size=batch_size,
-            image_shape=shape if deployment.folded else None,
-            compile=compiled,
+            smallest_batch=loaded.batch_sizes[0],
         )
-        deployed.require_independent_rows(shape)
+        images_NCHW = torch.from_numpy(session.dataset.images[:64])
+        apart = noise_source(request.noise, session.sigma, session.seed ^ independence.KEY)
+        deployed.prepare(noisy(images_NCHW[:16], apart), fold=deployment.folded)
+        if compiled:
+            deployed.compile(shape)
+        independence.require_independent(deployed, images_NCHW, apart)
     except ValueError as error:
         raise ValueError(f"the deployed classifier: {error}") from None
     if compiled and deployed.compiled is not None:

@@ -1,60 +1,60 @@
 """Batch norm folded into the convolution before it: the network as it is deployed, with fewer passes over memory."""
 
-import copy
-import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.fx import GraphModule, Node, symbolic_trace
-from torch.fx.proxy import TraceError
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from certify.weights import copied
 
 TOLERANCE = 1e-9  # relative, in float64, where folding itself changes logits by about 1e-15
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def fold_batch_norm(model: nn.Module, image_shape: Sequence[int]) -> tuple[nn.Module, str]:
+def fold_batch_norm(model: nn.Module, image_shape: Sequence[int]) -> tuple[nn.Module | None, str]:
     """A copy of the model whose batch norms are part of their convolutions, if that is the same function.
 
     Folding is done and compared with the original in float64, on noise around a grey image, and given up where the
     logits differ, where the model cannot be traced, or where there is nothing to fold.
 
     Args:
-        model: In evaluation mode, from (B, C, H, W) images to logits.
+        model: In evaluation mode, in float32, from (B, C, H, W) images to logits.
         image_shape: (C, H, W).
 
     Returns:
-        The copy, and what was done: "17 batch norms folded", or "not folded: …".
+        The copy, and what was done: "17 batch norms folded"; or None, and "not folded: …".
     """
     norms = _count(model)
     if not norms:
-        return copied(model), "not folded: no batch norm"
-    first = next(tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point())
-    original = copied(model).double()
+        return None, "not folded: no batch norm"
+    original, reason = copied(model)
+    if original is None:
+        return None, f"not folded: the model cannot be copied ({reason})"
     try:
+        original = original.double()
         folded = _fold(symbolic_trace(original))
-    except (TraceError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        return copied(model), f"not folded: cannot be traced ({type(error).__name__})"
+    except Exception as error:  # whatever tracing meets in a user's code: it is not needed
+        return None, f"not folded: cannot be traced ({type(error).__name__})"
     done = norms - _count(folded)
     if not done:
-        return copied(model), "not folded: no batch norm follows a convolution directly"
-    generator = torch.Generator(first.device).manual_seed(0)
-    x = torch.empty((8, *image_shape), device=first.device, dtype=torch.float64).normal_(0.5, 1.0, generator=generator)
-    with torch.inference_mode():
-        expected, found = original(x), folded(x)
+        return None, "not folded: no batch norm follows a convolution directly"
+    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    generator = torch.Generator(device).manual_seed(0)
+    x = torch.empty((8, *image_shape), device=device, dtype=torch.float64).normal_(0.5, 1.0, generator=generator)
+    try:
+        with torch.inference_mode():
+            expected, found = original(x.clone()), folded(x.clone())
+    except Exception as error:  # layers that fix a dtype
+        return None, f"not folded: cannot be run in float64 ({type(error).__name__})"
+    if not (isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor)):
+        return None, "not folded: the output is not a tensor"
     scale = expected.abs().max().clamp(min=1.0)
     if not bool(((expected - found).abs() <= TOLERANCE * scale).all()):
-        return copied(model), "not folded: the outputs differ"
-    return folded.to(first.dtype).eval(), f"{done} batch norms folded"
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """A deep copy. Copying a program of ``torch.export`` warns of what torch itself calls; users cannot mend that."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        return copy.deepcopy(model)
+        return None, "not folded: the outputs differ"
+    return folded.float().eval(), f"{done} batch norms folded"
 
 
 def _fold(traced: GraphModule) -> GraphModule:

@@ -70,7 +70,7 @@ class Guard(Oversight):
 
     def __enter__(self) -> Self:
         """Begin to watch."""
-        self._f, self._mark = self._f_now(), self._table.mark()
+        self._f, self._mark = self._classifier.mark(self._probe_NCHW), self._table.mark()
         self._checked = time.monotonic()
         self._classifier.on_smaller = self._tell_of_memory
         before = micro_batch.last(self._table.manifest)
@@ -130,17 +130,14 @@ class Guard(Oversight):
         )
         return Stopped(self._stop.status, "" if self._quiet else text)
 
-    def _f_now(self) -> str:
-        return self._classifier.identity(self._probe_NCHW)
-
     def _check_f(self) -> None:
-        now, rows = self._f_now(), len(self._table.done)
-        if now != self._f:
+        rows, change = len(self._table.done), self._classifier.change_since(self._f)
+        if change is not None:
             self._failed = True
             self._table.cut_back(self._mark)
             kept = len(self._table.done)
             raise ValueError(
-                f"f has changed while it ran: {self._f} is now {now}; code of the model itself updates it. "
+                f"f has changed while it ran: {change}; code of the model itself updates it. "
                 f"{rows - kept} rows since the last check are of no one f and were taken out of {self._table.path}; "
                 f"the {kept} before them stay. Freeze the weights and buffers."
             )

@@ -41,6 +41,10 @@ def request_of(
     made_on = _text(stored, "classifier", "device")
     kind = "cuda" if torch.cuda.is_available() and not made_on.startswith("cpu") else "cpu"
     weights = stored["model"].get("kind") == "weights"
+    if stored["classifier"].get("randomized"):
+        raise ValueError(
+            f"{file} was certified with a model that draws random numbers; its votes cannot be drawn again."
+        )
     return Request(
         model=named,
         data=data or _text(stored, "data", "name"),

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from certify import devices, loader, shards, torchrun
+from certify import devices, independence, loader, shards, torchrun
 from certify import manifest as manifests
 from certify.classifier import BaseClassifier
 from certify.foreign import ArrayFunction
 from certify.noise import NoiseSource
-from certify.smoothing import noise_source
+from certify.smoothing import noise_source, noisy
 from certify.sources import Source
 from certify.tuning import compiled_if_faster, fastest_batch_size
 from data import registry, subset
@@ -36,7 +36,7 @@ class Request:
     maximum: int | None
     sigma: float | None
     alpha: float
-    dtype: str
+    dtype: str | None
     batch_size: int | None
     compile: str
     device: str
@@ -49,6 +49,7 @@ class Request:
     data_root: Path | None
     check: bool = True
     shard: str | None = None
+    randomized: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +120,13 @@ def open_session(
     described = {"name": protocol.name, "indices": protocol.slice(len(dataset.images))}
     if shard is not None:
         indices, described = shard.of(indices), shard.described(described)
-    classifier = _classifier(
-        request, loaded, device, dataset.images.shape[1:], stored, samples * len(indices) // processes
-    )
-    classifier.require_independent_rows(dataset.images.shape[1:])
     noise = noise_source(request.noise, sigma, seed)
+    apart = noise_source(request.noise, sigma, seed ^ independence.KEY)
+    shown_NCHW = torch.from_numpy(dataset.images[[indices[place] for place in subset.spread(len(indices), 64)]])
+    classifier = _classifier(
+        request, loaded, device, noisy(shown_NCHW[:16], apart), stored, samples * len(indices) // processes
+    )
+    independence.require_independent(classifier, shown_NCHW, apart)
     manifest = {
         "model": loaded.source,
         "classifier": {
@@ -157,7 +160,7 @@ def _classifier(
     request: Request,
     loaded: loader.LoadedModel,
     device: torch.device,
-    image_shape: Sequence[int],
+    examples_NCHW: torch.Tensor,
     stored: Mapping[str, Any],
     samples: int,
 ) -> BaseClassifier:
@@ -167,33 +170,35 @@ def _classifier(
     if batch_size is not None and not sizes[0] <= batch_size <= sizes[1]:
         range_text = f"{sizes[0]}" if sizes[0] == sizes[1] else f"{sizes[0]} to {sizes[1]}"
         raise ValueError(f"{request.model} takes batches of {range_text} images; pass --batch-size {sizes[0]}.")
+    image_shape = examples_NCHW.shape[1:]
+    prepared = BaseClassifier(
+        model,
+        loaded.num_classes,
+        device=device,
+        dtype=request.dtype,
+        batch_size=batch_size or max(sizes[0], min(32, sizes[1])),
+        image_shape=image_shape,
+        examples=examples_NCHW,
+        smallest_batch=sizes[0],
+        randomized=request.randomized,
+    )
     if batch_size is None:
-        batch_size = fastest_batch_size(model, loaded.num_classes, image_shape, device, request.dtype, sizes)
-
-    def build(compiled: bool) -> BaseClassifier:
-        return BaseClassifier(
-            model,
-            loaded.num_classes,
-            device=device,
-            dtype=request.dtype,
-            batch_size=batch_size,
-            image_shape=image_shape,
-            compile=compiled,
-            smallest_batch=sizes[0],
-        )
-
+        prepared = prepared.resized(fastest_batch_size(prepared, image_shape, sizes))
     if request.compile not in ("auto", "on", "off"):
         raise ValueError(f"--compile must be auto, on or off, got {request.compile!r}.")
     part = stored.get("classifier")
     before = part.get("compiled") if isinstance(part, dict) else None
     measured = before is None and request.shard is None  # shards might measure differently
     if request.compile == "auto" and measured and not isinstance(model, ArrayFunction):
-        return compiled_if_faster(build, image_shape, samples)
+        return compiled_if_faster(prepared, image_shape, samples)
     wanted = request.compile == "on" or (request.compile == "auto" and before is True)
-    classifier = build(wanted)
-    if wanted and classifier.compiled is not None and not torchrun.local_rank():
-        print(f"not compiled, since {classifier.compiled}; it runs uncompiled", file=sys.stderr)
-    return classifier
+    if wanted and isinstance(model, ArrayFunction):
+        raise ValueError("a function of arrays cannot be compiled; leave --compile out.")
+    if wanted:
+        prepared.compile(image_shape)
+        if prepared.compiled is not None and not torchrun.local_rank():
+            print(f"not compiled, since {prepared.compiled}; it runs uncompiled", file=sys.stderr)
+    return prepared
 
 
 def _beside(model: str, name: str) -> Path:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from certify import independence
 from certify.classifier import BaseClassifier
 from certify.engine import Item, count_votes
 from certify.foreign import ArrayCallable, ArrayFunction
@@ -38,6 +39,14 @@ def noise_source(name: str, sigma: float, seed: int) -> NoiseSource:
     return ExactNoise(sigma, seed) if name == "exact" else FloatNoise(sigma, seed)
 
 
+def noisy(images_NCHW: Tensor, noise: NoiseSource) -> Tensor:
+    """One noisy copy of each image, float32, (N, C, H, W), on a stream of ``noise`` that no input of a run has."""
+    x_NCHW = torch.empty(images_NCHW.shape)
+    for row, image_CHW in enumerate(images_NCHW.cpu()):
+        noise.fill(x_NCHW[row : row + 1], image_CHW, input_id=2**31 + 1, stage=PREDICTION, start=row)
+    return x_NCHW
+
+
 class SmoothedClassifier:
     """g: the class that ``model`` returns most often under N(0, sigma^2 I) noise on its input.
 
@@ -47,8 +56,9 @@ class SmoothedClassifier:
         num_classes: K.
         sigma: Standard deviation of the noise in [0, 1] pixel units, positive.
         device: Where to compute; the model's own device by default.
-        dtype: "float32", "bfloat16" or "float16".
+        dtype: None for the model's own arithmetic; "float32", "bfloat16" or "float16" to cast it.
         batch_size: Rows of a forward pass.
+        randomized: The model draws random numbers of its own, afresh for every row; see ``certify.independence``.
         noise: "exact" (integer noise on the grid of 8-bit images, sound in floating point) or "float".
         seed: In [0, 2^64); from the operating system if None. See the attribute ``seed``. Choose it before looking at
             results: the best of several seeds is not a certificate.
@@ -69,8 +79,9 @@ class SmoothedClassifier:
         sigma: float,
         *,
         device: torch.device | str | None = None,
-        dtype: str = "float32",
+        dtype: str | None = None,
         batch_size: int = 256,
+        randomized: bool = False,
         noise: str = "exact",
         seed: int | None = None,
     ) -> None:
@@ -79,7 +90,10 @@ class SmoothedClassifier:
             model = ArrayFunction(model, num_classes)
         first = next((tensor for tensor in model.parameters()), None)
         place = device if device is not None else (first.device if first is not None else "cpu")
-        self.base = BaseClassifier(model, num_classes, device=place, dtype=dtype, batch_size=batch_size)
+        self.base = BaseClassifier(
+            model, num_classes, device=place, dtype=dtype, batch_size=batch_size, randomized=randomized
+        )
+        self._checked = set[tuple[int, ...]]()
         self.sigma = sigma
         self.seed = secrets.randbits(64) if seed is None else seed
         self.noise = noise_source(noise, sigma, self.seed)
@@ -173,8 +187,8 @@ class SmoothedClassifier:
         self, images: Tensor | ArrayLike, input_ids: Sequence[int] | None
     ) -> tuple[Tensor, Sequence[float], Sequence[int]]:
         x_NCHW, ids = _checked(images, input_ids)
-        if len(x_NCHW):
-            self.base.require_independent_rows(x_NCHW.shape[1:])
+        if len(x_NCHW) and tuple(x_NCHW.shape[1:]) not in self._checked:
+            self._check(_as_bytes(x_NCHW[:64]))
         if x_NCHW.dtype == torch.uint8:
             return x_NCHW, [0.0] * len(x_NCHW), ids
         if isinstance(self.noise, FloatNoise):
@@ -186,18 +200,24 @@ class SmoothedClassifier:
         moved_N = _distances(x_NCHW, torch.where(same, x_NCHW.double(), grid_NCHW.double() / 255))
         return grid_NCHW.to(torch.uint8), moved_N, ids
 
+    def _check(self, images_NCHW: Tensor) -> None:
+        """Prepare f on images of a new shape, and refuse it where its samples are not independent."""
+        apart = noise_source("exact", self.sigma, self.seed ^ independence.KEY)
+        self.base.prepare(noisy(images_NCHW[:16], apart), fold=False)
+        independence.require_independent(self.base, images_NCHW, apart)
+        self._checked.add(tuple(images_NCHW.shape[1:]))
+
     @contextmanager
     def _unchanging(self, x_NCHW: Tensor) -> Iterator[None]:
         """Refuse what was found inside if f is another function at the end: it would be about neither."""
         if not len(x_NCHW):
             yield
             return
-        probe_NCHW = x_NCHW if x_NCHW.dtype == torch.uint8 else (x_NCHW * 255).round().to(torch.uint8)
-        before = self.base.identity(probe_NCHW)
+        before = self.base.mark(_as_bytes(x_NCHW[:32]))
         yield
-        if (now := self.base.identity(probe_NCHW)) != before:
+        if (change := self.base.change_since(before)) is not None:
             raise ValueError(
-                f"f has changed while it ran: {before} is now {now}; code of the model itself updates it, and its "
+                f"f has changed while it ran: {change}; code of the model itself updates it, and its "
                 "answers are of no one f. Freeze the weights and buffers."
             )
 
@@ -206,6 +226,10 @@ class SmoothedClassifier:
             return np.zeros((0, self.base.num_classes + 1), dtype=np.int64)
         items = [Item(x_CHW, input_id, stage, 0, n) for x_CHW, input_id in zip(x_NCHW, ids, strict=True)]
         return count_votes(self.base, self.noise, items)
+
+
+def _as_bytes(x_NCHW: Tensor) -> Tensor:
+    return x_NCHW if x_NCHW.dtype == torch.uint8 else (x_NCHW * 255).round().to(torch.uint8)
 
 
 def _distances(x_NCHW: Tensor, certified_NCHW: Tensor) -> list[float]:

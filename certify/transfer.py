@@ -228,7 +228,7 @@ def transfer_rows(
     if manifests.told(table.manifest, "notes", "images") != len(opened.rows):
         table.annotate({"images": len(opened.rows)})  # of a table that grows, the audit asks for as many rows
     both, probe_NCHW = (session.classifier, opened.deployed), torch.from_numpy(session.dataset.images[:32])
-    before = [one.identity(probe_NCHW) for one in both]
+    before = [one.mark(probe_NCHW) for one in both]
     for row in opened.rows:
         if row.idx in table.done:
             continue
@@ -248,9 +248,9 @@ def transfer_rows(
             lambda samples: report(samples, 0),
         )
         for name, one, was in zip(("f", "the deployed f'"), both, before, strict=True):
-            if (now := one.identity(probe_NCHW)) != was:
+            if (change := one.change_since(was)) is not None:
                 raise ValueError(
-                    f"{name} has changed while it ran: {was} is now {now}; code of the model itself updates it. Freeze "
+                    f"{name} has changed while it ran: {change}; code of the model itself updates it. Freeze "
                     "the weights and buffers, and give another --out."
                 )
         differing, lost = lost_pairs(certified_M, deployed_M, row.selected, row.bound)

@@ -2,62 +2,58 @@
 
 # Shapes: B rows; C channels, H height, W width.
 
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from certify.classifier import BaseClassifier
-from certify.folding import fold_batch_norm
 from certify.memory import OutOfMemory
 
 #: A shorter run does not get back what compiling costs: 5 to 60 seconds, for some tenths of the time of the rest.
 WORTH_COMPILING = 600.0
+#: Seconds for an image from which on a command says that it measures; and for a batch, with which measuring ends.
+SLOW, LONG = 0.02, 0.5
 
 
 def fastest_batch_size(
-    model: nn.Module,
-    num_classes: int,
-    image_shape: Sequence[int],
-    device: torch.device,
-    dtype: str,
-    limits: tuple[int, int] = (1, 2**31),
+    classifier: BaseClassifier, image_shape: Sequence[int], limits: tuple[int, int] = (1, 2**31)
 ) -> int:
     """The batch size with the most images per second among powers of two, by a measurement of about two seconds.
 
+    Where one image takes long, smaller batches are tried instead, and stderr says what is being measured.
+
     Args:
-        model: In evaluation mode, from (B, C, H, W) images to (B, K) logits.
-        num_classes: K.
+        classifier: Uncompiled, prepared.
         image_shape: (C, H, W).
-        device: Where it runs.
-        dtype: Its arithmetic.
         limits: Smallest and largest batch that the model accepts.
 
     Raises:
         ValueError: If the device has not enough memory for the smallest batch tried.
     """
     low, high = limits
-    usual = (512, 1024, 2048, 4096) if device.type == "cuda" else (32, 64, 128, 256, 512)
+    usual = (512, 1024, 2048, 4096) if classifier.device.type == "cuda" else (32, 64, 128, 256, 512)
+    if (a_row := seconds_a_batch(classifier.resized(low), image_shape, 1) / low) > SLOW:
+        print(f"f takes about {a_row:.2g} s an image; measuring its batch size, and checking it …", file=sys.stderr)
+        usual = (1, 2, 4, 8, 16, *usual)
     sizes = sorted({min(max(size, low), high) for size in usual})
-    if len(sizes) == 1:
-        return sizes[0]
-    model, _ = fold_batch_norm(model, image_shape)
     rates: dict[int, float] = {}
-    for size in sizes:
-        classifier = BaseClassifier(
-            model, num_classes, device=device, dtype=dtype, batch_size=size, smallest_batch=size
-        )
+    for size in sizes if len(sizes) > 1 else ():
+        if rates and a_row > SLOW and size * a_row > 4 * LONG:
+            break
+        sized = classifier.resized(size)
+        sized.smallest_batch = size
         try:
-            seconds = seconds_a_batch(classifier, image_shape)
+            seconds = seconds_a_batch(sized, image_shape, 1 if a_row > SLOW else 3)
         except (OutOfMemory, torch.OutOfMemoryError):
             break
         rates[size] = size / seconds
-        if seconds > 0.5:
+        if seconds > LONG:
             break
-    if not rates:
+    if not rates and len(sizes) > 1:
         raise ValueError(f"the device runs out of memory at a batch of {sizes[0]}; pass a smaller --batch-size.")
-    return max(rates, key=lambda size: rates[size])
+    return max(rates, key=lambda size: rates[size], default=sizes[0])
 
 
 def seconds_a_batch(classifier: BaseClassifier, image_shape: Sequence[int], repetitions: int = 3) -> float:
@@ -71,21 +67,19 @@ def seconds_a_batch(classifier: BaseClassifier, image_shape: Sequence[int], repe
     return min(times[1:])
 
 
-def compiled_if_faster(
-    build: Callable[[bool], BaseClassifier], image_shape: Sequence[int], samples: int
-) -> BaseClassifier:
-    """The uncompiled classifier, or the compiled one where a run of so many samples is long enough to gain from it.
+def compiled_if_faster(plain: BaseClassifier, image_shape: Sequence[int], samples: int) -> BaseClassifier:
+    """The classifier, compiled where a run of so many samples is long enough to gain from it.
 
     Args:
-        build: Makes the classifier, compiled or not.
+        plain: Uncompiled, prepared.
         image_shape: (C, H, W).
         samples: That the run will draw.
     """
-    plain = build(False)
     before = seconds_a_batch(plain, image_shape)
     if samples / plain.batch_size * before < WORTH_COMPILING:
         return plain
-    candidate = build(True)
+    candidate = plain.resized(plain.batch_size)
+    candidate.compile(image_shape)
     if candidate.compiled is not None or seconds_a_batch(candidate, image_shape) > 0.95 * before:
         return plain
     return candidate

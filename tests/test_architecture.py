@@ -55,7 +55,7 @@ def test_imports_follow_the_dataflow(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_are_short_and_their_imports_absolute_and_named(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+    assert len(path.read_text().splitlines()) <= 500
     for node in imports(path):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0
@@ -67,7 +67,7 @@ def test_files_are_short_and_their_imports_absolute_and_named(path: Path) -> Non
 
 @pytest.mark.parametrize("path", BESIDE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_beside_the_packages_are_short(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+    assert len(path.read_text().splitlines()) <= 500
 
 
 def test_statistics_tables_and_analysis_do_without_torch() -> None:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from certify.classifier import BaseClassifier
-from certify.folding import copied
 from certify.foreign import ArrayFunction
 from certify.noise import ATTACK_GRADIENT
+from certify.weights import GIVEN, copied
 from train.objectives.attacks import attacking, log_mean_probability
 from train.seeds import generator
 
@@ -40,9 +40,16 @@ class GradientNetwork(nn.Module):
         super().__init__()
         if isinstance(model, ArrayFunction):
             raise ValueError(f"{name} is a function of arrays (as of ONNX), which has no gradients; {_FIX}.")
-        self.dtype = torch.bfloat16 if classifier.dtype == torch.bfloat16 else torch.float32
+        cast = classifier.dtype_name in ("float16", "float32")  # torch has few gradients of float16 on a CPU
+        self.dtype = torch.float32 if cast else classifier.dtype
         self._layout = classifier.layout
-        network = copied(model).to(classifier.device, self.dtype).requires_grad_(False)
+        network, reason = copied(model)
+        if network is None:
+            raise ValueError(f"{name} cannot be copied ({reason}), and is not attacked itself; {_FIX}.")
+        network = network.to(classifier.device)
+        if classifier.dtype_name != GIVEN:
+            network = network.to(self.dtype)
+        network.requires_grad_(False)
         self._network = (network.to(memory_format=self._layout),)  # type: ignore[call-overload]
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from certify.classifier import BaseClassifier
 from certify.foreign import ArrayFunction
 from certify.preflight.finding import ERROR, FACT, WARNING, Finding
 from certify.preflight.subject import Subject
+from certify.weights import own_arithmetic
 
 #: Share of noisy images with another class from which on the two are to be called different classifiers.
 NOTABLE = 0.01
@@ -23,18 +24,18 @@ def arithmetic_findings(subject: Subject) -> Iterator[Finding]:
     """Shares of noisy images that other forms of the same network classify otherwise."""
     f, model = subject.classifier, subject.model
     votes_I = subject.classes(subject.noisy)
-    yield _finite(votes_I, f.num_classes)
-    if model is None or isinstance(model, ArrayFunction):
+    yield _finite(votes_I, f.num_classes, f.dtype_name)
+    if model is None or isinstance(model, ArrayFunction) or f.randomized:
         return
+    cast = f.dtype_name != own_arithmetic(model)
     changed = ["folded"] * ("not folded" not in f.folding) + ["compiled"] * (f.compiled is None)
+    changed += ["channels last"] * (f.layout is torch.channels_last) + [f"in {f.dtype_name}"] * cast
     if changed:
-        other = _form(model, f, f.dtype_name)
-        yield _compared(subject, votes_I, other, f"f, {' and '.join(changed)}, and the network as it was given")
-    if f.dtype_name != "float32":
-        yield _compared(subject, votes_I, _form(model, f, "float32"), f"f in {f.dtype_name} and in float32")
+        given = BaseClassifier(model, f.num_classes, device=f.device, batch_size=f.batch_size)
+        yield _compared(subject, votes_I, given, f"f, {', '.join(changed)}, and the network as it was given", cast)
 
 
-def _finite(votes_I: torch.Tensor, classes: int) -> Finding:
+def _finite(votes_I: torch.Tensor, classes: int, dtype: str) -> Finding:
     invalid, total = int((votes_I == classes).sum()), len(votes_I)
     if not invalid:
         return Finding(
@@ -48,22 +49,27 @@ def _finite(votes_I: torch.Tensor, classes: int) -> Finding:
         check="finite logits",
         seen=f"{invalid} of {total} noisy images have logits that are NaN or infinite",
         meaning="nothing can be certified" if invalid == total else "they vote for no class, which lowers radii",
-        fix="use --dtype float32 or bfloat16, or mend the model",
+        fix="mend the model" + (", or use --dtype bfloat16" if dtype == "float16" else ""),
     )
 
 
-def _form(model: torch.nn.Module, f: BaseClassifier, dtype: str) -> BaseClassifier:
-    """The network, neither folded nor compiled."""
-    return BaseClassifier(model, f.num_classes, device=f.device, dtype=dtype, batch_size=f.batch_size)
-
-
-def _compared(subject: Subject, votes_I: torch.Tensor, other: BaseClassifier, which: str) -> Finding:
-    differing, total = int((votes_I != subject.classes(subject.noisy, other.classify)).sum()), len(votes_I)
+def _compared(subject: Subject, votes_I: torch.Tensor, given: BaseClassifier, which: str, cast: bool) -> Finding:
+    """Classes that differ; beyond rounding that is an error, unless another arithmetic was asked for."""
+    differing, total = int((votes_I != subject.classes(subject.noisy, given.classify)).sum()), len(votes_I)
+    beyond = 0 if cast or not differing else _beyond_rounding(subject, given)
     seen = (
         f"{which} differ in the class of {differing} of {total} noisy images: less than {_share(differing, total)} at "
         f"{_CONFIDENCE:.0%} confidence"
     )
-    if differing <= NOTABLE * total:
+    if beyond:
+        return Finding(
+            level=ERROR,
+            check="arithmetic",
+            seen=f"{seen}; {beyond} of them by more than rounding",
+            meaning="f is not the network that was given",
+            fix="please report this, with the network; until then certify a function of arrays that calls it",
+        )
+    if differing <= NOTABLE * total or not cast:
         return Finding(level=FACT, check="arithmetic", seen=seen)
     return Finding(
         level=WARNING,
@@ -72,6 +78,14 @@ def _compared(subject: Subject, votes_I: torch.Tensor, other: BaseClassifier, wh
         meaning="they are two classifiers, and certificates hold for f alone",
         fix=_TRANSFER,
     )
+
+
+def _beyond_rounding(subject: Subject, given: BaseClassifier) -> int:
+    found = [
+        given.differing(given.logits(x_BCHW.clone()), subject.classifier.logits(x_BCHW.clone()))
+        for x_BCHW in subject.noisy
+    ]
+    return int(torch.cat(found)[: len(subject.images_ICHW)].sum())
 
 
 def _share(k: int, n: int) -> str:

@@ -7,26 +7,23 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from certify.classifier import DEPENDENT_ROWS, BaseClassifier, among_strangers
+from certify.classifier import BaseClassifier
+from certify.independence import dependence
 from certify.preflight.finding import ERROR, FACT, WARNING, Finding
 from certify.preflight.subject import Subject
 
 _NOT_FIXED = "what is certified is not one function, and a certificate would be void"
 
 
-def row_findings(subject: Subject) -> Iterator[Finding]:
-    """f(batch)[i] against f of a batch with the same row elsewhere among others, for real images with noise."""
-    f = subject.classifier
-    if f.batch_size == 1:
-        yield Finding(level=FACT, check="rows", seen="f takes one image at a time, which no other can influence")
-        return
-    for x_BCHW in subject.noisy:
-        if not f.same_logits(f.logits(x_BCHW)[::2], f.logits(among_strangers(x_BCHW)).flip(0)[::2]):
-            seen, _, fix = DEPENDENT_ROWS.removesuffix(".").partition(". ")
-            yield Finding(level=ERROR, check="rows", seen=seen, meaning=fix)
-            return
-    rows = len(subject.noisy) * f.batch_size // 2
-    yield Finding(level=FACT, check="rows", seen=f"{rows} rows among other rows, elsewhere in the batch: same logits")
+def row_findings(subject: Subject, seconds: float = 0.5) -> Iterator[Finding]:
+    """f's rows in batches as runs have them against the model as it came, shown each row alone."""
+    noise = subject.make_noise(subject.noise_seed)
+    reason, rows = dependence(subject.classifier, subject.images_ICHW, noise, seconds)
+    if reason:
+        seen, _, fix = reason.partition(". ")
+        yield Finding(level=ERROR, check="rows", seen=seen, meaning=fix)
+    else:
+        yield Finding(level=FACT, check="rows", seen=f"{rows} rows, in batches as of runs and alone: same logits")
 
 
 class Watch:
@@ -38,21 +35,24 @@ class Watch:
 
     def __init__(self, subject: Subject) -> None:
         self._f, self._x_BCHW = subject.classifier, subject.noisy[0]
-        self._state = self._f.state_sha256()
+        self._mark = self._f.mark(subject.images_ICHW)
         self._first_BK = self._f.logits(self._x_BCHW)
         self._second_BK = self._f.logits(self._x_BCHW)
 
     def findings(self) -> Iterator[Finding]:
         """What has changed since."""
         last_BK = self._f.logits(self._x_BCHW)
-        if self._f.state_sha256() != self._state:
+        if (change := self._f.change_since(self._mark)) is not None:
             yield Finding(
                 level=ERROR,
                 check="state",
-                seen="weights or buffers of the model changed during forward passes",
+                seen=f"the model changed during forward passes: {change}",
                 meaning=_NOT_FIXED,
                 fix="switch off what updates them in evaluation mode: running statistics, moving averages, counters",
             )
+        if self._f.randomized:
+            yield Finding(level=FACT, check="repetition", seen="f draws random numbers; nothing can be repeated")
+            return
         yield _repeated(self._f, self._first_BK, [self._second_BK, last_BK])
 
 
