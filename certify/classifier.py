@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from certify.calling import user_code
+from certify.calling import ModelError, user_code
 from certify.compiling import compiled
 from certify.folding import fold_batch_norm
 from certify.foreign import ArrayFunction
@@ -107,7 +107,7 @@ class BaseClassifier:
         self.layout, self.folding, self.fallbacks = torch.contiguous_format, "not folded: not asked for", list[str]()
         self._copies_input = False
         self._given = self._placed(model, cast=self.dtype_name != own)
-        self._model, self._logits = self._given, self._cast_and_run
+        self._model, self._logits, self._cast = self._given, self._cast_and_run, self.dtype_name != own
         # The first that the model takes: images are float32, but a model of 16 bits may want its own.
         self._inputs = [DTYPES.get(self.dtype_name, torch.float32)]
         if self.dtype_name == GIVEN:
@@ -120,6 +120,12 @@ class BaseClassifier:
             self.prepare(self._probe(16, image_shape) if examples is None else examples)
             if compile:
                 self.compile(image_shape)
+
+    @property
+    def arithmetic(self) -> str:
+        """The dtype of the weights in words, for users."""
+        kinds = sorted(str(kind).removeprefix("torch.") for kind in fractional_dtypes(self._given))
+        return f"{' and '.join(kinds)} as given" if self.dtype_name == GIVEN else self.dtype_name
 
     @property
     def dtype(self) -> torch.dtype:
@@ -156,14 +162,23 @@ class BaseClassifier:
         Raises:
             ValueError: If the model cannot be run on them; with what it raised and where.
         """
-        given = self.as_given(max(self.smallest_batch, min(16, self.batch_size)))
+        fixed = self.randomized or isinstance(self._model, ArrayFunction) or self._model is not self._given
+        given = self.as_given(max(self.smallest_batch, min(1 if fixed else 16, self.batch_size)))
         rows = torch.arange(given.batch_size) % len(examples_NCHW)
         x_BCHW = examples_NCHW.to(self.device)[rows].contiguous()
         kept_BCHW = x_BCHW.clone()
-        expected_BK = given.logits(x_BCHW)
+        try:
+            expected_BK = given.logits(x_BCHW)
+        except ModelError as error:
+            if not self._cast:
+                raise
+            raise ModelError(
+                f"{error}; it was cast to {self.dtype_name}, which a model that casts by itself does not take: leave "
+                "--dtype (dtype) out"
+            ) from error
         self._inputs = given._inputs
         self._copies_input = not torch.equal(x_BCHW, kept_BCHW)
-        if self.randomized or isinstance(self._model, ArrayFunction) or self._model is not self._given:
+        if fixed:
             return
         copy_BCHW = kept_BCHW.clone()
         if not given.same_logits(expected_BK, given.logits(copy_BCHW)):
@@ -173,7 +188,7 @@ class BaseClassifier:
             folded, self.folding = fold_batch_norm(self._given, x_BCHW.shape[1:])
         last = torch.channels_last
         for network, layout in ((folded, last), (folded, torch.contiguous_format), (self._given, last)):
-            if network is None:
+            if network is None or isinstance(network, torch.jit.ScriptModule):
                 continue
             candidate = copy.copy(given)
             candidate.layout = layout

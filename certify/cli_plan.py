@@ -238,7 +238,7 @@ def _measure(session: "Session", noise: str, seconds: float) -> sizing.Pilot:
         ),
         rate=rows / spent,
         text=f"pilot: {images} of {total} images, {samples} samples each, in {spent:.1f} s: "
-        f"{rows / spent:,.0f} samples/s\n({alone:,.0f} without the noise), {f.dtype_name}, batches of {f.batch_size} "
+        f"{rows / spent:,.0f} samples/s\n({alone:,.0f} without the noise), {f.arithmetic}, batches of {f.batch_size} "
         f"on {f.device}, {noise} noise",
     )
 

@@ -80,6 +80,6 @@ def render(found: Sequence[Finding]) -> str:
 def _title(session: "Session") -> str:
     f, data = session.classifier, session.dataset
     return (
-        f"{data.name} {data.split}, {len(session.indices)} images; sigma {session.sigma:g}, {f.dtype_name}, batches of "
+        f"{data.name} {data.split}, {len(session.indices)} images; sigma {session.sigma:g}, {f.arithmetic}, batches of "
         f"{f.batch_size} on {f.device}"
     )

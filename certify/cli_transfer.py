@@ -129,7 +129,7 @@ def _switch(option: str, text: str) -> bool:
 
 def _task(opened: "Opened", todo: int, out: Path) -> str:
     f, deployed = opened.session.classifier, opened.deployed
-    texts = [f"{one.dtype_name} in batches of {one.batch_size} on {one.device}" for one in (f, deployed)]
+    texts = [f"{one.arithmetic} in batches of {one.batch_size} on {one.device}" for one in (f, deployed)]
     return (
         f"transferring {todo} of {len(opened.rows)} images from {texts[0]} to {texts[1]}, "
         f"{opened.settings.pairs} pairs each, into {out}"

@@ -51,7 +51,7 @@ def dependence(f: BaseClassifier, images_NCHW: Tensor, noise: NoiseSource, secon
         f: The classifier, as it will run.
         images_NCHW: uint8, at least one; of those that will be certified.
         noise: On a stream that no run uses.
-        seconds: Time for it, about. Where f is slow fewer batches are looked at, but at least two of them.
+        seconds: Time for it, about. Where f is slow fewer batches are looked at, but one at least.
 
     Returns:
         One of the sentences above, or "" if nothing was found.
@@ -101,19 +101,19 @@ class _Examination:
             lambda: self._copies([unsure])[: f.batch_size // 3 + 1],
             lambda: self._copies([sure, unsure]),
         )
-        always = np.zeros(f.batch_size, dtype=np.int64)
         for number, make in enumerate(batches):
-            if number >= 2 and time.monotonic() > self._until:
+            if number and time.monotonic() > self._until:
                 break
-            if self._company_matters(x_BCHW := make()):
+            x_BCHW = make()
+            found_BK = self._run(x_BCHW)
+            if self._company_matters(x_BCHW, found_BK):
                 return DEPENDENT, self._compared
-            differing, looked = self._unlike_alone(x_BCHW)
-            always[differing] += 1
+            differing, looked = self._unlike_alone(x_BCHW, found_BK)
             if len(differing) >= 2 and len(differing) > _FEW * looked:
                 return DEPENDENT, self._compared
             for place in differing:  # rounding, or the place? other noise tells
-                others = [self._unlike_alone(self._again(x_BCHW), [place])[0] for _ in range(_REPEATS)]
-                if sum(map(len, others)) >= _REPEATS - 1:
+                others = [self._again(x_BCHW) for _ in range(_REPEATS)]
+                if sum(len(self._unlike_alone(x, self._run(x), [place])[0]) for x in others) >= _REPEATS - 1:
                     return DEPENDENT, self._compared
         last_BK = self._run(mixed_BCHW)
         return ("" if f.same_logits(first_BK, last_BK) else CHANGING, self._compared)
@@ -145,22 +145,21 @@ class _Examination:
         gap_B = (top_B2[:, 0] - top_B2[:, -1]).nan_to_num(0.0)
         return int(gap_B.argmax()) % len(self._images_NCHW), int(gap_B.argmin()) % len(self._images_NCHW)
 
-    def _company_matters(self, x_BCHW: Tensor) -> bool:
+    def _company_matters(self, x_BCHW: Tensor, found_BK: Tensor) -> bool:
         """Whether every second row keeps its logits while the others are replaced, and when all change places."""
         rows = self._f.batch_size
         if rows == 1 or len(x_BCHW) < rows:
             return False
-        expected_BK = self._run(x_BCHW)
         stretched_BCHW = among_strangers(x_BCHW)
-        if not self._f.same_logits(expected_BK[::2], self._run(stretched_BCHW)[::2]):
+        if not self._f.same_logits(found_BK[::2], self._run(stretched_BCHW)[::2]):
             return True
         moved_BK = self._run(stretched_BCHW.flip(0)).flip(0)
-        differing = int(self._f.differing(expected_BK[::2], moved_BK[::2], self._loose).sum())
-        return differing >= 2 and differing > _FEW * len(expected_BK[::2])
+        differing = int(self._f.differing(found_BK[::2], moved_BK[::2], self._loose).sum())
+        return differing >= 2 and differing > _FEW * len(found_BK[::2])
 
-    def _unlike_alone(self, x_BCHW: Tensor, places: Sequence[int] = ()) -> tuple[list[int], int]:
+    def _unlike_alone(self, x_BCHW: Tensor, found_BK: Tensor, places: Sequence[int] = ()) -> tuple[list[int], int]:
         """Places whose logits in the batch are not those of the row alone, and how many were looked at."""
-        found_BK, count = self._run(x_BCHW), len(x_BCHW)
+        count = len(x_BCHW)
         if not places:
             some = self._chance.choice(count, size=min(count, 24), replace=False).tolist()
             edges = [place for place in (0, 1, count // 2, count - 2, count - 1) if 0 <= place < count]

@@ -26,7 +26,7 @@ def meter(what: str, session: "Session", table: DurableTable[Any], samples: int 
     f, data, noise = session.classifier, session.dataset, session.noise.describe()["source"]
     print(
         f"{what} {todo} of {len(session.indices)} images: {data.name} {data.split}, sigma {session.sigma:g}, "
-        f"{f.dtype_name}, batches of {f.batch_size} on {f.device}, {noise} noise of seed {session.seed}, "
+        f"{f.arithmetic}, batches of {f.batch_size} on {f.device}, {noise} noise of seed {session.seed}, "
         f"into {session.out}",
         file=sys.stderr,
         flush=True,

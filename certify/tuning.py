@@ -34,7 +34,11 @@ def fastest_batch_size(
     """
     low, high = limits
     usual = (512, 1024, 2048, 4096) if classifier.device.type == "cuda" else (32, 64, 128, 256, 512)
-    if (a_row := seconds_a_batch(classifier.resized(low), image_shape, 1) / low) > SLOW:
+    one = classifier.resized(low)
+    a_row = seconds_a_batch(one, image_shape, 1) / low
+    if SLOW < a_row < LONG / 10:
+        a_row = seconds_a_batch(one, image_shape) / low  # a busy machine, or a slow f?
+    if a_row > SLOW:
         print(f"f takes about {a_row:.2g} s an image; measuring its batch size, and checking it …", file=sys.stderr)
         usual = (1, 2, 4, 8, 16, *usual)
     sizes = sorted({min(max(size, low), high) for size in usual})

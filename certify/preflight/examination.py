@@ -27,15 +27,17 @@ class Effort:
         draws: Values of noise.
         search: Whether other normalisations are tried in any case.
         seconds: Time for f's passes over the images, about: fewer images are taken where f is slow.
+        rows: Seconds for rows in other company; 0 where the session has looked at that.
     """
 
     images: int
     draws: int
     search: bool
     seconds: float
+    rows: float = 0.0
 
 
-THOROUGH = Effort(images=500, draws=10_000_000, search=True, seconds=60.0)
+THOROUGH = Effort(images=500, draws=10_000_000, search=True, seconds=60.0, rows=10.0)
 QUICK = Effort(images=128, draws=400_000, search=False, seconds=0.5)
 _PASSES = 6  # over the images, about
 
@@ -62,7 +64,8 @@ def examine(
     found.append(noise_finding(subject.make_noise, subject.noise_seed, subject.place, effort.draws))
     subject = _affordable(subject, effort)
     watch = Watch(subject)
-    found += row_findings(subject)
+    if effort.rows:
+        found += row_findings(subject, effort.rows)
     found += arithmetic_findings(subject)
     found += accuracy_findings(subject, effort.search)
     found += watch.findings()

@@ -15,7 +15,7 @@ from certify.preflight.subject import Subject
 _NOT_FIXED = "what is certified is not one function, and a certificate would be void"
 
 
-def row_findings(subject: Subject, seconds: float = 0.5) -> Iterator[Finding]:
+def row_findings(subject: Subject, seconds: float) -> Iterator[Finding]:
     """f's rows in batches as runs have them against the model as it came, shown each row alone."""
     noise = subject.make_noise(subject.noise_seed)
     reason, rows = dependence(subject.classifier, subject.images_ICHW, noise, seconds)
@@ -37,7 +37,6 @@ class Watch:
         self._f, self._x_BCHW = subject.classifier, subject.noisy[0]
         self._mark = self._f.mark(subject.images_ICHW)
         self._first_BK = self._f.logits(self._x_BCHW)
-        self._second_BK = self._f.logits(self._x_BCHW)
 
     def findings(self) -> Iterator[Finding]:
         """What has changed since."""
@@ -53,17 +52,16 @@ class Watch:
         if self._f.randomized:
             yield Finding(level=FACT, check="repetition", seen="f draws random numbers; nothing can be repeated")
             return
-        yield _repeated(self._f, self._first_BK, [self._second_BK, last_BK])
+        yield _repeated(self._f, self._first_BK, last_BK)
 
 
-def _repeated(f: BaseClassifier, first_BK: Tensor, later: list[Tensor]) -> Finding:
-    different = [found_BK for found_BK in later if not _equal(first_BK, found_BK)]
-    if not different:
+def _repeated(f: BaseClassifier, first_BK: Tensor, last_BK: Tensor) -> Finding:
+    if _equal(first_BK, last_BK):
         return Finding(level=FACT, check="repetition", seen="the same batch gives the same logits, to the bit")
-    most = max(float(torch.nan_to_num((first_BK.float() - found_BK.float()).abs()).max()) for found_BK in different)
-    flipped = max(int((first_BK.argmax(dim=1) != found_BK.argmax(dim=1)).sum()) for found_BK in different)
+    most = float(torch.nan_to_num((first_BK.float() - last_BK.float()).abs()).max())
+    flipped = int((first_BK.argmax(dim=1) != last_BK.argmax(dim=1)).sum())
     seen = f"the same batch gives logits that differ by up to {most:.2g}, and {flipped} of {len(first_BK)} classes"
-    if not all(f.same_logits(first_BK, found_BK) for found_BK in different):
+    if not f.same_logits(first_BK, last_BK):
         return Finding(
             level=ERROR,
             check="repetition",
