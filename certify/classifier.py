@@ -143,11 +143,17 @@ class BaseClassifier:
             frozen = frozen.to(DTYPES[self.dtype_name])
         if frozen is None:
             self.fallbacks.append(f"the model itself runs, since it cannot be copied ({reason})")
-            return model.to(self.device)
+            return self._moved(model)
         for parameter in frozen.parameters():
             if parameter.is_leaf:
                 parameter.requires_grad_(False)
-        return frozen.to(self.device)
+        return self._moved(frozen)
+
+    def _moved(self, model: nn.Module) -> nn.Module:
+        """The model on the device; one that is there already is not touched."""
+        there = torch.empty(0, device=self.device).device
+        tensors = (*model.parameters(), *model.buffers())
+        return model if all(tensor.device == there for tensor in tensors) else model.to(self.device)
 
     def prepare(self, examples_NCHW: Tensor, *, fold: bool = True) -> None:
         """Take the fastest form of the network that gives the logits of the model as it came.
@@ -259,7 +265,7 @@ class BaseClassifier:
                 with user_code("the model"):
                     return in_parts(self._logits, x_BCHW, self.micro_batch)
             except (RuntimeError, MemoryError, ValueError) as error:
-                if not is_out_of_memory(error):
+                if isinstance(error, ModelError) or not is_out_of_memory(error):
                     raise
             # Outside the handler: the error holds the frames, and with them the memory, of the pass that failed.
             self._halve()
@@ -462,18 +468,15 @@ def logits_of(output: object, rows: int, num_classes: int | None = None) -> Tens
         parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
         fitting = [part for part in parts if _is_logits(part, rows, num_classes)]
         found = named if named is not None else fitting[0] if len(fitting) == 1 else None
-    if isinstance(found, Tensor) and _is_logits(found, rows, num_classes):
-        return found
-    which = f" and {num_classes} classes" if num_classes else ""
+    if isinstance(found, Tensor) and (num_classes is not None or _is_logits(found, rows, None)):
+        return found  # whose shape `classify` checks
     shown = (
         f"{tuple(found.shape)}, {str(found.dtype).removeprefix('torch.')}"
         if isinstance(found, Tensor)
         else type(output).__name__
     )
     fix = "" if isinstance(found, Tensor) else "; return the logits alone, or under the name logits"
-    raise ValueError(
-        f"the model must return logits of shape (batch, classes), got {shown} for {rows} images{which}{fix}."
-    )
+    raise ValueError(f"the model must return logits of shape (batch, classes), got {shown} for {rows} images{fix}.")
 
 
 def _is_logits(part: object, rows: int, num_classes: int | None) -> bool:

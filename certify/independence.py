@@ -82,7 +82,8 @@ class _Examination:
 
     @torch.inference_mode()
     def outcome(self) -> tuple[str, int]:
-        f = self._f
+        f, images_NCHW = self._f, self._images_NCHW[:32]
+        mark = f.mark(images_NCHW)
         mixed_BCHW = self._copies(range(len(self._images_NCHW)))
         first_BK = self._run(mixed_BCHW)
         again_BK = self._run(mixed_BCHW)
@@ -91,6 +92,14 @@ class _Examination:
                 return (SHARED if self._shared(mixed_BCHW[:1]) else "", self._compared)
         elif not f.same_logits(first_BK, again_BK):
             return CHANGING, self._compared
+        if self._depends(first_BK, mixed_BCHW):
+            # What changes from call to call looks as if it depended on the batch.
+            return DEPENDENT if f.change_since(mark) is None else CHANGING, self._compared
+        return "" if f.same_logits(first_BK, self._run(mixed_BCHW)) else CHANGING, self._compared
+
+    def _depends(self, first_BK: Tensor, mixed_BCHW: Tensor) -> bool:
+        """Whether rows have other logits in other company, or alone."""
+        f = self._f
         sure, unsure = self._sure_and_unsure(first_BK)
         half = f.batch_size // 2
         batches = (
@@ -107,16 +116,15 @@ class _Examination:
             x_BCHW = make()
             found_BK = self._run(x_BCHW)
             if self._company_matters(x_BCHW, found_BK):
-                return DEPENDENT, self._compared
+                return True
             differing, looked = self._unlike_alone(x_BCHW, found_BK)
             if len(differing) >= 2 and len(differing) > _FEW * looked:
-                return DEPENDENT, self._compared
+                return True
             for place in differing:  # rounding, or the place? other noise tells
                 others = [self._again(x_BCHW) for _ in range(_REPEATS)]
                 if sum(len(self._unlike_alone(x, self._run(x), [place])[0]) for x in others) >= _REPEATS - 1:
-                    return DEPENDENT, self._compared
-        last_BK = self._run(mixed_BCHW)
-        return ("" if f.same_logits(first_BK, last_BK) else CHANGING, self._compared)
+                    return True
+        return False
 
     def _copies(self, images: Sequence[int]) -> Tensor:
         """A batch of noisy copies of these images in turn, each with noise of its own."""

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from certify import classifier as classifiers
 from certify import tuning
 from certify.classifier import BaseClassifier
+from certify.independence import require_independent
+from certify.noise.exact import ExactNoise
 from train import models
 
 SHAPE = (1, 28, 28)
@@ -30,7 +32,7 @@ def test_a_compiled_network_gives_the_same_classes() -> None:
     x_BCHW = fast.empty_batch(SHAPE).normal_(0.5, 0.5, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(fast._logits(x_BCHW), plain._logits(x_BCHW), rtol=0, atol=1e-4)
-    fast.require_independent_rows(SHAPE)
+    require_independent(fast, torch.zeros(1, *SHAPE, dtype=torch.uint8), ExactNoise(0.5, 0))
 
 
 def test_without_a_compiler_the_network_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,13 +64,14 @@ def test_only_a_long_run_that_gains_is_compiled(
 ) -> None:
     monkeypatch.setattr(classifiers, "compiled", lambda function, x: (function, None))
     monkeypatch.setattr(tuning, "seconds_a_batch", lambda f, shape: seconds[f.compiled is None])
-    assert (tuning.compiled_if_faster(build, SHAPE, samples).compiled is None) is expected
+    assert (tuning.compiled_if_faster(build(False), SHAPE, samples).compiled is None) is expected
 
 
 def test_a_batch_size_outside_the_limits_of_a_model_is_not_tried() -> None:
-    found = tuning.fastest_batch_size(lenet(), 10, SHAPE, torch.device("cpu"), "float32", limits=(48, 80))
+    plain = build(False)
+    found = tuning.fastest_batch_size(plain, SHAPE, limits=(48, 80))
     assert found in (48, 64, 80)
-    assert tuning.fastest_batch_size(lenet(), 10, SHAPE, torch.device("cpu"), "float32", limits=(7, 7)) == 7
+    assert tuning.fastest_batch_size(plain, SHAPE, limits=(7, 7)) == 7
 
 
 def test_only_a_model_whose_images_are_known_is_compiled() -> None:

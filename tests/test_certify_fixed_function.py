@@ -38,7 +38,7 @@ def still():
 
 
 def drifting():
-    return Drifting(1e-4).eval()
+    return Drifting(1e-7).eval()
 """
 
 
@@ -60,9 +60,9 @@ class Drifting(nn.Module):
 def test_a_model_that_changes_itself_is_not_certified_nor_asked() -> None:
     for noise in ("exact", "float"):
         smoothed = SmoothedClassifier(Drifting().eval(), 2, 0.25, seed=0, noise=noise)
-        with pytest.raises(ValueError, match="f has changed while it ran: SHA-256"):
+        with pytest.raises(ValueError, match=r"f has changed while it ran: SHA-256|changes from call to call"):
             smoothed.certify(IMAGES, n=200)
-        with pytest.raises(ValueError, match="f has changed while it ran: SHA-256"):
+        with pytest.raises(ValueError, match=r"f has changed while it ran: SHA-256|changes from call to call"):
             smoothed.predict(IMAGES.float() / 255, n=200)
 
 
@@ -71,10 +71,10 @@ def test_a_function_that_changes_is_noticed_by_its_answers() -> None:
 
     def turning(x_NCHW: np.ndarray) -> np.ndarray:
         calls[0] += 1
-        return np.full(len(x_NCHW), int(calls[0] > 5))
+        return np.full(len(x_NCHW), int(calls[0] > 300))
 
-    with pytest.raises(ValueError, match="f has changed while it ran: classes"):
-        SmoothedClassifier(turning, 2, 0.25, seed=0).certify(IMAGES, n=2000)
+    with pytest.raises(ValueError, match="f has changed while it ran: 256 of 256 images have other logits"):
+        SmoothedClassifier(turning, 2, 0.25, seed=0).certify(IMAGES, n=50_000)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_deployed_model_that_changes_itself_gets_no_radius() -> None:
 
 
 def test_validation_meets_no_noise_that_certifies_or_is_certified_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    seeds = []
+    seeds = list[int]()
 
     class Recorded(ExactNoise):
         def __init__(self, sigma: float, seed: int) -> None:
@@ -113,9 +113,12 @@ def test_validation_meets_no_noise_that_certifies_or_is_certified_by(monkeypatch
     for seed in (0, 7):
         model = Pixel().eval()
         validation.certifier(IMAGES.numpy(), [0, 1], num_classes=2, sigma=0.25, n=1000, seed=seed)(model)
-        SmoothedClassifier(model, 2, 0.25, seed=seed)
-    assert seeds[1::2] == [0, 7]
-    assert len(set(seeds)) == 4
+        validated = set(seeds)
+        seeds.clear()
+        SmoothedClassifier(model, 2, 0.25, seed=seed).certify(IMAGES, n=100)
+        assert seed in seeds
+        assert not validated & set(seeds)
+        seeds.clear()
 
 
 @pytest.mark.parametrize("noise", ["exact", "float"])

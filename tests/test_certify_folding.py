@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certify.classifier import BaseClassifier, weights_hash
+from certify.classifier import BaseClassifier
 from certify.folding import fold_batch_norm
+from certify.weights import weights_hash
 from train import models
 
 
@@ -28,6 +29,7 @@ def test_a_folded_network_is_the_same_function(shortcut: str) -> None:
     model = trained(models.build("resnet20", (3, 32, 32), 10, mean=(0.4,), std=(0.2,), shortcut=shortcut))
     before = weights_hash(model)
     folded, said = fold_batch_norm(model, (3, 32, 32))
+    assert folded is not None
     assert said == f"{19 + 2 * (shortcut == 'conv')} batch norms folded"
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     x = torch.rand(4, 3, 32, 32)
@@ -94,5 +96,4 @@ def test_what_cannot_be_folded_safely_stays_as_it_is(model: nn.Module, reason: s
     kept, said = fold_batch_norm(trained(model), (1, 8, 8))
     assert said.startswith("not folded: ")
     assert reason in said
-    assert type(kept) is type(model)
-    assert kept is not model
+    assert kept is None

@@ -177,7 +177,7 @@ def test_negative_classes_are_votes_for_no_class() -> None:
     [
         (lambda x: np.zeros(len(x)), "must return logits (B, K) or integer classes (B,), got float64"),
         (lambda x: np.zeros((len(x), 3), int), "must return logits (B, K) or integer classes (B,), got int64"),
-        (lambda x: np.zeros(len(x) + 1, int), "of shape (257,) for 256 images"),
+        (lambda x: np.zeros(len(x) + 1, int), "of shape (2,) for 1 images"),
         (lambda x: np.full(len(x), 3), "returned class 3, but there are 3 classes"),
         (lambda x: np.zeros((len(x), 4), np.float32), "num_classes must be the number of its logits"),
         (lambda x: x.mean((1, 2, 3))[:, None] - x.mean() + np.zeros(3), "changes with the other images of its batch"),

@@ -19,7 +19,7 @@ def test_nothing_is_said_against_a_good_model() -> None:
     findings = examine(subject(Nearest()), THOROUGH, Sampling(sigma=SIGMA, n0=100, alpha=0.001), [0.0, 0.5])
     assert {finding.level for finding in findings} == {FACT}, findings
     checks = {finding.check for finding in findings}
-    assert checks == {"pixels", "noise", "rows", "finite logits", "accuracy", "repetition", "radii"}
+    assert checks == {"pixels", "noise", "rows", "finite logits", "arithmetic", "accuracy", "repetition", "radii"}
     [accuracy] = [finding.seen for finding in findings if finding.check == "accuracy"]
     right = int((Nearest()(images()[0] / 255).argmax(1) == images()[1]).sum())
     assert f"clean {right} of 200 right" in accuracy

@@ -87,7 +87,7 @@ def test_a_run_that_must_not_begin_leaves_the_table_as_it_is() -> None:
     arguments = ["run", "preflight_models:counting", "--data", "images.npz", "--sigma", "0.5", "--out", "radii.tsv"]
     done = certify(*arguments, *RUN, "--overwrite")
     assert isinstance(done.exception, ValueError)
-    assert "state: weights or buffers of the model changed" in str(done.exception)
+    assert "state: the model changed during forward passes: SHA-256" in str(done.exception)
     assert Path("radii.tsv").read_text() == "something else"
 
 

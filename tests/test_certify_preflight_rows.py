@@ -11,6 +11,8 @@ from preflight_subjects import SHAPE, Nearest, found, images, subject
 from torch import Tensor, nn
 
 from certify.foreign import ArrayFunction
+from certify.independence import require_independent
+from certify.noise.exact import ExactNoise
 from certify.preflight.finding import ERROR, FACT
 from certify.preflight.stability import row_findings
 
@@ -70,15 +72,23 @@ class ByPlace(Nearest):
         return super().forward(x_BCHW) * torch.where(places_B1 < 8, -1.0, 1.0)
 
 
-DEPENDENT = [BatchNormOfTheBatch, TrainingNorm, AlwaysDropping, DynamicallyQuantised, ByPlace]
-
-
-@pytest.mark.parametrize("model", DEPENDENT)
-def test_rows_that_depend_on_their_batch_are_errors_and_refused_in_any_case(model: Callable[[], nn.Module]) -> None:
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (BatchNormOfTheBatch, "with the other images of its batch"),
+        (TrainingNorm, "from call to call"),
+        (AlwaysDropping, "from call to call"),
+        (DynamicallyQuantised, "with the other images of its batch"),
+        (ByPlace, "with the other images of its batch"),
+    ],
+)
+def test_rows_that_depend_on_their_batch_are_errors_and_refused_in_any_case(
+    model: Callable[[], nn.Module], reason: str
+) -> None:
     one = subject(model())
     assert "void" in found(one, ERROR)["rows"].meaning
-    with pytest.raises(ValueError, match="changes with the other images of its batch"):
-        one.classifier.require_independent_rows(SHAPE)
+    with pytest.raises(ValueError, match=f"changes {reason}"):
+        require_independent(one.classifier, images()[0], ExactNoise(0.25, 0))
 
 
 def test_a_quantised_function_of_arrays_that_returns_classes_is_caught() -> None:
@@ -94,7 +104,7 @@ def test_a_quantised_function_of_arrays_that_returns_classes_is_caught() -> None
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_a_scale_for_each_row_is_no_fault(batch_size: int) -> None:
-    [finding] = row_findings(subject(QuantisedByRow(), batch_size=batch_size, images_ICHW=images()[0][:8]))
+    [finding] = row_findings(subject(QuantisedByRow(), batch_size=batch_size, images_ICHW=images()[0][:8]), seconds=1.0)
     assert finding.level == FACT
 
 
@@ -122,4 +132,4 @@ def test_a_dynamically_quantised_onnx_model_is_caught() -> None:
     one = subject(ArrayFunction(lambda x_BCHW: session.run(None, {"x": x_BCHW})[0], 10))
     assert "rows" in found(one, ERROR)
     with pytest.raises(ValueError, match="quantisation by batch"):
-        one.classifier.require_independent_rows(SHAPE)
+        require_independent(one.classifier, images()[0], ExactNoise(0.25, 0))
