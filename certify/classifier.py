@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from certify.calling import user_code
 from certify.compiling import compiled
 from certify.folding import copied, fold_batch_norm
 from certify.foreign import ArrayFunction
@@ -134,8 +135,8 @@ class BaseClassifier:
             x_BCHW: float32, (B, C, H, W), on the classifier's device.
 
         Returns:
-            int64, (B,): the first largest logit, or K where a logit is NaN or infinite. Such a row is counted, and is
-            a vote for no class.
+            int64, (B,): the first largest logit, or K where a logit is NaN or plus infinity, or all are minus infinity.
+            Such a row is counted, and is a vote for no class.
 
         Raises:
             ValueError: If the model does not return K logits for each row, or memory runs out and cannot be saved.
@@ -146,13 +147,13 @@ class BaseClassifier:
                 f"the model returned logits of shape {tuple(logits_BK.shape)} for {len(x_BCHW)} images and "
                 f"{self.num_classes} classes; num_classes must be the number of its logits."
             )
-        valid_B = logits_BK.isfinite().all(dim=1)
+        valid_B = logits_BK.amax(dim=1).isfinite()  # NaN goes through; minus infinity masks a class
         return torch.where(valid_B, logits_BK.argmax(dim=1), self.num_classes)
 
     def empty_batch(self, image_shape: Sequence[int]) -> Tensor:
         """An input batch to be filled, float32, (batch_size, C, H, W)."""
         shape = (self.batch_size, *image_shape)
-        return torch.empty(shape, device=self.device, memory_format=self.layout)
+        return torch.empty(shape, dtype=torch.float32, device=self.device, memory_format=self.layout)
 
     @torch.inference_mode()
     def logits(self, x_BCHW: Tensor) -> Tensor:
@@ -285,12 +286,8 @@ def probe(model: nn.Module, image_shape: Sequence[int], batch_sizes: tuple[int, 
     rows = min(max(2, batch_sizes[0]), batch_sizes[1])
     x = torch.full((rows, *image_shape), 0.5, device=first.device, dtype=first.dtype)
     shape = "x".join(map(str, image_shape))
-    try:
-        with torch.inference_mode():
-            logits = model(x)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"the model does not take {shape} (CxHxW) images: {reason}") from error
+    with user_code(f"the model does not take {shape} (CxHxW) images"), torch.inference_mode():
+        logits = model(x)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != rows:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
