@@ -45,7 +45,8 @@ def accepted(
         single = _classes(model, image_shape, 1) if claimed[0] == 1 < rows else None
         if single is not None:
             return Accepted(single, (1, 1), narrowed=True)
-        if batch_size is not None or claimed[0] == claimed[1]:
+        about_rows = isinstance(error.__cause__, RuntimeError | ValueError | AssertionError)
+        if batch_size is not None or claimed[0] == claimed[1] or not about_rows:
             raise
         fix = f"if it takes batches of one size alone, pass that with {option}"
         raise ValueError(f"{str(error).rstrip('.')}; {fix}.") from error.__cause__

@@ -13,7 +13,7 @@ from certify.calling import user_code
 from certify.compiling import compiled
 from certify.folding import copied, fold_batch_norm
 from certify.foreign import ArrayFunction
-from certify.memory import OutOfMemory, in_parts, is_out_of_memory
+from certify.memory import OutOfMemory, advice, in_parts, is_out_of_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEPENDENT_ROWS = (
@@ -112,7 +112,7 @@ class BaseClassifier:
                 "--compile off or a smaller --batch-size, and another --out."
             )
         if rows < self._smallest_batch:
-            fix = "pass --device cpu or --dtype bfloat16" if rows == 0 else "export it for smaller batches"
+            fix = "export it for smaller batches" if rows else advice(self.device, self.dtype_name)
             raise OutOfMemory(f"memory ran out at {self.micro_batch} rows, the fewest that the model takes; {fix}.")
         self.micro_batch = rows
         if self.device.type == "cuda":

@@ -158,6 +158,8 @@ def program(path: Path) -> ForeignModel:
             script = torch.jit.load(path, map_location="cpu")
     except Exception as error:  # in whatever way the damage asks for
         raise ValueError(f"{path} is no TorchScript program that this torch can read: {_line(error)}.") from error
+    for parameter in script.parameters():
+        parameter.requires_grad_(False)  # or copies of it would be part of a graph
     model = nn.Sequential(script)
     model.training = script.training
     return ForeignModel(model, ANY_BATCH, _sha256(path))

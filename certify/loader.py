@@ -90,9 +90,9 @@ def load(
     path = _in_folder(Path(name)) if Path(name).is_dir() else Path(name)
     asked = _Asked(image_shape, num_classes, arch, normalize, otherwise, weights, options)
     script = path.suffix in WEIGHT_FILES and is_program(path)
-    others = path.suffix in WEIGHT_FILES or (path.suffix == ".safetensors" and (arch or not _is_ours(path)))
+    others = holds_weights_of_others(path)
     for option, value in (("arch", arch), ("weights", weights)):
-        if value is not None and (script or not others):
+        if value is not None and (script or not others) and (path.exists() or ":" in name):
             raise ValueError(f"{options(option)} is for files of weights alone; {name} says itself what it is.")
     if script:
         loaded = _from_file("torchscript", program(path), asked)
@@ -113,12 +113,13 @@ def load(
             f"{name!r} is no model: give a .safetensors checkpoint or its run folder, package.module:factory, an .onnx "
             f"or .pt2 file, timm:NAME, torchvision:NAME, or a {' or '.join(WEIGHT_FILES[:2])} file with --arch."
         )
-    loaded = _tried(loaded, name, batch_size, asked)
-    if loaded.num_classes == num_classes:
-        return loaded
-    raise ValueError(
-        f"{name} has {loaded.num_classes} classes, the data set {num_classes}; use the data set it was trained on."
-    )
+    found = accepted(loaded.model, image_shape, loaded.batch_sizes, batch_size, options("batch-size"))
+    if found.classes != num_classes:
+        raise ValueError(
+            f"{name} has {found.classes} classes, the data set {num_classes}; use the data set it was trained on."
+        )
+    notes = (f"{name} takes one image at a time, so it runs at batch size 1",) if found.narrowed else ()
+    return replace(loaded, num_classes=found.classes, batch_sizes=found.sizes, notes=(*loaded.notes, *notes))
 
 
 def trained_on(name: str) -> str:
@@ -160,6 +161,11 @@ def _in_folder(folder: Path) -> Path:
     raise ValueError(f"{folder} is a folder without {CHECKPOINT}; {hint}.")
 
 
+def holds_weights_of_others(path: Path) -> bool:
+    """Whether this is a file of another project's weights, by its name or, where ours has the same, by what it says."""
+    return path.suffix in WEIGHT_FILES or (path.suffix == ".safetensors" and not _is_ours(path))
+
+
 def _is_ours(path: Path) -> bool:
     """Whether a file of tensors was written by our training; damaged and missing ones are left to our reader."""
     try:
@@ -167,12 +173,6 @@ def _is_ours(path: Path) -> bool:
             return bool({checkpoint.METADATA, checkpoint.LANGUAGE} & (file.metadata() or {}).keys())
     except (safetensors.SafetensorError, OSError):
         return True
-
-
-def _tried(loaded: LoadedModel, name: str, batch_size: int | None, asked: _Asked) -> LoadedModel:
-    found = accepted(loaded.model, asked.image_shape, loaded.batch_sizes, batch_size, asked.options("batch-size"))
-    notes = (f"{name} takes one image at a time, so it runs at batch size 1",) if found.narrowed else ()
-    return replace(loaded, num_classes=found.classes, batch_sizes=found.sizes, notes=(*loaded.notes, *notes))
 
 
 def _from_checkpoint(path: Path, asked: _Asked) -> LoadedModel:
@@ -225,7 +225,7 @@ def _from_factory(name: str, asked: _Asked) -> LoadedModel:
     if not isinstance(model, nn.Module):
         model = ArrayFunction(model, asked.num_classes)
     require_evaluation_mode(model)
-    return _in_front(model, {"kind": "factory", "factory": name}, asked, notes=tuple(notes))
+    return _in_front(model, {"kind": "factory", "factory": name.removeprefix("./")}, asked, notes=tuple(notes))
 
 
 def _from_weights(path: Path, asked: _Asked) -> LoadedModel:

@@ -42,7 +42,7 @@ def settled(
     default: Normalization,
     channels: int,
     *,
-    option: str | None = "--normalize",
+    option: str = "--normalize",
 ) -> Normalization:
     """The normalisation in front of a network.
 
@@ -53,7 +53,7 @@ def settled(
         given: What a user asked for.
         default: If nobody says anything.
         channels: Of the images.
-        option: With which a user asks for one; None if ``default`` is asked for by other means.
+        option: With which a user asks for one; empty if ``default`` is asked for by other means.
 
     Raises:
         ValueError: If the file stores another one than ``given``; or stores one beside the weights, of which nobody
@@ -74,7 +74,7 @@ def settled(
                 f"{normalize_option(given)}; leave {option} out."
             )
         return stored
-    for names, beside in file.normalizations if given is None and option is not None else ():
+    for names, beside in file.normalizations if given is None and option else ():
         if not same(beside, default, channels):
             raise ValueError(
                 f"{file.path} holds a mean and a standard deviation beside its weights ({' and '.join(names)}); if "

@@ -23,7 +23,7 @@ def arithmetic_findings(subject: Subject) -> Iterator[Finding]:
     """Shares of noisy images that other forms of the same network classify otherwise."""
     f, model = subject.classifier, subject.model
     votes_I = subject.classes(subject.noisy)
-    yield _finite(votes_I, f.num_classes)
+    yield _finite(votes_I, f)
     if model is None or isinstance(model, ArrayFunction):
         return
     changed = ["folded"] * ("not folded" not in f.folding) + ["compiled"] * (f.compiled is None)
@@ -34,8 +34,9 @@ def arithmetic_findings(subject: Subject) -> Iterator[Finding]:
         yield _compared(subject, votes_I, _form(model, f, "float32"), f"f in {f.dtype_name} and in float32")
 
 
-def _finite(votes_I: torch.Tensor, classes: int) -> Finding:
-    invalid, total = int((votes_I == classes).sum()), len(votes_I)
+def _finite(votes_I: torch.Tensor, f: BaseClassifier) -> Finding:
+    invalid, total = int((votes_I == f.num_classes).sum()), len(votes_I)
+    wider = {"float16": "use --dtype float32 or bfloat16, or ", "bfloat16": "use --dtype float32, or "}
     if not invalid:
         return Finding(
             level=FACT,
@@ -48,7 +49,7 @@ def _finite(votes_I: torch.Tensor, classes: int) -> Finding:
         check="finite logits",
         seen=f"{invalid} of {total} noisy images have logits that are NaN or infinite",
         meaning="nothing can be certified" if invalid == total else "they vote for no class, which lowers radii",
-        fix="use --dtype float32 or bfloat16, or mend the model",
+        fix=f"{wider.get(f.dtype_name, '')}mend the model",
     )
 
 
