@@ -94,10 +94,11 @@ def ways(name: str, n: int, device: torch.device, dtypes: tuple[str, ...]) -> di
     if importlib.util.find_spec("art") is not None:
         found["Adversarial Robustness Toolbox"] = partial(toolbox, model, image_CHW, n)
     for dtype, compile in itertools.product(dtypes, (False, True)):
-        size = fastest_batch_size(model, CLASSES, shape, device, dtype)
-        classifier = BaseClassifier(
-            model, CLASSES, device=device, dtype=dtype, batch_size=size, image_shape=shape, compile=compile
-        )
+        classifier = BaseClassifier(model, CLASSES, device=device, dtype=dtype, image_shape=shape)
+        size = fastest_batch_size(classifier, shape)
+        classifier = classifier.resized(size)
+        if compile:
+            classifier.compile(shape)
         if compile and classifier.compiled is not None:
             print(f"{name}, {dtype}: not compiled, since {classifier.compiled}")
             continue

@@ -134,7 +134,7 @@ def undisturbed(name: str) -> Iterator[list[str]]:
 
     def refused(parser: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
         if args is None and sys.argv is given:
-            raise _ParsesArguments(
+            raise RuntimeError(
                 "it parses the command line, which is that of certify; parse under `if __name__ == '__main__':`"
             )
         return parse_args(parser, args, namespace)
@@ -156,10 +156,6 @@ def undisturbed(name: str) -> Iterator[list[str]]:
         if (place := torch.get_default_device()) != device:
             torch.set_default_device(None if device.type == "cpu" else device)
             notes.append(f"{name} set the default device to {place}; it was set back to {device}")
-
-
-class _ParsesArguments(Exception):
-    """A parser of the command line was called where the command line is not its own."""
 
 
 def _word(dtype: torch.dtype) -> str:

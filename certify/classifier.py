@@ -4,7 +4,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,7 @@ from torch import Tensor, nn
 
 from certify.calling import ModelError, user_code
 from certify.compiling import compiled
-from certify.folding import fold_batch_norm
-from certify.foreign import ArrayFunction
-from certify.memory import OutOfMemory, in_parts, is_out_of_memory
-from certify.weights import (
+from certify.contents import (
     FLOAT32,
     GIVEN,
     copied,
@@ -26,6 +23,10 @@ from certify.weights import (
     require_initialised,
     weights_hash,
 )
+from certify.folding import fold_batch_norm
+from certify.foreign import ArrayFunction
+from certify.memory import OutOfMemory, advice, in_parts, is_out_of_memory
+from certify.outputs import input_dtypes, logits_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -107,12 +108,10 @@ class BaseClassifier:
         self.layout, self.folding, self.fallbacks = torch.contiguous_format, "not folded: not asked for", list[str]()
         self._copies_input = False
         self._given = self._placed(model, cast=self.dtype_name != own)
-        self._model, self._logits, self._cast = self._given, self._cast_and_run, self.dtype_name != own
+        self._model, self._cast = self._given, self.dtype_name != own
+        self._logits: Callable[[Tensor], Tensor] = self._cast_and_run
         # The first that the model takes: images are float32, but a model of 16 bits may want its own.
-        self._inputs = [DTYPES.get(self.dtype_name, torch.float32)]
-        if self.dtype_name == GIVEN:
-            others = fractional_dtypes(model) - {torch.float32}
-            self._inputs += sorted((kind for kind in others if kind.is_floating_point), key=str)
+        self._inputs = input_dtypes(model) if self.dtype_name == GIVEN else [DTYPES[self.dtype_name]]
         self.compiled: str | None = "not asked for"
         if compile and image_shape is None:
             raise ValueError("to compile a model its image_shape must be given.")
@@ -220,7 +219,7 @@ class BaseClassifier:
         laid_out, reason = copied(network)
         if laid_out is None:
             raise ValueError(f"it cannot be copied ({reason})")
-        return laid_out.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
+        return laid_out.to(memory_format=layout)  # type: ignore[call-overload]
 
     def as_given(self, rows: int) -> "BaseClassifier":
         """The network as it came, so many rows at a time: neither folded nor compiled, in the layout of its tensors."""
@@ -278,7 +277,7 @@ class BaseClassifier:
                 "--compile off or a smaller --batch-size, and another --out."
             )
         if rows < self.smallest_batch:
-            fix = "pass --device cpu or --dtype bfloat16" if rows == 0 else "export it for smaller batches"
+            fix = "export it for smaller batches" if rows else advice(self.device, self.dtype_name)
             raise OutOfMemory(f"memory ran out at {self.micro_batch} rows, the fewest that the model takes; {fix}.")
         self.micro_batch = rows
         if self.device.type == "cuda":
@@ -319,7 +318,7 @@ class BaseClassifier:
     def empty_batch(self, image_shape: Sequence[int]) -> Tensor:
         """An input batch to be filled, float32, (batch_size, C, H, W)."""
         shape = (self.batch_size, *image_shape)
-        return torch.empty(shape, device=self.device, memory_format=self.layout)
+        return torch.empty(shape, dtype=torch.float32, device=self.device, memory_format=self.layout)
 
     @torch.inference_mode()
     def logits(self, x_BCHW: Tensor) -> Tensor:
@@ -448,66 +447,6 @@ def require_evaluation_mode(model: nn.Module) -> None:
             )
 
 
-def logits_of(output: object, rows: int, num_classes: int | None = None) -> Tensor:
-    """The logits in what a model returned.
-
-    A tensor is taken as it is; of a mapping or an object, as transformers return them, the entry ``logits``; of a tuple
-    or list, or a mapping without that name, the only tensor of the shape of logits.
-
-    Args:
-        output: What the model returned.
-        rows: B, the number of images that it got.
-        num_classes: K; None where it is not known yet.
-
-    Raises:
-        ValueError: If it holds no real tensor of shape (B, K), or several; with the fix.
-    """
-    found: object = output
-    if not isinstance(output, Tensor):
-        named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-        parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
-        fitting = [part for part in parts if _is_logits(part, rows, num_classes)]
-        found = named if named is not None else fitting[0] if len(fitting) == 1 else None
-    if isinstance(found, Tensor) and (num_classes is not None or _is_logits(found, rows, None)):
-        return found  # whose shape `classify` checks
-    shown = (
-        f"{tuple(found.shape)}, {str(found.dtype).removeprefix('torch.')}"
-        if isinstance(found, Tensor)
-        else type(output).__name__
-    )
-    fix = "" if isinstance(found, Tensor) else "; return the logits alone, or under the name logits"
-    raise ValueError(f"the model must return logits of shape (batch, classes), got {shown} for {rows} images{fix}.")
-
-
-def _is_logits(part: object, rows: int, num_classes: int | None) -> bool:
-    fits = isinstance(part, Tensor) and part.dim() == 2 and len(part) == rows and not part.is_complex()
-    return fits and (num_classes is None or part.shape[1] == num_classes)
-
-
 def cpu_capability() -> str:
     """The instruction set that torch's kernels use, on which their rounding depends."""
     return str(torch.backends.cpu.get_cpu_capability())
-
-
-def probe(model: nn.Module, image_shape: Sequence[int], batch_sizes: tuple[int, int] = (1, 2**31)) -> int:
-    """The number of classes of a model, found by showing it grey images, as many as it accepts that are nearest to two.
-
-    Raises:
-        ValueError: If it does not take such images, or does not return one row of logits.
-    """
-    first = next((tensor for tensor in model.parameters()), torch.zeros(()))
-    rows = min(max(2, batch_sizes[0]), batch_sizes[1])
-    x = torch.full((rows, *image_shape), 0.5, device=first.device, dtype=first.dtype)
-    shape = "x".join(map(str, image_shape))
-    try:
-        with torch.inference_mode():
-            logits = model(x)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"the model does not take {shape} (CxHxW) images: {reason}") from error
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != rows:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"the model must return logits of shape (batch, classes), got {found} for {rows} {shape} images."
-        )
-    return logits.shape[1]

@@ -17,12 +17,13 @@ MODEL is one of
 
     runs/maxup, or a .safetensors    a checkpoint of `python -m train`
     package.module:factory           a callable without arguments, importable from the working directory, that returns
-                                     an nn.Module in evaluation mode, or a function from float32 arrays (B, C, H, W)
+    path/to/file.py:factory          an nn.Module in evaluation mode, or a function from float32 arrays (B, C, H, W)
                                      to logits (B, K) or classes (B,)
-    model.onnx, model.pt2            ONNX (with onnxruntime), or a program of torch.export, which can run any code
+    model.onnx, model.pt2, model.pt  ONNX (with onnxruntime), a program of torch.export, which can run any code, or of
+                                     TorchScript
     timm:NAME, torchvision:NAME      with that library's weights and normalisation
-    weights.pth --arch NAME          another project's weights; NAME is lenet, resnet20, resnet56, resnet110, wrn-16-4,
-                                     wrn-28-10, resnet50, timm:NAME or torchvision:NAME
+    weights.pth --arch NAME          another project's weights, also .ckpt, .safetensors, .bin; NAME is lenet, resnet20,
+                                     resnet56, resnet110, wrn-16-4, wrn-28-10, resnet50, timm:NAME or torchvision:NAME
 
 Under torchrun the processes of `certify run` and `predict` share the images; see docs/scale.md.
 
@@ -56,7 +57,9 @@ from data import console
 _SHARED = (["run"], ["predict"])  # by the processes of torchrun
 _NAMES = "`certify run` and `certify predict`"
 
+
 app = typer.Typer(
+    cls=options.Group,
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -101,8 +104,8 @@ Arch = Annotated[str | None, typer.Option(help="Of another project's weights: le
 Normalize = Annotated[
     str | None,
     typer.Option(
-        help="Of another project's weights: none, cifar10, imagenet, or MEAN/STD as 0.5,0.5,0.5/0.2,0.2,0.2.",
-        show_default="cifar10 for CIFAR, else none",
+        help="In front of the model: none, cifar10, imagenet, or MEAN/STD as 0.5,0.5,0.5/0.2,0.2,0.2.",
+        show_default="what a file of weights stores, else of weights cifar10 for CIFAR, else none",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file instead of going on with it.")]
@@ -122,6 +125,17 @@ Shard = Annotated[
 Simultaneous = Annotated[
     bool, typer.Option("--simultaneous", help="Each certificate at alpha / images: all are true together.")
 ]
+
+
+@app.callback()
+def shared(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="CERTIFY_DEBUG", help="Print the traceback of an error, too.")
+    ] = False,
+) -> None:
+    """Take what all commands share."""
+    if debug:
+        console.show_tracebacks()
 
 
 @app.command()
@@ -170,13 +184,12 @@ def run(
     device: Device = "auto",
     noise: Noise = "exact",
     seed: Seed = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The radius table.", show_default="radii.tsv beside the checkpoint")
-    ] = None,
+    out: Annotated[Path | None, options.new_file("The radius table.", "radii.tsv beside the checkpoint")] = None,
     overwrite: Overwrite = False,
     radii: Radii = None,
     arch: Arch = None,
     normalize: Normalize = None,
+    weights: options.Weights = None,
     data_root: options.DataRoot = None,
     check: Check = True,
     shard: Shard = None,
@@ -248,11 +261,12 @@ def predict(
     noise: Noise = "exact",
     seed: Seed = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where the classes go.", show_default="predictions.tsv beside the checkpoint")
+        Path | None, options.new_file("Where the classes go.", "predictions.tsv beside the checkpoint")
     ] = None,
     overwrite: Overwrite = False,
     arch: Arch = None,
     normalize: Normalize = None,
+    weights: options.Weights = None,
     data_root: options.DataRoot = None,
     check: Check = True,
     shard: Shard = None,
@@ -284,7 +298,8 @@ for command in (
 
 def obey() -> None:
     """Do what the command line says, or say why not under torchrun."""
-    (_alone if torchrun.shares() and sys.argv[1:2] not in _SHARED else app)()
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    (_alone if torchrun.shares() and words[:1] not in _SHARED else app)()
 
 
 def _alone() -> None:

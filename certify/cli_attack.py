@@ -42,15 +42,14 @@ def attack(
     seed: Annotated[
         int | None, typer.Option(help="Of all noise here.", show_default="from the operating system")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The table of attacks.", show_default="attacks.tsv beside FILE")
-    ] = None,
+    out: Annotated[Path | None, options.new_file("The table of attacks.", "attacks.tsv beside FILE")] = None,
     save: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Attacked images of successes.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin the table of attacks again.")] = False,
     data: options.Data = None,
     device: options.Device = None,
     arch: options.Arch = None,
     normalize: options.Normalize = None,
+    weights: options.RecordedWeights = None,
     data_root: options.DataRoot = None,
 ) -> None:
     """Attack the smoothed classifier at the images of a radius table.
@@ -82,7 +81,7 @@ def attack(
             confirm_alpha=confirm_alpha,
             at_once=at_once,
             seed=seed,
-            out=out,
+            out=None if out is None else options.file_in(out, "attacks.tsv"),
             save=save,
             overwrite=overwrite,
             data=data,
@@ -90,6 +89,7 @@ def attack(
             device=device,
             arch=arch,
             normalize=normalize,
+            weights=weights,
         )
     )
     print(_text(path, rows))

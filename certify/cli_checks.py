@@ -68,6 +68,7 @@ def verify(
     device: options.Device = None,
     arch: options.Arch = None,
     normalize: options.Normalize = None,
+    weights: options.RecordedWeights = None,
     data_root: options.DataRoot = None,
 ) -> None:
     """Draw rows of a table again from its recorded seed, and compare.
@@ -92,6 +93,7 @@ def verify(
             device=device,
             arch=arch,
             normalize=normalize,
+            weights=weights,
             advance=meter.advance,
         )
     print(_report(report, file, seed))

@@ -89,7 +89,8 @@ def plan(
     noise: Annotated[str, typer.Option(help="exact or float.")] = "exact",
     seed: Annotated[int, typer.Option(help="Of the pilot's noise, which no run draws.")] = 0,
     arch: Annotated[str | None, typer.Option(help="Of another project's weights.")] = None,
-    normalize: Annotated[str | None, typer.Option(help="Of another project's weights.")] = None,
+    normalize: Annotated[str | None, typer.Option(help="In front of the model.")] = None,
+    weights: options.Weights = None,
     data_root: Annotated[Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie.")] = None,
 ) -> None:
     """Say what a run can reach, and what it will take; nothing is written.

@@ -38,7 +38,8 @@ def check(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     noise: Annotated[str, typer.Option(help="exact or float.")] = "exact",
     arch: Annotated[str | None, typer.Option(help="Of another project's weights.")] = None,
-    normalize: Annotated[str | None, typer.Option(help="Of another project's weights.")] = None,
+    normalize: Annotated[str | None, typer.Option(help="In front of the model.")] = None,
+    weights: options.Weights = None,
     data_root: Annotated[Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie.")] = None,
 ) -> None:
     """Check model, data and noise for what would make certificates void, or a run useless.

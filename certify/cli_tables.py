@@ -15,7 +15,10 @@ Files = Annotated[
     list[Path],
     typer.Argument(metavar="FILE...", help="Radius tables, or their run folders.", callback=options.tables_in),
 ]
-Out = Annotated[Path, typer.Option(help="The new radius table, another file.")]
+Out = Annotated[
+    Path,
+    typer.Option(parser=options.new_table, metavar="FILE|FOLDER/", help="The new radius table, another file."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")]
 
 

@@ -32,7 +32,10 @@ def transfer(
         ),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option(help="The new radius table, another file.")],
+    out: Annotated[
+        Path,
+        typer.Option(parser=options.new_table, metavar="FILE|FOLDER/", help="The new radius table, another file."),
+    ],
     to_model: Annotated[str | None, typer.Option(help="The deployed one, if it is another file or name.")] = None,
     to_dtype: Annotated[str | None, typer.Option(help=_TO, show_default="as certified")] = None,
     to_batch_size: Annotated[int | None, typer.Option(min=1, help=_TO, show_default="as certified")] = None,
@@ -44,7 +47,10 @@ def transfer(
         str, typer.Option(metavar="on|off", help="off: its batch norms are left as they are in the file.")
     ] = "on",
     to_arch: Annotated[str | None, typer.Option(help="Of another project's weights, those of --to-model.")] = None,
-    to_normalize: Annotated[str | None, typer.Option(help="Of another project's weights, those of --to-model.")] = None,
+    to_normalize: Annotated[str | None, typer.Option(help="In front of --to-model.")] = None,
+    to_weights: Annotated[
+        str | None, typer.Option(metavar="ema|raw|NAME", help="Which of several sets of weights in --to-model.")
+    ] = None,
     pairs: Annotated[int, typer.Option(help="Noisy copies of each image that both classify.")] = 10_000,
     alpha: Annotated[
         float | None,
@@ -60,9 +66,8 @@ def transfer(
     arch: Annotated[
         str | None, typer.Option(help="Of another project's weights, those of MODEL.", show_default="the manifest's")
     ] = None,
-    normalize: Annotated[
-        str | None, typer.Option(help="Of another project's weights, those of MODEL.", show_default="the manifest's")
-    ] = None,
+    normalize: Annotated[str | None, typer.Option(help="In front of MODEL.", show_default="the manifest's")] = None,
+    weights: options.RecordedWeights = None,
     data_root: options.DataRoot = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
 ) -> None:
@@ -85,6 +90,7 @@ def transfer(
         folded=_switch("--to-folding", to_folding),
         arch=to_arch,
         normalize=to_normalize,
+        weights=to_weights,
     )
     _require_other(file, out)
     opened = open_transfer(
@@ -99,6 +105,7 @@ def transfer(
         device=device,
         arch=arch,
         normalize=normalize,
+        weights=weights,
         data_root=data_root,
     )
     for text in opened.warnings:

@@ -1,5 +1,6 @@
 """The classifier that is served, where it is another than the certified one: as `certify transfer` is told."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,8 @@ class Deployment:
         compiled: Through torch.compile.
         folded: Whether batch norms are folded into convolutions, where they can be.
         arch: Of another project's weights.
-        normalize: Of another project's weights.
+        normalize: In front of the model.
+        weights: Of several sets of weights in one file.
     """
 
     model: str | None = None
@@ -34,6 +36,7 @@ class Deployment:
     folded: bool = True
     arch: str | None = None
     normalize: str | None = None
+    weights: str | None = None
 
 
 def deployed_classifier(
@@ -53,6 +56,7 @@ def deployed_classifier(
     f, shape = session.classifier, session.dataset.images.shape[1:]
     name, own = deployment.model or request.model, deployment.model is None
     try:
+        batch_size = deployment.batch_size or f.batch_size
         device = f.device if deployment.device is None else devices.device(deployment.device)
         loaded = loader.load(
             name,
@@ -60,9 +64,14 @@ def deployed_classifier(
             f.num_classes,
             arch=deployment.arch or (request.arch if own else None),
             normalize=deployment.normalize or (request.normalize if own else None),
+            otherwise="cifar10" if own and session.dataset.name in ("cifar10", "cifar100") else None,
+            weights=deployment.weights or (request.weights if own else None),
+            batch_size=batch_size,
+            options="--to-{}".format,
             device=device,
         )
-        batch_size = deployment.batch_size or f.batch_size
+        for note in loaded.notes if deployment.model is not None else ():
+            print(f"note: {note}", file=sys.stderr)
         if not loaded.batch_sizes[0] <= batch_size <= loaded.batch_sizes[1]:
             few, many = loaded.batch_sizes
             raise ValueError(f"{name} takes batches of {few} to {many} images; pass --to-batch-size {few}.")

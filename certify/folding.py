@@ -7,7 +7,7 @@ from torch import nn
 from torch.fx import GraphModule, Node, symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from certify.weights import copied
+from certify.contents import copied
 
 TOLERANCE = 1e-9  # relative, in float64, where folding itself changes logits by about 1e-15
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

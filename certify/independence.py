@@ -12,7 +12,8 @@ each vote is then one draw of a class whose probability depends on the image alo
 # Shapes: N images, B rows of a batch, K classes; C channels, H height, W width.
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,6 @@ class _Examination:
         self._loose = max(_LOOSE, f.tolerance)
         self._chance = np.random.default_rng(0)
 
-    @torch.inference_mode()
     def outcome(self) -> tuple[str, int]:
         f, images_NCHW = self._f, self._images_NCHW[:32]
         mark = f.mark(images_NCHW)
@@ -102,11 +102,11 @@ class _Examination:
         f = self._f
         sure, unsure = self._sure_and_unsure(first_BK)
         half = f.batch_size // 2
-        batches = (
+        batches: tuple[Callable[[], Tensor], ...] = (
             lambda: self._copies([unsure]),
             lambda: mixed_BCHW,
             lambda: self._copies([sure]),
-            lambda: torch.cat([self._copies([sure])[: f.batch_size - half], self._copies([unsure])[:half]]),
+            lambda: torch.cat([self._copies([sure])[half:], self._copies([unsure])[:half]]),
             lambda: self._copies([unsure])[: f.batch_size // 3 + 1],
             lambda: self._copies([sure, unsure]),
         )
@@ -203,13 +203,13 @@ class _Examination:
             return True
         if rows < 4:
             return False
-        pairs = [
+        tests: list[Any] = [
             stats.spearmanr(drawn_TB[:-1].ravel(), drawn_TB[1:].ravel()),
             stats.spearmanr(drawn_TB[:, ::2][:, : rows // 2].ravel(), drawn_TB[:, 1::2][:, : rows // 2].ravel()),
             stats.spearmanr(drawn_TB[:, : rows // 2].ravel(), drawn_TB[:, rows - rows // 2 :].ravel()),
             stats.f_oneway(*drawn_TB),
         ]
-        return any(one.pvalue < _RARE for one in pairs)
+        return any(one.pvalue < _RARE for one in tests)
 
 
 def among_strangers(x_BCHW: Tensor) -> Tensor:

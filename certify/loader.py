@@ -3,35 +3,29 @@
 The only module of ``certify`` that knows ``train``.
 """
 
-import importlib
-import importlib.util
-import math
-import pickle
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from certify import zoo
-from certify.classifier import probe, require_evaluation_mode
-from certify.foreign import ANY_BATCH, ArrayFunction, ForeignModel, exported_program, onnx_model
+from certify import factories, zoo
+from certify.batch_sizes import accepted
+from certify.classifier import require_evaluation_mode
+from certify.foreign import ANY_BATCH, ArrayFunction, ForeignModel, exported_program, onnx_model, program
+from certify.normalizations import NORMALIZATIONS, Normalization, normalization, settled
+from certify.weight_files import WeightFile, is_program
+from certify.weights import weights_of
 from train import checkpoint
 from train.checkpoint import Architecture, require_plain_archive
 from train.models.normalize import Normalize
 
-#: Normalisations of other projects' models, mean and standard deviation a channel, by the name `--normalize` takes.
-NORMALIZATIONS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "none": ((0.0,), (1.0,)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
 CHECKPOINT = "checkpoint.safetensors"  # in a run folder
-#: Endings of files that hold another project's weights.
-WEIGHT_FILES = (".pth", ".tar", ".pt", ".th", ".bin")
+#: Endings of files that hold another project's weights; `.safetensors` may, too.
+WEIGHT_FILES = (".pth", ".tar", ".pt", ".th", ".bin", ".ckpt")
 _CPU = torch.device("cpu")
 
 
@@ -46,14 +40,16 @@ class LoadedModel:
         source: For the manifest.
         batch_sizes: Smallest and largest batch that it accepts.
         config: With which it was trained, {} if unknown.
+        notes: What a user should know of how it was read, a line each.
     """
 
     model: nn.Module
     num_classes: int
-    sigma: float | None
+    sigma: float | None = None
     source: dict[str, Any]
     batch_sizes: tuple[int, int] = ANY_BATCH
     config: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def load(
@@ -63,53 +59,67 @@ def load(
     *,
     arch: str | None = None,
     normalize: str | None = None,
+    otherwise: str | None = None,
+    weights: str | None = None,
+    batch_size: int | None = None,
+    options: Callable[[str], str] = "--{}".format,
     device: torch.device = _CPU,
 ) -> LoadedModel:
-    """Load a model and show it one image of the data set.
+    """Load a model and show it a few grey images of the data set's shape.
 
     Args:
-        name: A checkpoint of ours (``.safetensors``, or its run folder); ``package.module:factory``, a callable without
-            arguments that returns an ``nn.Module`` or a function of arrays (see ``certify.foreign``); a program of
-            ``torch.export`` (``.pt2``); an ``.onnx`` file; ``timm:NAME`` or ``torchvision:NAME``; or weights of another
-            project (``.pth``, ``.pth.tar``, ``.pt``).
+        name: A checkpoint of ours (``.safetensors``, or its run folder); ``package.module:factory`` or
+            ``file.py:factory``, a callable without arguments that returns an ``nn.Module`` or a function of arrays (see
+            ``certify.foreign``); a program of ``torch.export`` (``.pt2``) or TorchScript (``.pt``); an ``.onnx`` file;
+            ``timm:NAME`` or ``torchvision:NAME``; or weights of another project (``.pth``, ``.ckpt``,
+            ``.safetensors`` …).
         image_shape: (C, H, W) of the data set's images.
         num_classes: Of the data set; the model must have as many.
-        arch: For weights of another project: a name in ``train.models``, ``timm:NAME`` or ``torchvision:NAME``.
-        normalize: For the same: a name in ``NORMALIZATIONS``, or ``MEAN/STD`` with numbers separated by commas.
+        arch: Of another project's weights: a name in ``train.models``, ``timm:NAME`` or ``torchvision:NAME``.
+        normalize: In front of the model; see ``certify.normalizations``.
+        otherwise: The same for another project's weights, if neither ``normalize`` nor they themselves say anything.
+        weights: Of several sets of weights in one file: ``ema``, ``raw``, or the name of a set.
+        batch_size: Rows of a forward pass, with which it is tried.
+        options: How a user spells these options, for messages: from ``arch`` to ``--arch``.
         device: Where it will run, for the kinds that must know it at once; others are moved there later.
 
     Raises:
         ValueError: If it cannot be loaded, does not take such images, or has other classes; with the fix.
         OSError: If a file does not exist, or weights cannot be downloaded.
     """
-    path = Path(name)
-    if path.is_dir():
-        path = path / CHECKPOINT
-    foreign = path.suffix in WEIGHT_FILES
-    if not foreign and (arch or normalize):
-        raise ValueError(f"--arch and --normalize are for {', '.join(WEIGHT_FILES)} files; {name} says itself.")
-    if foreign:
-        loaded = _from_weights(path, image_shape, num_classes, arch, normalize)
+    path = _in_folder(Path(name)) if Path(name).is_dir() else Path(name)
+    asked = _Asked(image_shape, num_classes, arch, normalize, otherwise, weights, options)
+    script = path.suffix in WEIGHT_FILES and is_program(path)
+    others = holds_weights_of_others(path)
+    for option, value in (("arch", arch), ("weights", weights)):
+        if value is not None and (script or not others) and (path.exists() or ":" in name):
+            raise ValueError(f"{options(option)} is for files of weights alone; {name} says itself what it is.")
+    if script:
+        loaded = _from_file("torchscript", program(path), asked)
+    elif others:
+        loaded = _from_weights(path, asked)
     elif path.suffix == ".safetensors":
-        loaded = _from_checkpoint(path, image_shape)
+        loaded = _from_checkpoint(path, asked)
     elif path.suffix == ".onnx":
-        loaded = _from_file("onnx", onnx_model(path, image_shape, num_classes, device), image_shape)
+        loaded = _from_file("onnx", onnx_model(path, image_shape, num_classes, device), asked)
     elif path.suffix == ".pt2":
-        loaded = _from_file("torch.export", exported_program(path, device), image_shape)
+        loaded = _from_file("torch.export", exported_program(path, device), asked)
     elif zoo.is_name(name):
-        loaded = _from_zoo(name, image_shape)
-    elif ":" in name:
-        loaded = _from_factory(name, image_shape, num_classes)
+        loaded = _from_zoo(name, asked)
+    elif factories.is_name(name):
+        loaded = _from_factory(name, asked)
     else:
         raise ValueError(
             f"{name!r} is no model: give a .safetensors checkpoint or its run folder, package.module:factory, an .onnx "
             f"or .pt2 file, timm:NAME, torchvision:NAME, or a {' or '.join(WEIGHT_FILES[:2])} file with --arch."
         )
-    if loaded.num_classes != num_classes:
+    found = accepted(loaded.model, image_shape, loaded.batch_sizes, batch_size, options("batch-size"))
+    if found.classes != num_classes:
         raise ValueError(
-            f"{name} has {loaded.num_classes} classes, the data set {num_classes}; use the data set it was trained on."
+            f"{name} has {found.classes} classes, the data set {num_classes}; use the data set it was trained on."
         )
-    return loaded
+    notes = (f"{name} takes one image at a time, so it runs at batch size 1",) if found.narrowed else ()
+    return replace(loaded, num_classes=found.classes, batch_sizes=found.sizes, notes=(*loaded.notes, *notes))
 
 
 def trained_on(name: str) -> str:
@@ -118,11 +128,10 @@ def trained_on(name: str) -> str:
     Raises:
         ValueError: If ``name`` is another kind of model.
     """
-    path = Path(name)
-    path = path / CHECKPOINT if path.is_dir() else path
+    path = _in_folder(Path(name)) if Path(name).is_dir() else Path(name)
     if not path.exists() and ":" not in name:
         raise ValueError(f"there is no file or folder {name}; name a run folder, a model's file, or module:factory.")
-    if path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" or (path.exists() and not _is_ours(path)):
         raise ValueError(f"{name} does not say what data it was trained on; pass --data.")
     dataset = checkpoint.load(path).metadata.get("config", {}).get("dataset")
     if not isinstance(dataset, str):
@@ -130,161 +139,161 @@ def trained_on(name: str) -> str:
     return dataset
 
 
-def _from_checkpoint(path: Path, image_shape: Sequence[int]) -> LoadedModel:
+@dataclass(frozen=True)
+class _Asked:
+    """What is wanted of a model; see ``load``."""
+
+    image_shape: Sequence[int]
+    num_classes: int
+    arch: str | None
+    normalize: str | None
+    otherwise: str | None
+    weights: str | None
+    options: Callable[[str], str]
+
+
+def _in_folder(folder: Path) -> Path:
+    """The checkpoint of a run folder."""
+    if (folder / CHECKPOINT).is_file():
+        return folder / CHECKPOINT
+    files = sorted(file.name for file in folder.iterdir() if file.suffix in (*WEIGHT_FILES, ".safetensors", ".onnx"))
+    hint = f"it holds {', '.join(files[:4])}: name the file" if files else "name a run folder, or a model's file"
+    raise ValueError(f"{folder} is a folder without {CHECKPOINT}; {hint}.")
+
+
+def holds_weights_of_others(path: Path) -> bool:
+    """Whether this is a file of another project's weights, by its name or, where ours has the same, by what it says."""
+    return path.suffix in WEIGHT_FILES or (path.suffix == ".safetensors" and not _is_ours(path))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file of tensors was written by our training; damaged and missing ones are left to our reader."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return bool({checkpoint.METADATA, checkpoint.LANGUAGE} & (file.metadata() or {}).keys())
+    except (safetensors.SafetensorError, OSError):
+        return True
+
+
+def _from_checkpoint(path: Path, asked: _Asked) -> LoadedModel:
+    if asked.normalize is not None:
+        raise ValueError(f"{path} holds its normalisation, from its training; leave {asked.options('normalize')} out.")
     loaded = checkpoint.load(path)
     expected = loaded.architecture.image_shape
-    if tuple(image_shape) != expected:
+    if tuple(asked.image_shape) != expected:
         raise ValueError(
-            f"{path} takes {_shape(expected)} images, the data set has {_shape(image_shape)}; "
+            f"{path} takes {_shape(expected)} images, the data set has {_shape(asked.image_shape)}; "
             f"it was trained on {loaded.metadata.get('config', {}).get('dataset', 'another data set')}."
         )
     config = loaded.metadata.get("config", {})
-    source = {"kind": "checkpoint", "arch": loaded.architecture.arch, "epoch": loaded.metadata.get("epoch")}
     return LoadedModel(
         model=loaded.model,
-        num_classes=probe(loaded.model, image_shape),
+        num_classes=asked.num_classes,
         sigma=config.get("sigma"),
-        source=source,
+        source={"kind": "checkpoint", "arch": loaded.architecture.arch, "epoch": loaded.metadata.get("epoch")},
         config=config,
     )
 
 
-def _from_file(kind: str, found: ForeignModel, image_shape: Sequence[int]) -> LoadedModel:
-    return LoadedModel(
-        model=found.model,
-        num_classes=probe(found.model, image_shape, found.batch_sizes),
-        sigma=None,
-        source={"kind": kind, "sha256": found.sha256},
-        batch_sizes=found.batch_sizes,
-    )
+def _from_file(kind: str, found: ForeignModel, asked: _Asked) -> LoadedModel:
+    source = {"kind": kind, "sha256": found.sha256}
+    if found.pixels is None:
+        return _in_front(found.model, source, asked, batch_sizes=found.batch_sizes)
+    if asked.normalize not in (None, "none"):
+        raise ValueError(f"the model takes {found.pixels} pixels; leave {asked.options('normalize')} out.")
+    source["pixels"] = found.pixels
+    return _in_front(found.model, source, asked, batch_sizes=found.batch_sizes, notes=(found.pixels_text,))
 
 
-def _from_zoo(name: str, image_shape: Sequence[int]) -> LoadedModel:
+def _from_zoo(name: str, asked: _Asked) -> LoadedModel:
     network = zoo.pretrained(name)
-    model = _normalized(network.model, network.mean, network.std, image_shape)
-    source = {"kind": "library", "name": name, "normalize": [list(network.mean), list(network.std)]}
-    return LoadedModel(model=model, num_classes=probe(model, image_shape), sigma=None, source=source)
+    own = (tuple(network.mean), tuple(network.std))
+    pair = own if asked.normalize is None else normalization(asked.normalize)
+    notes = () if pair == own else (f"{name} has its own normalisation, which --normalize replaces",)
+    source = {"kind": "library", "name": name, "normalize": [list(part) for part in pair]}
+    model = _normalized(network.model, pair, asked.image_shape)
+    return LoadedModel(model=model, num_classes=asked.num_classes, source=source, notes=notes)
 
 
-def _normalized(
-    network: nn.Module, mean: Sequence[float], std: Sequence[float], image_shape: Sequence[int]
-) -> nn.Module:
-    return nn.Sequential(Normalize(mean, std, image_shape[0]), network).eval()
-
-
-def _from_factory(name: str, image_shape: Sequence[int], num_classes: int) -> LoadedModel:
-    module_name, _, attribute = name.partition(":")
-    if str(Path.cwd()) not in sys.path and "" not in sys.path:
-        sys.path.append(str(Path.cwd()))  # at the end: a user's train.py or data/ must not shadow ours
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"cannot import {module_name!r} ({error}); run from the folder that holds it.") from error
-    except Exception as error:  # whatever a user's module raises is the user's to mend
-        raise ValueError(f"importing {module_name!r} failed: {type(error).__name__}: {error}") from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        raise ValueError(f"{module_name} has no callable {attribute!r}; give package.module:factory.")
-    try:
-        model = factory()
-    except Exception as error:
-        raise ValueError(f"{name}(), called without arguments, failed: {type(error).__name__}: {error}") from error
+def _from_factory(name: str, asked: _Asked) -> LoadedModel:
+    model, notes = factories.made(name)
     if not callable(model):
         raise ValueError(
             f"{name}() must return an nn.Module, or a function of arrays, got {type(model).__name__}; name a factory, "
             "not the function itself."
         )
     if not isinstance(model, nn.Module):
-        model = ArrayFunction(model, num_classes)
+        model = ArrayFunction(model, asked.num_classes)
     require_evaluation_mode(model)
-    return LoadedModel(
-        model=model,
-        num_classes=probe(model, image_shape),
-        sigma=None,
-        source={"kind": "factory", "factory": name},
-    )
+    return _in_front(model, {"kind": "factory", "factory": name.removeprefix("./")}, asked, notes=tuple(notes))
 
 
-def _from_weights(
-    path: Path, image_shape: Sequence[int], num_classes: int, arch: str | None, normalize: str | None
-) -> LoadedModel:
-    if arch is None:
-        raise ValueError(f"{path} holds weights only; say of what with --arch, such as --arch resnet110.")
-    state = _without_prefixes(_read_state(path))
-    if zoo.is_name(arch):
-        empty = zoo.untrained(arch, num_classes)
-        mean, std = (empty.mean, empty.std) if normalize is None else normalization(normalize)
-        network, model = empty.model, _normalized(empty.model, mean, std, image_shape)
-    else:
-        mean, std = normalization(normalize or "none")
-        state = {f"fc.{name[7:]}" if name.startswith("linear.") else name: value for name, value in state.items()}
-        options = {}
-        if arch.startswith("resnet"):  # shortcuts without parameters leave no name behind
-            options["shortcut"] = "conv" if any(".downsample." in key for key in state) else "pad"
-        shape = (image_shape[0], image_shape[1], image_shape[2])
-        architecture = Architecture(arch=arch, image_shape=shape, num_classes=num_classes, options=options)
-        model = architecture.build(mean, std)
-        network = model.get_submodule("backbone")
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        summary = " ".join(str(error).split())[:400]
-        raise ValueError(
-            f"the weights in {path} are not those of {arch} with {num_classes} classes: {summary}"
-        ) from error
-    model.eval()
-    source = {"kind": "weights", "arch": arch, "normalize": [list(mean), list(std)]}
-    return LoadedModel(model=model, num_classes=probe(model, image_shape), sigma=None, source=source)
-
-
-def _read_state(path: Path) -> Mapping[str, Tensor]:
+def _from_weights(path: Path, asked: _Asked) -> LoadedModel:
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}.")
+    arch, option = asked.arch, asked.options
+    if arch is None:
+        raise ValueError(f"{path} holds weights only; say of what with {option('arch')} NAME, such as resnet110.")
     try:
         require_plain_archive(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} is damaged, or a pickle that holds more than weights, which could run code and is refused; "
-            "save model.state_dict() alone."
-        ) from error
-    except Exception as error:  # the unpickler and the archive's reader fail in whatever way the damage asks for
-        raise ValueError(f"{path} is damaged or not a PyTorch file ({' '.join(str(error).split())[:120]}).") from error
-    for key in ("state_dict", "net", "model"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    tensors = {str(key): value for key, value in found.items()} if isinstance(found, Mapping) else {}
-    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ValueError(f"{path} holds no state_dict (names with tensors); save model.state_dict() alone.")
-    return tensors
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or not a PyTorch file ({error}).") from error
+    file = WeightFile(path)
+    default = normalization(asked.otherwise or "none")
+    channels, height, width = asked.image_shape
+    if zoo.is_name(arch):
+        empty = zoo.untrained(arch, asked.num_classes)
+        network = empty.model
+        default = default if asked.otherwise is not None else (tuple(empty.mean), tuple(empty.std))
+    else:
+        shortcut = "conv" if any(".downsample." in name for name in file.names) else "pad"
+        architecture = Architecture(
+            arch=arch,
+            image_shape=(channels, height, width),
+            num_classes=asked.num_classes,
+            options={"shortcut": shortcut} if arch.startswith("resnet") else {},  # "pad" leaves no name behind
+        )
+        model = architecture.build()
+        network = model.get_submodule("backbone")
+    what = f"{arch} with {asked.num_classes} classes"
+    found = weights_of(file, network, what, channels=channels, wanted=asked.weights, option=option("weights"))
+    given = None if asked.normalize is None else normalization(asked.normalize)
+    mean, std = settled(file, found.normalization, found.place, given, default, channels, option=option("normalize"))
+    network.load_state_dict(found.state)
+    if zoo.is_name(arch):
+        model = _normalized(network, (mean, std), asked.image_shape)
+    else:
+        model.set_submodule("normalize", Normalize(mean, std, channels))
+    source: dict[str, Any] = {"kind": "weights", "arch": arch, "normalize": [list(mean), list(std)]}
+    notes = []
+    if found.name is not None:
+        source["weights"] = found.name
+        notes.append(f"{path}: the weights {found.name} are used")
+    if found.unused:
+        notes.append(f"{path}: not used are {', '.join(found.unused[:4])}{' …' * (len(found.unused) > 4)}")
+    if found.place:
+        source["normalize_from"] = found.place
+        notes.append(f"{path}: its normalisation is used ({found.place})")
+    return LoadedModel(model=model.eval(), num_classes=asked.num_classes, source=source, notes=notes)
 
 
-def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names as the network's own: without those of DataParallel and of a normalisation put in front."""
-    cleaned = {}
-    for name, tensor in state.items():
-        parts = [part for part in name.split(".") if part != "module"]
-        if len(parts) > 2 and parts[0] == "1":  # Sequential(normalisation, network) of Cohen et al.
-            parts = parts[1:]
-        if parts[0] != "0":  # the normalisation's own buffers, where there are any; ours come from --normalize
-            cleaned[".".join(parts)] = tensor
-    return cleaned
+def _in_front(model: nn.Module, source: dict[str, Any], asked: _Asked, **known: Any) -> LoadedModel:
+    """A model with the normalisation that was asked for as its first layer."""
+    if asked.normalize is not None and (pair := normalization(asked.normalize)) != NORMALIZATIONS["none"]:
+        model = _normalized(model, pair, asked.image_shape)
+        source = {**source, "normalize": [list(part) for part in pair]}
+    return LoadedModel(model=model, num_classes=asked.num_classes, source=source, **known)
 
 
-def normalization(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation a channel, of a name in `NORMALIZATIONS` or of MEAN/STD."""
-    if text in NORMALIZATIONS:
-        return NORMALIZATIONS[text]
-    try:
-        mean, std = (tuple(float(number) for number in part.split(",")) for part in text.split("/"))
-        if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
-            raise ValueError
-    except ValueError:
-        raise ValueError(
-            f"--normalize must be one of {', '.join(NORMALIZATIONS)} or MEAN/STD such as 0.5/0.25, finite and STD "
-            f"positive, got {text[:200]!r}."
-        ) from None
-    return mean, std
+def _normalized(network: nn.Module, pair: Normalization, image_shape: Sequence[int]) -> nn.Module:
+    first = Normalize(*pair, image_shape[0])
+    if isinstance(network, ArrayFunction):
+        return network.after(lambda x_BCHW: first(torch.from_numpy(x_BCHW)).numpy())
+    place = next(network.parameters(), torch.zeros(()))
+    whole = nn.Sequential(first.to(place.device), network)
+    for module in (whole, first):
+        module.training = False  # not eval(): programs do not support it
+    return whole
 
 
 def _shape(image_shape: Sequence[int]) -> str:

@@ -40,6 +40,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return False
 
 
+def advice(device: torch.device, dtype: str) -> str:
+    """What a network of one row at a time can still do for less memory: only what is not done already."""
+    other = ["--device cpu"] * (device.type != "cpu") + ["--dtype bfloat16"] * (dtype == "float32")
+    return f"pass {' or '.join(other)}" if other else "free some memory"
+
+
 def in_parts(function: Callable[[Tensor], Tensor], x_BCHW: Tensor, rows: int) -> Tensor:
     """``function`` on ``rows`` rows at a time, or on all if they are no more.
 

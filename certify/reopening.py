@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from certify.loader import WEIGHT_FILES
 from certify.session import Request
 
 
@@ -19,6 +20,7 @@ def request_of(
     device: str | None = None,
     arch: str | None = None,
     normalize: str | None = None,
+    weights: str | None = None,
 ) -> Request:
     """The request whose session certifies what the table's did.
 
@@ -30,7 +32,8 @@ def request_of(
         data_root: Where data sets lie.
         device: By default the kind of device that the table was made on.
         arch: Of another project's weights; by default the manifest's.
-        normalize: Likewise.
+        normalize: In front of the model; likewise.
+        weights: Of several sets in one file; likewise.
 
     Raises:
         ValueError: If the manifest leaves something out.
@@ -40,11 +43,14 @@ def request_of(
         raise ValueError(f"the model that the manifest of {file} names, {named}, is not there; give it as MODEL.")
     made_on = _text(stored, "classifier", "device")
     kind = "cuda" if torch.cuda.is_available() and not made_on.startswith("cpu") else "cpu"
-    weights = stored["model"].get("kind") == "weights"
     if stored["classifier"].get("randomized"):
         raise ValueError(
             f"{file} was certified with a model that draws random numbers; its votes cannot be drawn again."
         )
+    source = stored["model"]
+    # What is recorded of one kind of file does not fit another.
+    alike = model is None or Path(model).suffix == Path(str(stored["notes"].get("model"))).suffix
+    foreign = source.get("kind") == "weights" and (alike or Path(named).suffix in WEIGHT_FILES)
     return Request(
         model=named,
         data=data or _text(stored, "data", "name"),
@@ -61,10 +67,12 @@ def request_of(
         seed=int(_number(stored, "noise", "seed")),
         out=file,
         overwrite=False,
-        arch=arch or (_text(stored, "model", "arch") if weights else None),
-        normalize=normalize or (_recorded_normalization(stored["model"]) if weights else None),
+        arch=arch or (_text(stored, "model", "arch") if foreign else None),
+        normalize=normalize or (_recorded_normalization(source) if alike or foreign else None),
+        weights=weights or (_text(stored, "model", "weights") if foreign and "weights" in source else None),
         data_root=data_root,
         shard=_shard(stored),
+        recorded=True,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from certify import devices, independence, loader, shards, torchrun
+from certify import devices, independence, loader, options, shards, torchrun
 from certify import manifest as manifests
 from certify.classifier import BaseClassifier
 from certify.foreign import ArrayFunction
@@ -50,6 +50,8 @@ class Request:
     check: bool = True
     shard: str | None = None
     randomized: bool = False
+    weights: str | None = None
+    recorded: bool = False  # made from a manifest, so that its settings are no options of the command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,15 +95,20 @@ def open_session(
     name = request.data or loader.trained_on(request.model)
     sources = _sources(request.model, name)  # before they are read
     dataset = registry.load(name, request.split, request.data_root)
-    normalize = request.normalize or ("cifar10" if request.arch and name in ("cifar10", "cifar100") else None)
     loaded = loader.load(
         request.model,
         dataset.images.shape[1:],
         dataset.num_classes,
         arch=request.arch,
-        normalize=normalize,
+        normalize=request.normalize,
+        otherwise="cifar10" if name in ("cifar10", "cifar100") else None,
+        weights=request.weights,
+        batch_size=request.batch_size,
         device=device,
     )
+    if not torchrun.local_rank():
+        for note in loaded.notes:
+            print(f"note: {note}", file=sys.stderr)
     sigma = request.sigma if request.sigma is not None else loaded.sigma
     if sigma is None:
         raise ValueError(f"{request.model} does not say what noise it was trained with; pass --sigma.")
@@ -109,7 +116,8 @@ def open_session(
     shard = shards.parse(request.shard)
     if shard is not None:
         shards.require_same_everywhere(request.seed, request.batch_size)
-    out = request.out or _beside(request.model, default_out if shard is None else shard.file_name(default_out))
+    file_name = default_out if shard is None else shard.file_name(default_out)
+    out = _beside(request.model, file_name) if request.out is None else options.file_in(request.out, file_name)
     stored = _stored_manifest(out, request.overwrite) if like is None else like
     if request.seed is not None and not 0 <= request.seed < 2**64:
         raise ValueError(f"--seed must lie in [0, 2^64), got {request.seed}.")
@@ -169,7 +177,13 @@ def _classifier(
     batch_size = request.batch_size or _number(stored, "classifier", "batch_size", 2**31)
     if batch_size is not None and not sizes[0] <= batch_size <= sizes[1]:
         range_text = f"{sizes[0]}" if sizes[0] == sizes[1] else f"{sizes[0]} to {sizes[1]}"
-        raise ValueError(f"{request.model} takes batches of {range_text} images; pass --batch-size {sizes[0]}.")
+        if request.recorded:
+            fix = f"the table was certified at {batch_size}, so this is not the model it is about"
+        elif request.batch_size is None:
+            fix = f"the table that is there was begun at {batch_size}; write to another file with --out"
+        else:
+            fix = f"pass --batch-size {sizes[0]}"
+        raise ValueError(f"{request.model} takes batches of {range_text} images; {fix}.")
     image_shape = examples_NCHW.shape[1:]
     prepared = BaseClassifier(
         model,

@@ -99,6 +99,7 @@ def verify_table(
     device: str | None = None,
     arch: str | None = None,
     normalize: str | None = None,
+    weights: str | None = None,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> Report:
     """Draw rows of a table again and compare; see the module.
@@ -112,7 +113,8 @@ def verify_table(
         data_root: Where data sets lie.
         device: By default the kind of device that the table was made on.
         arch: Of another project's weights; by default the manifest's.
-        normalize: Likewise.
+        normalize: In front of the model; likewise.
+        weights: Of several sets in one file; likewise.
         advance: Called with the number of samples of each batch.
 
     Raises:
@@ -125,7 +127,15 @@ def verify_table(
         raise ValueError(f"--seed must be at least 0, got {seed}.")
     table, stored = _rows_of(file), _stored(file)
     request = request_of(
-        stored, file, model=model, data=data, data_root=data_root, device=device, arch=arch, normalize=normalize
+        stored,
+        file,
+        model=model,
+        data=data,
+        data_root=data_root,
+        device=device,
+        arch=arch,
+        normalize=normalize,
+        weights=weights,
     )
     session = open_session(request, file.name, lambda sigma: 1)
     errors, warnings = compare(stored, session.manifest)

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -12,7 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from data.stopping import INTERRUPTED, WORDS, Stopped, sigterm_as_exit
 
 USAGE_ERROR = 2
+_DEBUG: list[bool] = []  # not empty while tracebacks are wanted
 TRY_AGAIN = 75  # sysexits.h: a failure that may be gone at the next try
+
+
+def show_tracebacks() -> None:
+    """From now on print the traceback of an error, too, before its line."""
+    _DEBUG.append(True)
 
 
 def run(command: Callable[[], object]) -> None:
@@ -36,6 +43,8 @@ def run(command: Callable[[], object]) -> None:
         if isinstance(error, BrokenPipeError):  # `certify show FILE | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
+        if _DEBUG:
+            traceback.print_exception(error)
         for line in str(error).split("\nerror: "):  # several findings may come as one error
             print(f"error: {one_line(line)}", file=sys.stderr)
         sys.exit(USAGE_ERROR)

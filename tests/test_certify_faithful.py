@@ -264,8 +264,7 @@ def exits_by_row(model: Any, x: Tensor) -> Tensor:
 
 def grid_cached(model: Any, x: Tensor) -> Tensor:
     """What is kept between calls does not depend on the images."""
-    offset = model.memory.setdefault("offset", torch.linspace(0, 0.1, 28))
-    return model.inner(x + offset)
+    return model.inner(x + model.memory.setdefault("offset", torch.linspace(0, 0.1, 28)))
 
 
 def autocast(model: Any, x: Tensor) -> Tensor:
@@ -299,7 +298,7 @@ HONEST: dict[str, Callable[[], Any]] = {
     "autocast": lambda: Of(autocast),
     "layer norm": lambda: Of(row_norm),
     "a dict": lambda: Of(lambda model, x: {"logits": model.inner(x), "features": x.flatten(1)}),
-    "a function of tensors": lambda: lambda x: Nearest()(torch.as_tensor(x)),
+    "a function of tensors": lambda: lambda x: Nearest()(x),
     "classes": lambda: lambda x: Nearest()(torch.as_tensor(x)).argmax(1).numpy(),
 }
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from certify.classifier import BaseClassifier
+from certify.contents import weights_hash
 from certify.folding import fold_batch_norm
-from certify.weights import weights_hash
 from train import models
 
 

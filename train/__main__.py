@@ -141,14 +141,19 @@ def _train(
 
 def _trained(settings: TrainConfig, architecture: Architecture) -> nn.Module:
     """The network to begin with; another project's weights are read as those of this run's architecture."""
-    foreign = Path(settings.init).suffix in loader.WEIGHT_FILES
-    return loader.load(
+    foreign = loader.holds_weights_of_others(Path(settings.init))
+    loaded = loader.load(
         settings.init,
         architecture.image_shape,
         architecture.num_classes,
         arch=settings.arch if foreign else None,
-        normalize=initial.normalize_option(settings.mean, settings.std) if foreign else None,
-    ).model
+        otherwise=initial.normalize_option(settings.mean, settings.std),
+        weights=settings.init_weights or None,
+        options=lambda name: "init_weights =" if name == "weights" else "",
+    )
+    for note in loaded.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return loaded.model
 
 
 def _epochs(trainer: Trainer, settings: TrainConfig, folder: RunFolder, world: World) -> Generator[Epoch, None, None]:

@@ -101,7 +101,7 @@ def load(path: Path) -> Checkpoint:
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"{path} has weights but does not say of what model ({error}); another project's weights are certified "
-            "from a .pth of their state_dict with --arch."
+            "with --arch NAME."
         ) from error
     if schema != SCHEMA:
         raise ValueError(f"{path} has schema {schema}, this version reads {SCHEMA}; install the version that wrote it.")

@@ -21,7 +21,8 @@ class TrainConfig:
         batch_size: Images in a step, over all processes and accumulated parts.
         lr: Learning rate; for ``onecycle`` its peak.
         init: Weights to begin with, to fine-tune a trained network: a run folder or checkpoint of the same
-            architecture, or another project's state_dict (.pth); random ones without.
+            architecture, or another project's state_dict (.pth, .ckpt, .safetensors …); random ones without.
+        init_weights: Which of several sets of weights in the file ``init``: ``ema``, ``raw``, or the name of a set.
         m: Copies of each image.
         perturbation: Plain, mean_of_m and MaxUp: what makes a copy, in this order: any of ``crop``, ``flip``,
             ``cutout``, ``mixup``, ``cutmix``, ``randaugment``, and ``noise`` (of ``sigma``) as the last.
@@ -89,6 +90,7 @@ class TrainConfig:
     batch_size: int
     lr: float
     init: str = ""
+    init_weights: str = ""
     m: int = 1
     perturbation: tuple[str, ...] = ("noise",)
     cutout_size: int = 16

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from certify.classifier import BaseClassifier
+from certify.contents import GIVEN, copied
 from certify.foreign import ArrayFunction
 from certify.noise import ATTACK_GRADIENT
-from certify.weights import GIVEN, copied
 from train.objectives.attacks import attacking, log_mean_probability
 from train.seeds import generator
 

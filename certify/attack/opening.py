@@ -55,6 +55,7 @@ class AttackRequest:
     device: str | None
     arch: str | None
     normalize: str | None
+    weights: str | None
 
     @property
     def target(self) -> Path:
@@ -90,6 +91,7 @@ def attack_request(request: AttackRequest) -> tuple[Path, list[AttackRow]]:
             device=request.device,
             arch=request.arch,
             normalize=request.normalize,
+            weights=request.weights,
         ),
         protocol="full",  # which images is said by the rows
     )

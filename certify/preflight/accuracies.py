@@ -103,9 +103,16 @@ def _better_normalization(subject: Subject, right: Mapping[str, NDArray[np.bool_
             check="normalisation",
             seen=f"{what}, f has {_share(now_I)} of the {kind} images, instead of {int(right[kind].sum())}",
             meaning="the model is probably not the one that was trained",
-            fix=f"pass --normalize {'none' if undone else name}, or build it into the model as its first layer; sigma "
-            "and radii stay in [0, 1] pixel units",
+            fix=f"{_normalize_advice(subject, 'none' if undone else name)}; sigma and radii stay in [0, 1] pixel units",
         )
+
+
+def _normalize_advice(subject: Subject, name: str) -> str:
+    """What can be followed: a model that holds its normalisation, or takes 8-bit pixels, takes no other one."""
+    about = subject.about
+    if about.get("kind") == "checkpoint" or "normalize_from" in about or "pixels" in about:
+        return "name a factory that returns the model with it as its first layer"
+    return f"pass --normalize {name}, or build it into the model as its first layer"
 
 
 def _candidates(subject: Subject) -> dict[str, tuple[tuple[float, ...], tuple[float, ...], bool]]:

@@ -9,10 +9,10 @@ import torch
 
 from certify.binomial import upper_confidence_bound
 from certify.classifier import BaseClassifier
+from certify.contents import own_arithmetic
 from certify.foreign import ArrayFunction
 from certify.preflight.finding import ERROR, FACT, WARNING, Finding
 from certify.preflight.subject import Subject
-from certify.weights import own_arithmetic
 
 #: Share of noisy images with another class from which on the two are to be called different classifiers.
 NOTABLE = 0.01
@@ -24,7 +24,7 @@ def arithmetic_findings(subject: Subject) -> Iterator[Finding]:
     """Shares of noisy images that other forms of the same network classify otherwise."""
     f, model = subject.classifier, subject.model
     votes_I = subject.classes(subject.noisy)
-    yield _finite(votes_I, f.num_classes, f.dtype_name)
+    yield _finite(votes_I, f)
     if model is None or isinstance(model, ArrayFunction) or f.randomized:
         return
     cast = f.dtype_name != own_arithmetic(model)
@@ -35,8 +35,9 @@ def arithmetic_findings(subject: Subject) -> Iterator[Finding]:
         yield _compared(subject, votes_I, given, f"f, {', '.join(changed)}, and the network as it was given", cast)
 
 
-def _finite(votes_I: torch.Tensor, classes: int, dtype: str) -> Finding:
-    invalid, total = int((votes_I == classes).sum()), len(votes_I)
+def _finite(votes_I: torch.Tensor, f: BaseClassifier) -> Finding:
+    invalid, total = int((votes_I == f.num_classes).sum()), len(votes_I)
+    wider = {"float16": "use --dtype float32 or bfloat16, or ", "bfloat16": "use --dtype float32, or "}
     if not invalid:
         return Finding(
             level=FACT,
@@ -49,7 +50,7 @@ def _finite(votes_I: torch.Tensor, classes: int, dtype: str) -> Finding:
         check="finite logits",
         seen=f"{invalid} of {total} noisy images have logits that are NaN or infinite",
         meaning="nothing can be certified" if invalid == total else "they vote for no class, which lowers radii",
-        fix="mend the model" + (", or use --dtype bfloat16" if dtype == "float16" else ""),
+        fix=f"{wider.get(f.dtype_name, '')}mend the model",
     )
 
 

@@ -39,7 +39,11 @@ def training_findings(subject: Subject) -> Iterator[Finding]:
     if kind == "weights":
         mean, std = about.get("normalize", ((0.0,), (1.0,)))
         seen = "none" if (list(mean), list(std)) == ([0.0], [1.0]) else f"mean {list(mean)}, deviation {list(std)}"
-        yield Finding(level=FACT, check="normalisation", seen=f"in front of these weights: {seen} (--normalize)")
+        yield Finding(
+            level=FACT,
+            check="normalisation",
+            seen=f"in front of these weights: {seen} ({about.get('normalize_from', '--normalize')})",
+        )
 
 
 def _same_file(subject: Subject) -> bool:

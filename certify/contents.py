@@ -1,0 +1,110 @@
+"""What a module holds: the arithmetic of its weights, their hash, and a copy of all."""
+
+import copy
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+FLOAT32, GIVEN = "float32", "given"
+
+
+def own_arithmetic(model: nn.Module) -> str:
+    """``"float32"`` where all fractional weights and buffers are float32, else ``"given"``."""
+    return FLOAT32 if fractional_dtypes(model) <= {torch.float32} else GIVEN
+
+
+def fractional_dtypes(model: nn.Module) -> set[torch.dtype]:
+    """The dtypes of all floating-point and complex weights and buffers."""
+    tensors = (*model.parameters(), *model.buffers())
+    return {tensor.dtype for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()}
+
+
+def require_initialised(model: nn.Module) -> None:
+    """Refuse a model with lazy layers that have not seen an input yet.
+
+    Raises:
+        ValueError: If a weight has no shape.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(f"{name} of the model has no shape yet (a lazy layer); show the model one batch first.")
+
+
+def copied(model: nn.Module) -> tuple[nn.Module | None, str]:
+    """A deep copy, and ""; or None, and why none can be made."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # copying a program of torch.export warns of what torch itself calls
+        try:
+            return copy.deepcopy(model), ""
+        except Exception as error:  # locks, open files, weights made by other weights: whatever a module holds
+            return None, type(error).__name__
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 of the names, types, shapes and values of all parameters, buffers and further state, in order."""
+    digest = hashlib.sha256()
+    for name, value in _state(model).items():
+        if isinstance(value, Tensor) and _dense(value):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(_bytes(value))
+        else:
+            digest.update(f"{name} ".encode())
+            for part in _contents(value):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def not_hashed(model: nn.Module) -> list[str]:
+    """Names of state that `weights_hash` knows by its type alone."""
+    return [name for name, value in _state(model).items() if b"unknown contents" in _contents(value)]
+
+
+def _state(model: nn.Module) -> dict[str, object]:
+    state = dict(model.state_dict())
+    return {**state, **{name: buffer for name, buffer in model.named_buffers() if name not in state}}
+
+
+def _dense(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_quantized
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return plain.view(torch.uint8).numpy().tobytes()
+
+
+def _contents(value: object) -> Iterator[bytes]:
+    """Bytes that say what ``value`` holds, piece by piece."""
+    if isinstance(value, Tensor):
+        yield f"{value.layout} {value.dtype} {tuple(value.shape)}\n".encode()
+        if value.is_quantized:
+            steps = (
+                (value.q_per_channel_scales(), value.q_per_channel_zero_points())
+                if value.qscheme() in (torch.per_channel_affine, torch.per_channel_affine_float_qparams)
+                else (value.q_scale(), value.q_zero_point())
+            )
+            yield from _contents((value.int_repr(), *steps))
+        elif _dense(value):
+            yield _bytes(value)
+        else:
+            yield _bytes(value.to_dense())
+    elif isinstance(value, np.ndarray):
+        yield from _contents(torch.from_numpy(np.ascontiguousarray(value)))
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _contents(name)
+            yield from _contents(item)
+    elif isinstance(value, tuple | list):
+        yield f"{len(value)} of\n".encode()
+        for item in value:
+            yield from _contents(item)
+    elif value is None or isinstance(value, bool | int | float | complex | str | bytes | torch.dtype):
+        yield f"{value!r}\n".encode()
+    else:
+        yield f"{type(value).__qualname__}\n".encode()
+        yield b"unknown contents"
