@@ -1,7 +1,6 @@
 """Architectures by name, each with normalisation as its first layer."""
 
 import difflib
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,7 +13,6 @@ from train.models.resnet_imagenet import ResNet50
 from train.models.small import Small
 from train.models.wide_resnet import wrn
 
-_DIGITS = re.compile("[0-9]+")
 Backbone = Callable[..., nn.Module]
 
 ARCHITECTURES: Mapping[str, Backbone] = {
@@ -55,9 +53,7 @@ def build(
         ValueError: If ``arch`` is unknown or does not take such images.
     """
     if arch not in ARCHITECTURES:
-        # resnet18 is no misspelt resnet110: the numbers of a name are another network's.
-        alike = [name for name in ARCHITECTURES if _DIGITS.findall(name) == _DIGITS.findall(arch)]
-        near = difflib.get_close_matches(arch.lower(), alike, n=1, cutoff=0.8)
+        near = difflib.get_close_matches(arch.lower(), ARCHITECTURES, n=1, cutoff=0.85)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ValueError(f"unknown architecture {arch!r}{hint} There are: {', '.join(ARCHITECTURES)}.")
     channels = image_shape[0]
