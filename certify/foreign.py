@@ -28,8 +28,8 @@ class ArrayFunction(nn.Module):
 
     Args:
         function: From float32 images (B, C, H, W), in [0, 1] plus noise, to logits (B, K), or to integer classes (B,),
-            where a negative one is a vote for no class. It must treat each row by itself. It gets NumPy arrays; one that
-            fails with these, and not with tensors, gets tensors of torch.
+            where a negative one is a vote for no class. It must treat each row by itself. It gets NumPy arrays, and
+            tensors of torch if it fails with arrays.
         num_classes: K, for classes; logits tell it themselves.
 
     Raises:

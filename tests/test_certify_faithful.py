@@ -277,6 +277,10 @@ def row_norm(model: Any, x: Tensor) -> Tensor:
     return model.inner(nn.functional.layer_norm(x, x.shape[1:]))
 
 
+def with_features(model: Any, x: Tensor) -> Any:
+    return {"logits": model.inner(x), "features": x.flatten(1)}
+
+
 HONEST: dict[str, Callable[[], Any]] = {
     "float32": Nearest,
     "float16": lambda: Nearest().half(),
@@ -297,7 +301,7 @@ HONEST: dict[str, Callable[[], Any]] = {
     "a cache": lambda: Of(grid_cached),
     "autocast": lambda: Of(autocast),
     "layer norm": lambda: Of(row_norm),
-    "a dict": lambda: Of(lambda model, x: {"logits": model.inner(x), "features": x.flatten(1)}),
+    "a dict": lambda: Of(with_features),
     "a function of tensors": lambda: lambda x: Nearest()(x),
     "classes": lambda: lambda x: Nearest()(torch.as_tensor(x)).argmax(1).numpy(),
 }
