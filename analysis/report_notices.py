@@ -106,7 +106,7 @@ def _whose(values: Sequence[str | None], subjects: Sequence[Subject]) -> str:
 
 def _of_run(subject: Subject) -> Iterator[Notice]:
     for finding in subject.audit.findings:
-        if finding.check == "not-a-table":  # of another dialect, which `analysis.logs` can read and the audit cannot
+        if finding.check == "not-a-table":  # of another dialect, which `certify.logs` can read and the audit cannot
             text = f"the audit cannot check this kind of log: {finding.message}"
             yield Notice(level="warning", about=subject.name, text=text)
         else:

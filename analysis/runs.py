@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.logs.reader import read_log
 from certify import manifest as manifests
 from certify import population
+from certify.logs.reader import read_log
 from certify.summary import Summary, summarize
 
 _EARLY = ("sequential", "anytime")
@@ -33,7 +33,7 @@ def load(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None =
     """Read radius tables and name them.
 
     Args:
-        paths: Tables, or logs of any dialect that tells its radii; see `analysis.logs.reader`.
+        paths: Tables, or logs of any dialect that tells its radii; see `certify.logs.reader`.
         labels: Names to show, one a file; by default `names` of the paths.
 
     Raises:

@@ -10,11 +10,11 @@ import numpy as np
 from scipy.io import savemat
 
 from analysis import published, run_folders, runs
-from analysis.logs.reader import read_log
 from analysis.report_subjects import load_subjects
 from certify import manifest as manifests
 from certify import predictions, stored, table
 from certify.audit import audit_log, render
+from certify.logs.reader import read_log
 from certify.row import format_row
 from certify.table import RadiusTable
 from fuzz.parser import Parser

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from analysis import published, run_folders
-from analysis.logs.reader import read_log
 from analysis.report_subjects import load_subjects
 from certify import manifest as manifests
 from certify.audit import audit_log
+from certify.logs.reader import read_log
 from certify.row import parse_row
 from certify.table import RadiusTable
 from fuzz.data_files import member

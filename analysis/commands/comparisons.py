@@ -9,9 +9,9 @@ import typer
 from analysis import difference, paired_text, runs
 from analysis.commands.inputs import matching, numbers, print_notes, require_figure, write_figure
 from analysis.compare import compare_tables
-from analysis.logs.settings import infer_settings
 from analysis.run_folders import one_method
 from analysis.seeds import compare_seeds
+from certify.logs.settings import infer_settings
 from certify.summary import radii_of
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import typer
 
 from analysis.commands.inputs import print_notes, require_no_table
-from analysis.logs.reader import read_log
+from certify.logs.reader import read_log
 from certify.row import FIELD_COLUMNS, format_seconds
 from certify.summary import floor_text, render, summarize
 from data.files import write_atomically

@@ -7,8 +7,8 @@ import typer
 
 from analysis import distributions, sandwich
 from analysis.commands.inputs import FigureOut, Files, Labels, load, require_figure, subject_of, tables_of, write_figure
-from analysis.logs.reader import read_log
 from certify.attack.table import read_attacks
+from certify.logs.reader import read_log
 
 
 def votes(files: Files, out: FigureOut, labels: Labels = None) -> None:

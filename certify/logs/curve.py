@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from analysis.logs.log import Given, Log, Source, frame
+from certify.logs.log import Given, Log, Source, frame
 from certify.row import PARSERS
 
 _LINE = re.compile(r"[0-9]+\.[0-9]+\t[0-9]+\.[0-9]+")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.logs.log import NO_ROWS, Given, Log, Source, frame, missing_rows
-from analysis.logs.tabular import Rows, Tabular
 from certify.binomial import lower_confidence_bound
+from certify.logs.log import NO_ROWS, Given, Log, Source, frame, missing_rows
+from certify.logs.tabular import Rows, Tabular
 from certify.radius import ABSTAIN, certified_radius
 from certify.row import PARSERS
 from data import strict_json

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.logs.log import NO_ROWS, Given, Log, Source, frame, missing_rows
-from analysis.logs.settings import radius_notes
+from certify.logs.log import NO_ROWS, Given, Log, Source, frame, missing_rows
+from certify.logs.settings import radius_notes
 from certify.radius import ABSTAIN
 from certify.row import parse_fields
 

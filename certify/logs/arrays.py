@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import io as scipy_io
 
-from analysis.logs.columns import ADAPTIVE
-from analysis.logs.log import NO_ROWS, UNLABELLED, Given, Log, Source, frame
-from analysis.logs.settings import radius_notes
+from certify.logs.columns import ADAPTIVE
+from certify.logs.log import NO_ROWS, UNLABELLED, Given, Log, Source, frame
+from certify.logs.settings import radius_notes
 from certify.radius import ABSTAIN
 
 _MAGIC = b"\x93NUMPY"

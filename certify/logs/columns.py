@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.logs.log import NO_ROWS, Given, Log, Source
-from analysis.logs.tabular import BY_IMAGE, Tabular
 from certify import table as tables
+from certify.logs.log import NO_ROWS, Given, Log, Source
+from certify.logs.tabular import BY_IMAGE, Tabular
 from certify.row import FIELD_COLUMNS
 
 _FIELD = frozenset(FIELD_COLUMNS)

@@ -7,13 +7,13 @@ import errno
 import os
 from pathlib import Path
 
-from analysis.logs.arrays import AdaptiveArray, Macer, Rs4a
-from analysis.logs.columns import DIALECTS as COLUMNS
-from analysis.logs.columns import Ours
-from analysis.logs.counts import GenGaussian, VotesByClass
-from analysis.logs.curve import Curve
-from analysis.logs.dsrs import DsrsRadii, DsrsSampling
-from analysis.logs.log import Dialect, Given, Log, Source
+from certify.logs.arrays import AdaptiveArray, Macer, Rs4a
+from certify.logs.columns import DIALECTS as COLUMNS
+from certify.logs.columns import Ours
+from certify.logs.counts import GenGaussian, VotesByClass
+from certify.logs.curve import Curve
+from certify.logs.dsrs import DsrsRadii, DsrsSampling
+from certify.logs.log import Dialect, Given, Log, Source
 
 __all__ = ["DIALECTS", "LARGEST", "Log", "read_log"]
 
@@ -39,7 +39,7 @@ def read_log(
         alpha: One-sided failure probability, in (0, 1), where the file does not tell it.
 
     Returns:
-        The table, with a column for each of sigma, n and alpha that is given; see `analysis.logs.log.Log`.
+        The table, with a column for each of sigma, n and alpha that is given; see `certify.logs.log.Log`.
 
     Raises:
         ValueError: If the dialect is unknown, a row is malformed or contradicts itself, there are no rows, what is

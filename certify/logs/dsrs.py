@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from analysis.logs.log import NO_ROWS, UNLABELLED, Given, Log, Source, missing_rows, unlabelled
-from analysis.logs.settings import radius_notes
 from certify.binomial import lower_confidence_bound, upper_confidence_bound
+from certify.logs.log import NO_ROWS, UNLABELLED, Given, Log, Source, missing_rows, unlabelled
+from certify.logs.settings import radius_notes
 from certify.radius import certified_radius
 from certify.row import PARSERS
 
