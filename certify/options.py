@@ -32,6 +32,13 @@ def tables_in(paths: list[Path]) -> list[Path]:
     return [table_in(path) or path for path in paths]
 
 
+def logs_in(paths: list[Path]) -> list[Path]:
+    """`table_in` of each, and folders that are logs themselves as they are."""
+    from certify.logs.reader import is_log_folder  # it brings scipy, whose import other commands can do without
+
+    return [path if is_log_folder(path) and not (path / TABLE).is_file() else table_in(path) or path for path in paths]
+
+
 def table_argument(what: str = "A radius table, or its run folder.") -> Any:
     """An argument FILE that may be a run folder, too."""
     return typer.Argument(metavar="FILE", help=what, callback=table_in, show_default=False)
