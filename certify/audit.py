@@ -132,7 +132,7 @@ def _read(path: Path, given: dict[str, Any]) -> tuple[Log, dict[str, Any]]:
         OSError: If the file cannot be read.
     """
     source = open_source(path)
-    if {"label", "predict", "correct"} <= set(source.header):
+    if {"idx", "label", "predict", "correct"} <= set(source.header):
         dialect: Dialect = next((one for one in DIALECTS if one.matches(source)), ANY_TABLE)
     else:
         dialect = dialect_of(source)

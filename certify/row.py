@@ -159,8 +159,8 @@ def _check_votes(row: Mapping[str, Any]) -> None:
 
 def _plain(row: Mapping[str, Any]) -> bool:
     """Whether the row is one of Cohen's procedure with its bound in l2, as every log is that does not say otherwise."""
-    usual = {"procedure": "fixed", "bound": "clopper-pearson", "norm": "l2"}
-    return all(row.get(name, value) == value for name, value in usual.items())
+    usual = row.get("procedure", "fixed") == "fixed" and row.get("bound", "clopper-pearson") == "clopper-pearson"
+    return usual and row.get("norm", "l2") == "l2"
 
 
 def _check_looks(row: Mapping[str, Any]) -> None:

@@ -37,8 +37,10 @@ class Curve:
         grid = numbered(source)
         if not grid or len(grid[0][1]) < 2:
             return False
-        # Whole numbers in the first column are those of images, unless two lines can be a curve.
-        return not _may_be_images(grid) or (_is_two_lines(grid) and _curve_of_lines(source, grid) is not None)
+        # Whole numbers in the first column are those of images, and alone they are votes; but two lines may be a curve.
+        decimal = any("." in text for _, texts in grid for text in texts)
+        two_lines = _is_two_lines(grid) and _curve_of_lines(source, grid) is not None
+        return two_lines or (decimal and not _may_be_images(grid))
 
     def read(self, source: Source, given: Given) -> Log:
         """The curve: ``radius`` rising, ``accuracy`` in [0, 1] and never rising.

@@ -83,7 +83,10 @@ class DsrsRadii:
         if source.header == _NAMED:
             return True
         grid = numbered(source)
-        return bool(grid) and _is_row(grid[0][1])
+        if not grid or not _is_row(grid[0][1]):
+            return False
+        # Several whole numbers a line are votes; radii are written as decimal numbers.
+        return len(grid[0][1]) == 2 or any("." in text for _, texts in grid for text in texts)
 
     def read(self, source: Source, given: Given) -> Log:
         """The radii of the true class.

@@ -20,7 +20,7 @@ from certify.logs.formats import binary_format, text_format
 from certify.logs.log import Dialect, Given, Log, missing_columns
 from certify.logs.settings import beyond_l2
 from certify.logs.source import Source
-from certify.logs.votes import VoteRows
+from certify.logs.votes import VoteRows, why_no_votes
 
 __all__ = ["DIALECTS", "LARGEST", "Log", "UnknownLogError", "dialect_of", "is_log_folder", "open_source", "read_log"]
 
@@ -111,7 +111,7 @@ def dialect_of(source: Source) -> Dialect:
     if source.path.is_dir():
         Rs4a.require_complete(source.path)
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(source.path))
-    what = text_format(source.path, source.text)
+    what = text_format(source.path, source.text) or why_no_votes(source)
     if what is None:
         found = " ".join(source.header)[:200].encode("unicode_escape").decode()
         empty = "" if source.whole else "the file is empty: "

@@ -111,19 +111,22 @@ class Rows:
             texts = self._source.fields(line)
             while len(texts) > columns and not texts[-1]:  # trailing separators
                 texts.pop()
-            several = self._source.separator == "\t" and len(texts) > 1  # as rows have them, whole or damaged
-            word = not re.fullmatch("-?[0-9]+", texts[0] if texts else "")
-            if line == head or (len(texts) != columns and word and not several and not self._is_cut(number)):
+            if line == head or (len(texts) != columns and self._is_output(texts) and not self._is_cut(number)):
                 others.append(number)
             else:
                 found.append((number, texts))
         if self._source.before:
             self.notes.append(
-                f"{self._source.before} lines before the one that names the columns were left out: they are no rows."
+                f"before the line that names the columns, {_lines(self._source.before)} left out: no rows."
             )
         if others:
-            self.notes.append(f"{len(others)} lines that are no rows were left out, line {others[0]} first.")
+            self.notes.append(f"{_lines(len(others))} left out: no rows; line {others[0]} is the first.")
         return found
+
+    def _is_output(self, texts: Sequence[str]) -> bool:
+        """Whether a line without a row's fields is a terminal's output rather than a damaged row."""
+        several = self._source.separator == "\t" and len(texts) > 1
+        return not several and not re.fullmatch("-?[0-9]+", texts[0] if texts else "")
 
     def _is_cut(self, number: int) -> bool:
         return not self._source.ended and number == self._last()
@@ -215,6 +218,10 @@ def _as_integer(text: str) -> str:
 
 def _with_point(text: str) -> str:
     return text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text
+
+
+def _lines(count: int) -> str:
+    return f"{count} line{'s were' if count > 1 else ' was'}"
 
 
 def _hit(row: Mapping[str, str]) -> str:

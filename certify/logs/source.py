@@ -17,6 +17,7 @@ _SEPARATORS = ("\t", ";", ",", " ")
 _NAMES = {*FIELD_COLUMNS, "original_idx", "counts", "count", "l2_radius", "exact_radius", "radius proved", "p1"}
 _NAMED = re.compile(r"\b(original_)?idx\b|\blabel\b", re.IGNORECASE)
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_AFTER_WORDS = re.compile(r".*[\s:\]|-](original_idx|idx|[0-9]+)", re.IGNORECASE)
 _MOST_LINES_BEFORE = 10_000
 
 
@@ -83,8 +84,11 @@ class Source:
         return self.lines[-1] == ""
 
     def fields(self, line: str) -> list[str]:
-        """The fields of a line, without white space around them."""
-        return _fields(line, self.separator)
+        """The fields of a line, without white space around them, and without a logger's words before the first."""
+        fields = _fields(line, self.separator)
+        if self._head[2] and fields and (match := _AFTER_WORDS.fullmatch(fields[0])):
+            fields[0] = match[1]
+        return fields
 
     def error(self, number: int, message: object) -> ValueError:
         """A fault in a line."""
@@ -97,16 +101,23 @@ class Source:
         return number, self.lines[number - 1].rsplit("\r", 1)[-1].lstrip().lstrip("#").lstrip(" ")
 
     @cached_property
-    def _head(self) -> tuple[int | None, str]:
-        """The number of the line that names the columns, None without one, and what separates its fields."""
+    def _head(self) -> tuple[int | None, str, bool]:
+        """The number of the line that names the columns, None without one, and what separates its fields.
+
+        And whether words stand before each line, as a logger writes them: ``INFO:root:idx``.
+        """
         for number, line in enumerate(self.lines[:_MOST_LINES_BEFORE], start=1):
             if _NAMED.search(line) is None or len(line) > 10_000:
                 continue
             last = line.rsplit("\r", 1)[-1].lstrip().lstrip("#")
             for separator in _SEPARATORS:
-                if _names_columns(_fields(last, separator), separator):
-                    return number, separator
-        return None, "\t"
+                fields = _fields(last, separator)
+                match = _AFTER_WORDS.fullmatch(fields[0]) if separator == "\t" else None
+                if match is not None:
+                    fields = [match[1], *fields[1:]]
+                if _names_columns(fields, separator):
+                    return number, separator, match is not None
+        return None, "\t", False
 
 
 def _fields(line: str, separator: str) -> list[str]:

@@ -79,6 +79,17 @@ class VoteRows:
         return Log(table=table, dialect=self.name, kind="sampling", notes=tuple(notes))
 
 
+def why_no_votes(source: Source) -> str | None:
+    """Why lines of whole numbers are no votes that are known, and what to do; None for other files."""
+    lines = numbered(source)
+    if not lines or len(lines[0][1]) < 3 or not all(map(_COUNT.fullmatch, lines[0][1])):
+        return None
+    return (
+        "it has lines of whole numbers; votes are read where each line has as many of them, the votes of all classes "
+        "sum to the same n in each, and the label stands before or after them"
+    )
+
+
 def _grid(source: Source) -> NDArray[np.int64] | None:
     """The file as whole numbers, (N, columns); None if it is something else."""
     lines = numbered(source)
