@@ -26,6 +26,7 @@ from certify.logs.reader import DIALECTS, UnknownLogError, dialect_of, open_sour
 from certify.logs.rows import RUNNING, Rows
 from certify.logs.settings import L2, beyond_l2
 from certify.logs.source import Source
+from data.console import one_line
 
 __all__ = ["Audit", "Finding", "Setting", "audit_log", "render"]
 
@@ -111,7 +112,7 @@ def render(result: Audit) -> str:
     if result.columns:
         blocks.append(textwrap.fill(f"{result.rows} rows; {', '.join(settings)}", _WIDTH, initial_indent="  "))
     for finding in result.findings:
-        text = f"{finding.level:<9}{finding.check}: {finding.message}"
+        text = f"{finding.level:<9}{finding.check}: {one_line(finding.message)}"
         blocks.append(textwrap.fill(text, _WIDTH, initial_indent="  ", subsequent_indent=" " * 11))
     return "\n".join(blocks)
 
@@ -229,7 +230,7 @@ def _shortest(radius: float) -> str:
 
 def _kind(message: str) -> tuple[str, str]:
     """The check that a row failed, and a key that is one for all rows that failed it in the same way."""
-    if match := re.match(r"(\w+) must be |expected \d+ tab-separated", message):
+    if match := re.match(r"(\w+) must be |expected \d+ [a-z]+-separated", message):
         return "malformed", match[1] or "fields"
     return "ceiling" if " is above " in message else "contradiction", re.sub(r"-?[0-9.]+(e-?[0-9]+)?", "#", message)
 

@@ -71,6 +71,18 @@ def test_settings_that_the_radii_refute_are_not_taken_to_be_equal(
     assert "not the same settings" in page.read_text()
 
 
+def test_a_report_does_not_take_settings_that_one_log_tells_for_those_of_another_that_exceeds_them(
+    logs: dict[str, str], tmp_path: Path, monkeypatch: Call
+) -> None:
+    told, page = tmp_path / "told.tsv", tmp_path / "page.html"
+    options = ["--sigma", "0.25", "--n", "100000", "--alpha", "0.001"]
+    assert call(monkeypatch, "import", logs["quarter"], *options, "--out", str(told)) == 0
+    assert call(monkeypatch, "report", str(told), logs["above"], "--out", str(page)) == 0
+    assert "Not compared: b has the radius 1.81, above 0.9528" in page.read_text()
+    assert call(monkeypatch, "report", str(told), logs["below"], "--out", str(page)) == 0
+    assert "Not compared" not in page.read_text()
+
+
 def test_settings_that_nothing_refutes_are_taken_to_be_equal(
     logs: dict[str, str], monkeypatch: Call, capsys: Said
 ) -> None:

@@ -6,12 +6,13 @@ import io
 import json
 import lzma
 import pickle
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from certify.audit import audit_log
+from certify.audit import audit_log, render
 from certify.binomial import lower_confidence_bound
 from certify.logs.reader import read_log
 from certify.radius import certified_radius
@@ -51,6 +52,7 @@ FORMS = {
     "aligned": saved("    "),
     "CR LF": TABLE.replace("\n", "\r\n"),
     "CR": TABLE.replace("\n", "\r"),
+    "CR and commas": saved(",").replace("\n", "\r"),
     "byte order mark": "\ufeff" + TABLE,
     "blank lines": TABLE.replace("\n", "\n\n"),
     "comments": f"# certified with n = 1000\n{TABLE}# the end\n",
@@ -170,6 +172,19 @@ def test_a_file_of_another_format_is_named_with_what_to_do(
     with pytest.raises(ValueError, match=rf"log is no log that is known here: it is .*{what}.*{advice}"):
         read_log(path)
     assert [found.check for found in audit_log(path).findings] == ["not-a-table"]
+
+
+def test_advice_is_a_command_whatever_the_file_is_called(tmp_path: Path) -> None:
+    for content, advice in ((gzip.compress(b""), "gzip -dc '"), (pickle.dumps(RECORDS), "python -c '")):
+        with pytest.raises(ValueError, match=advice) as raised:
+            read_log(write(tmp_path, content, "a $(b) log"))
+        command = str(raised.value).rpartition("`")[0].rpartition("`")[2]
+        assert any(part.endswith("a $(b) log") or '/a $(b) log"' in part for part in shlex.split(command))
+
+
+def test_what_a_log_says_commands_no_terminal(tmp_path: Path) -> None:
+    path = write(tmp_path, TABLE.replace("time\n", "time\tnorm\n").replace("1.2\n", "1.2\t\x1b]0;x\x07\n"))
+    assert "\x1b" not in render(audit_log(path))
 
 
 @pytest.mark.parametrize("header", ["", "idx\tradius\n", "idx radius\n", "idx,radius\n"])

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -34,15 +35,16 @@ def binary_format(path: Path, data: bytes) -> str | None:
         path: The file, named in the advice.
         data: What is in it.
     """
+    shown = shlex.quote(str(path))
     for start, (name, tool) in _PACKED.items():
         if data.startswith(start):
-            return f"it is compressed with {name}; unpack it with `{tool} -dc {path} > LOG.tsv` and read LOG.tsv"
+            return f"it is compressed with {name}; unpack it with `{tool} -dc {shown} > LOG.tsv` and read LOG.tsv"
     if (encoding := _wide(data)) is not None:
-        return f"it is text in {encoding}; write it in UTF-8 with `iconv -f {encoding} -t UTF-8 {path} > LOG.tsv`"
+        return f"it is text in {encoding}; write it in UTF-8 with `iconv -f {encoding} -t UTF-8 {shown} > LOG.tsv`"
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return f"it is {_archive(data)}"
     if data[257:262] == b"ustar":
-        return f"it is a tar archive; unpack it with `tar -xf {path}` and name a file in it"
+        return f"it is a tar archive; unpack it with `tar -xf {shown}` and name a file in it"
     if (data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05") or data.startswith(_TEXT_PICKLES):
         return (
             "it is a pickle, which could run any program and is not opened here; where you trust it, write it as text: "
@@ -103,8 +105,9 @@ def _archive(data: bytes) -> str:
 
 
 def _pandas(path: Path, reader: str, more: str) -> str:
-    call = f"pd.DataFrame(pd.{reader}({str(path)!r}{more}))"
-    return f"python -c \"import pandas as pd; {call}.to_csv('LOG.tsv', sep='\\t', index=False)\""
+    call = f"pd.DataFrame(pd.{reader}({json.dumps(str(path))}{more}))"
+    program = f'import pandas as pd; {call}.to_csv("LOG.tsv", sep="\\t", index=False)'
+    return f"python -c {shlex.quote(program)}"
 
 
 def _is_json(line: str) -> bool:

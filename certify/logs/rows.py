@@ -19,6 +19,7 @@ _BOOLEANS = {
 }
 _ABSTENTIONS = ("abstain", "abstained", "abstention")
 _NO_RADIUS = ("", "nan", "none", "-", "-1", "-1.0", "-inf")
+_WORDS = {"\t": "tab", ",": "comma", ";": "semicolon", " ": "space"}
 _WHOLE = re.compile(r"(-?[0-9]{1,18})\.0+")
 _DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+(e[+-]?[0-9]+)?", re.IGNORECASE)
 
@@ -142,7 +143,8 @@ class Rows:
             except ValueError as error:
                 message = str(error)
                 if message.startswith("expected "):
-                    message = f"expected {len(self.header)} tab-separated fields, got {len(texts)}."
+                    word = _WORDS[self._source.separator]
+                    message = f"expected {len(self.header)} {word}-separated fields, got {len(texts)}."
                 self.faults.append((number, message))
                 if self._is_cut(number):
                     self._short = len(texts) < len(self.header) or message.startswith(f"{self.header[-1]} must be")

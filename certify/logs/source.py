@@ -32,6 +32,8 @@ class Source:
     def text(self) -> str:
         """The text as UTF-8, without a byte order mark and without a terminal's colours."""
         text = self.data.decode("utf-8-sig", errors="replace")
+        if "\n" not in text:  # where a carriage return alone ends a line
+            text = text.replace("\r", "\n")
         return _COLOURS.sub("", text) if "\x1b" in text else text
 
     @cached_property
