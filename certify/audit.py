@@ -153,11 +153,13 @@ def _of_whole(found: Whole, table: pd.DataFrame) -> Log:
     texts = [_shortest(radius) for radius in table["radius"]] if "radius" in table else ["0.0"] * len(table)
     lines = list(range(1, len(table) + 1))
     log = Log(header=list(map(str, table)), count=len(table), radii=texts, lines=lines)
-    log.rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    log.rows = [{"radius": 0.0} | {str(name): value for name, value in row.items()} for row in table.to_dict("records")]
     log.indices = list(zip(table["idx"].tolist(), lines, strict=True))
     repeated = missing_rows(table["idx"].tolist())  # the audit says both in its own words
     notes = [note for note in found.notes if note not in repeated and not note.startswith("radii are printed")]
     log.findings = [Finding("note", "log", f"{found.dialect}: {note}", 0) for note in notes]
+    if "radius" not in table:
+        log.findings.append(Finding("warning", "no-radius", f"a log of {found.kind}: there is no radius to audit.", 0))
     return log
 
 

@@ -163,6 +163,14 @@ def test_cells_within_cells_do_not_bring_the_process_down(tmp_path: Path) -> Non
         read_log(tmp_path / "x.mat")
 
 
+def test_numbers_of_a_type_that_there_is_not_do_not_bring_the_process_down(tmp_path: Path) -> None:
+    # scipy 1.15 looks the type up beyond the end of its table: a segmentation fault.
+    numbers = mat_head(6, (1, 2), b"hard") + mat_element(41, struct.pack("<2d", 0.5, -1))
+    (tmp_path / "x.mat").write_bytes(MAT + mat_element(14, numbers))
+    with pytest.raises(ValueError, match="hard is damaged: its numbers are of a type 41"):
+        read_log(tmp_path / "x.mat")
+
+
 def test_a_compressed_array_of_millions_of_numbers_is_refused_by_its_header(tmp_path: Path) -> None:
     numbers = mat_head(6, (1, 2_000_000), b"hard") + mat_element(9, bytes(8 * 2_000_000))
     packed = zlib.compress(mat_element(14, numbers), 1)

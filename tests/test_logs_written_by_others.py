@@ -195,6 +195,13 @@ def test_radii_of_images_are_read_with_and_without_a_header(tmp_path: Path, head
     assert audit_log(path).rows == 3
 
 
+def test_an_array_of_predictions_has_no_radius_to_audit(tmp_path: Path) -> None:
+    np.save(tmp_path / "log.npy", np.array([["0", "3", "3", "1", "1", "0", "0.99", "0:00:01"]]))
+    result = audit_log(tmp_path / "log.npy")
+    assert (result.ok, result.rows) == (True, 1)
+    assert "no-radius" in {found.check for found in result.findings}
+
+
 @pytest.mark.parametrize(
     ("lines", "idx", "order"),
     [

@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import io as scipy_io
 
 from certify.logs.columns import ADAPTIVE
 from certify.logs.log import NO_ROWS, UNLABELLED, Given, Log, frame
+from certify.logs.mat import read_arrays
 from certify.logs.settings import radius_notes
 from certify.logs.source import Source
 from certify.radius import ABSTAIN
 
 _MAGIC = b"\x93NUMPY"
 _LARGEST_MAT = 2_000_000  # a compressed one may be a thousand times as large in memory
-_MOST_NUMBERS = 1_000_000
 _LARGEST_NPY = 100_000_000
 _PARTS = ("preds", "labels", "prob_lb")  # and radii in one norm or several: radius_l2, radius_l1, radius_linf
 _RADII = "radius_"
@@ -45,11 +44,10 @@ class Macer:
         """
         if len(source.data) > _LARGEST_MAT:
             raise ValueError(f"{source.path} has {len(source.data)} bytes, more than the {_LARGEST_MAT} of any log.")
-        _require_numbers(source.path)
         try:
-            found = scipy_io.loadmat(str(source.path), appendmat=False, variable_names=["hard", "soft"])
-        except Exception as error:  # it fails in whatever way the damage asks for
-            raise ValueError(f"{source.path} cannot be read as a .mat file: {str(error)[:200]}") from None
+            found = read_arrays(source.data, ("hard", "soft"))
+        except ValueError as error:
+            raise ValueError(f"{source.path} cannot be read as a .mat file: {error}.") from None
         mode = "hard" if "hard" in found else "soft"
         if mode not in found:
             raise ValueError(f"{source.path} must have an array `hard` or `soft`, as MACER writes.")
@@ -211,18 +209,6 @@ def _load(path: Path) -> NDArray[Any]:
         return array
     except Exception as error:  # headers are parsed as Python literals, which fail in many ways
         raise ValueError(f"{path} cannot be read as an array without pickles: {str(error)[:200]}") from None
-
-
-def _require_numbers(path: Path) -> None:
-    """Look at the headers of a .mat file before anything is read: cells nest, and compressed numbers may be many."""
-    try:
-        described = scipy_io.whosmat(str(path), appendmat=False)
-    except Exception as error:  # it fails in whatever way the damage asks for
-        raise ValueError(f"{path} cannot be read as a .mat file: {str(error)[:200]}") from None
-    for name, shape, kind in described:
-        known = kind in ("double", "single") or kind.startswith(("int", "uint"))
-        if name in ("hard", "soft") and not (known and math.prod(shape) <= _MOST_NUMBERS and min(shape) >= 0):
-            raise ValueError(f"{path}: {name} must be an array of numbers, at most {_MOST_NUMBERS} of them.")
 
 
 def _numbers(path: Path, name: str, array: Any) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from certify import inference
+from certify.binomial import LARGEST_N
 from certify.inference import Candidate, Printed
 from certify.radius import ceiling_radius
 
@@ -83,7 +84,7 @@ def beyond_l2(table: pd.DataFrame) -> str | None:
         return None
     told = [name for name in ("sigma", "n", "alpha") if name in table]
     sigma = table["sigma"] if "sigma" in table else max(inference.SIGMAS)
-    n = int(table["n"].max()) if "n" in table else max(inference.SAMPLES)
+    n = min(int(table["n"].max()), LARGEST_N) if "n" in table else max(inference.SAMPLES)
     alpha = float(table["alpha"].max()) if "alpha" in table else max(inference.ALPHAS)
     ceiling = ceiling_radius(n, alpha, 1.0)
     at = int((table["radius"] / sigma).to_numpy().argmax())
