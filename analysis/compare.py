@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.pairs import LEVEL, holm, mcnemar_p_value, mean_interval, paired_interval, sign_flip_p_value
+from certify.logs.settings import norm_of
 from certify.summary import average_certified_radius, ceil_text, floor_text, radius_text
 
 #: What a log of the field's scripts does not say, since they know nothing else.
@@ -164,8 +165,8 @@ def checked_pair(
     """Both tables by ascending ``idx``.
 
     Raises:
-        ValueError: If they have no rows, are about different images or labels, or were certified with different n,
-            alpha, procedure, bound or (unless asked for) sigma.
+        ValueError: If they have no rows, are about different images or labels, have radii of different norms or of an
+            unknown one, or were certified with different n, alpha, procedure, bound or (unless asked for) sigma.
     """
     only_a, only_b = len(set(a["idx"]) - set(b["idx"])), len(set(b["idx"]) - set(a["idx"]))
     if only_a or only_b:
@@ -175,6 +176,10 @@ def checked_pair(
         )
     if len(a) == 0:
         raise ValueError("the tables have no rows; certify some images first.")
+    norm_a, norm_b = norm_of(a), norm_of(b)
+    if norm_a != norm_b or norm_a is None:
+        shown = " and ".join("unknown (too large for l2)" if norm is None else norm for norm in (norm_a, norm_b))
+        raise ValueError(f"the norms of the radii are {shown}: a radius of one norm is no radius of another.")
     a, b = a.sort_values("idx"), b.sort_values("idx")
     if different := int((a["label"].to_numpy() != b["label"].to_numpy()).sum()):
         raise ValueError(

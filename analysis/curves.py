@@ -41,3 +41,18 @@ def step_curve(table: pd.DataFrame, end: float, confidence: float = 0.95) -> Cur
     at = certified_accuracy(table, radius.tolist(), confidence)
     accuracy, low, high = (at[name].to_numpy(np.float64) for name in ("accuracy", "low", "high"))
     return Curve(radius, accuracy, low, high)
+
+
+def told_curve(table: pd.DataFrame, end: float) -> Curve:
+    """A curve as a file tells it, at radii up to ``end``; it has no band, and ends where it is told no further.
+
+    Between two radii it is the accuracy at the larger one, which it cannot be below.
+
+    Args:
+        table: ``radius``, rising, and ``accuracy``, as `certify.logs` reads a curve.
+        end: Last radius of the curve, positive.
+    """
+    radius, accuracy = (table[name].to_numpy(np.float64) for name in ("radius", "accuracy"))
+    last = int(np.searchsorted(radius, end, side="left"))  # the first that is not before the end
+    shown = slice(0, min(last + 1, len(radius)))
+    return Curve(np.minimum(radius[shown], end), accuracy[shown], accuracy[shown], accuracy[shown])

@@ -16,9 +16,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from analysis.curves import Curve, step_curve
+from analysis.curves import Curve, step_curve, told_curve
 from analysis.published import Published
-from analysis.runs import Run
+from analysis.runs import Run, Traced
+from certify.logs.settings import L2, norm_of
 from certify.summary import floor_text
 
 #: Formats by suffix, each with the metadata that would otherwise hold the date.
@@ -29,6 +30,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 # Dashes change with every run: a curve that lies on another one leaves it seen in its gaps, also in print.
 DASHES = ((0, ()), (0, (6, 1.5)), (0, (3, 1, 1, 1)), (0, (1.5, 1)))
 GREY = "#666666"
+_L2_RADIUS = "ℓ₂ radius (pixel units, [0,1])"
 # Handles as long as a dash and its gap take.
 _LINE = 0.036  # height of a line of small letters, of the axes' height
 _LEGEND: dict[str, Any] = {"fontsize": 10, "handlelength": 2.8}
@@ -36,6 +38,7 @@ _LEGEND: dict[str, Any] = {"fontsize": 10, "handlelength": 2.8}
 
 def draw(
     runs: Sequence[Run],
+    traced: Sequence[Traced] = (),
     *,
     end: float | None = None,
     title: str | None = None,
@@ -47,7 +50,9 @@ def draw(
     Above the axes stands what was certified, with how many samples, and what the band is: a figure travels alone.
 
     Args:
-        runs: At least one.
+        runs: Tables of images.
+        traced: Curves that files tell without images, drawn without a band and no further than they are told; at least
+            one of either kind.
         end: Last radius shown, positive; by default a little more than the largest ceiling or radius.
         title: Shown above that line.
         envelope: Draw the largest accuracy of any run at each radius, too. It belongs to no single classifier.
@@ -59,24 +64,30 @@ def draw(
     """
     ceilings = {run.name: run.summary.ceiling for run in runs if run.summary.ceiling is not None}
     if end is None:
-        end = 1.04 * max([run.summary.largest_radius for run in runs] + list(ceilings.values())) or 1.0
+        reached = [run.summary.largest_radius for run in runs] + [float(one.table["radius"].max()) for one in traced]
+        end = 1.04 * max([*reached, *ceilings.values()]) or 1.0
     if not 0 < end < math.inf:
         raise ValueError(f"the last radius of a figure must be positive and finite, got {end}.")
-    figure, axes = new_axes(end, "certified accuracy")
+    figure, axes = new_axes(end, "certified accuracy", _radius_label(runs))
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
-    lines = [*([plain(title)] if title is not None else []), _conditions(runs)]
+    lines = [*([plain(title)] if title is not None else []), _conditions(runs, traced)]
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10)
 
     # A curve ends at its ceiling, where its n votes end, or without one at its largest radius: beyond, nothing can be
     # certified, and a band would pretend that another sample of images might be.
     reach = [ceilings.get(run.name, run.summary.largest_radius) for run in runs]
     curves = [step_curve(run.table, min(end, own or end)) for run, own in zip(runs, reach, strict=True)]
-    handles, labels = [], _labels(runs)
+    handles, labels = [], [*_labels(runs), *(one.name for one in traced)]
     for curve, (colour, dash) in zip(curves, styles(len(runs)), strict=True):
         axes.fill_between(curve.radius, curve.low, curve.high, step="pre", color=colour, alpha=0.18, linewidth=0)
         x, y = np.append(curve.radius, curve.radius[-1]), np.append(curve.accuracy, 0.0)
         handles += axes.plot(x, y, linestyle=dash, drawstyle="steps-pre", color=colour, linewidth=1.8)
+    told = [told_curve(one.table, end) for one in traced]
+    for curve, (colour, dash) in zip(told, styles(len(runs) + len(traced))[len(runs) :], strict=True):
+        handles += axes.plot(
+            curve.radius, curve.accuracy, linestyle=dash, drawstyle="steps-pre", color=colour, linewidth=1.8
+        )
     marked = sorted({value for value in ceilings.values() if 0 < value < end})
     _draw_ceilings(axes, marked, end)
     if envelope:
@@ -86,7 +97,7 @@ def draw(
         )
         labels.append("best run at each radius (not one classifier)")
     _draw_published(axes, published, end, sigmas=_sigmas(runs))
-    _draw_legend(figure, axes, handles, labels, curves, marked)
+    _draw_legend(figure, axes, handles, labels, [*curves, *told], marked)
     return figure
 
 
@@ -106,7 +117,7 @@ def upper_envelope(curves: Sequence[Curve]) -> tuple[NDArray[np.float64], NDArra
     return radius, found
 
 
-def new_axes(end: float, ylabel: str, xlabel: str = "ℓ₂ radius (pixel units, [0,1])") -> tuple[Figure, Axes]:
+def new_axes(end: float, ylabel: str, xlabel: str = _L2_RADIUS) -> tuple[Figure, Axes]:
     """An empty figure of this project's looks, its abscissa from 0 to ``end``.
 
     It is small for its letters, so that these can be read where a page shows it in half a column or on a telephone.
@@ -146,15 +157,24 @@ def require_format(suffix: str) -> None:
         raise ValueError(f"a figure is written as {', '.join(FORMATS)}; got the suffix {suffix!r}.")
 
 
-def _conditions(runs: Sequence[Run]) -> str:
+def _conditions(runs: Sequence[Run], traced: Sequence[Traced]) -> str:
     """How many images, samples and which alpha the runs have, as far as their rows tell, and what the band is."""
+    if not runs:
+        return "images, n and alpha unknown; curves as they are told, without a band"
     told = {
         "images": {f"{run.summary.images:,}" for run in runs},
         "n": {"unknown" if run.summary.n is None else f"{run.summary.n:,}" for run in runs},
         "alpha": {"unknown" if run.summary.alpha is None else f"{run.summary.alpha:g}" for run in runs},
     }
     images, n, alpha = (" or ".join(sorted(values, key=lambda text: (len(text), text))) for values in told.values())
-    return f"{images} images, n = {n}, alpha = {alpha}; band: 95 % interval, each radius by itself"
+    without = "\na curve without a band is as its file tells it" if traced else ""
+    return f"{images} images, n = {n}, alpha = {alpha}; band: 95 % interval, each radius by itself{without}"
+
+
+def _radius_label(runs: Sequence[Run]) -> str:
+    """What the abscissa measures: l2, or the norms that runs tell."""
+    norms = sorted({norm_of(run.table) or "unknown norm" for run in runs} or {L2})
+    return _L2_RADIUS if norms == [L2] else f"radius ({' or '.join(norms)})"
 
 
 def _sigmas(runs: Sequence[Run]) -> set[float]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis import runs
 from analysis.report_subjects import UNKNOWN, Subject, shown
+from analysis.unknown import different_norm, refuted
 
 _LEVELS = ("error", "warning", "note")
 _SETTINGS = {
@@ -58,6 +59,11 @@ def different_settings(subjects: Sequence[Subject]) -> list[str]:
         if len(told) > 1:
             values = "; ".join(f"{value} ({', '.join(who)})" for value, who in told.items())
             found.append(f"certified with different {name}: {values}; {why}.")
+    loaded = [subject.run for subject in subjects]
+    if (differing := different_norm(loaded)) is not None:
+        found.append(f"not comparable: {differing}.")
+    elif not found and (why := refuted(loaded)) is not None:
+        found.append(f"{why}: not the same settings.")
     first, *others = subjects
     for other in others:
         if (differing := runs.different_stopping(first.run, other.run)) is not None:
@@ -106,11 +112,7 @@ def _whose(values: Sequence[str | None], subjects: Sequence[Subject]) -> str:
 
 def _of_run(subject: Subject) -> Iterator[Notice]:
     for finding in subject.audit.findings:
-        if finding.check == "not-a-table":  # of another dialect, which `analysis.logs` can read and the audit cannot
-            text = f"the audit cannot check this kind of log: {finding.message}"
-            yield Notice(level="warning", about=subject.name, text=text)
-        else:
-            yield Notice(level=finding.level, about=subject.name, text=f"{finding.check}: {finding.message}")
+        yield Notice(level=finding.level, about=subject.name, text=f"{finding.check}: {finding.message}")
     for text in subject.notes:
         yield Notice(level="warning", about=subject.name, text=text)
     for text in subject.remarks:

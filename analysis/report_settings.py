@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from analysis.report_numbers import Cell, Table
@@ -33,7 +34,7 @@ def settings(subject: Subject) -> Settings:
     audit = subject.audit
     file = {
         "name": subject.path.name,
-        "sha256": hashlib.sha256(subject.path.read_bytes()).hexdigest(),
+        "sha256": _sha256(subject.path),
         "rows": len(subject.run.table),
         "columns": " ".join(map(str, subject.run.table.columns)),
         "audit": audit.verdict,
@@ -76,6 +77,12 @@ def differing(subjects: Sequence[Subject]) -> Table | None:
         header=("", *(subject.name for subject in subjects)),
         rows=tuple(lines),
     )
+
+
+def _sha256(path: Path) -> str:
+    """The hash of a file, or of a folder's arrays one after another in the order of their names."""
+    files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _parts(subject: Subject) -> list[tuple[str, Mapping[str, Any]]]:

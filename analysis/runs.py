@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.logs.reader import read_log
 from certify import manifest as manifests
 from certify import population
+from certify.logs.reader import read_log
 from certify.summary import Summary, summarize
 
 _EARLY = ("sequential", "anytime")
@@ -29,30 +29,59 @@ class Run:
     stopping: Mapping[str, Any] | None = None  # when a procedure that stops early did, where a manifest tells
 
 
+@dataclass(frozen=True)
+class Traced:
+    """A curve that a file tells by itself, without images: ``table`` has ``radius``, rising, and ``accuracy``."""
+
+    name: str
+    table: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
 def load(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None = None) -> list[Run]:
     """Read radius tables and name them.
 
     Args:
-        paths: Tables, or logs of any dialect that tells its radii; see `analysis.logs.reader`.
+        paths: Tables, or logs of any dialect that tells its radii; see `certify.logs.reader`.
         labels: Names to show, one a file; by default `names` of the paths.
 
     Raises:
         ValueError: If a file is malformed or has no rows, is named twice, or the labels do not fit the files.
         OSError: If a file cannot be read.
     """
+    found = list[Run]()
+    for path, one in zip(paths, load_all(paths, labels), strict=True):
+        if isinstance(one, Traced):
+            raise ValueError(
+                f"{path} is a log of curve: it has no radii of images to show; `analysis curve` draws it as it is."
+            )
+        found.append(one)
+    return found
+
+
+def load_all(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None = None) -> list[Run | Traced]:
+    """The same, and files that hold a curve alone as it is.
+
+    Raises:
+        ValueError: As `load`, except for curves.
+        OSError: If a file cannot be read.
+    """
     if labels is not None and (len(labels) != len(paths) or len(set(labels)) < len(labels)):
         raise ValueError(f"labels must be {len(paths)} different names, one a file, got {len(labels)}: {list(labels)}.")
     shown = names(paths) if labels is None else labels
-    runs = []
+    found = list[Run | Traced]()
     for name, path in zip(shown, paths, strict=True):
         log = read_log(path)
-        if "radius" not in log.table or log.kind == "curve":
+        if log.kind == "curve":
+            found.append(Traced(name, log.table, log.notes))
+            continue
+        if "radius" not in log.table:
             raise ValueError(f"{path} is a log of {log.kind} ({log.dialect}): it has no radii of images to show.")
         try:
-            runs.append(Run(name, log.table, summarize(log.table), log.notes, _stopping(Path(path))))
+            found.append(Run(name, log.table, summarize(log.table), log.notes, _stopping(Path(path))))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-    return runs
+    return found
 
 
 def simultaneous(runs: Sequence[Run]) -> list[Run]:

@@ -69,7 +69,7 @@ def audit(
         typer.Argument(
             metavar="FILE...",
             help="Radius tables, run folders, or logs of other projects.",
-            callback=options.tables_in,
+            callback=options.logs_in,
         ),
     ],
     n: Annotated[int | None, typer.Option(help="Samples, where a log does not tell them.")] = None,

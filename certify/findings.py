@@ -136,8 +136,9 @@ def of_indices(log: Log, manifest: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def is_fixed(row: Mapping[str, Any]) -> bool:
-    """Whether a row is CERTIFY's, a fixed n and Clopper-Pearson; the checks of other rows are `certify.row`'s."""
-    return row.get("procedure", "fixed") == "fixed" and row.get("bound", "clopper-pearson") == "clopper-pearson"
+    """Whether a row is CERTIFY's, a fixed n and Clopper-Pearson in l2; the checks of others are `certify.row`'s."""
+    usual = row.get("procedure", "fixed") == "fixed" and row.get("bound", "clopper-pearson") == "clopper-pearson"
+    return usual and row.get("norm", "l2") == "l2"
 
 
 def _expected(manifest: Mapping[str, Any]) -> list[int] | None:

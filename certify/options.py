@@ -48,6 +48,13 @@ def tables_in(paths: list[Path]) -> list[Path]:
     return [table_in(path) or path for path in paths]
 
 
+def logs_in(paths: list[Path]) -> list[Path]:
+    """`table_in` of each, and folders that are logs themselves as they are."""
+    from certify.logs.reader import is_log_folder  # it brings scipy, whose import other commands can do without
+
+    return [path if is_log_folder(path) and not (path / TABLE).is_file() else table_in(path) or path for path in paths]
+
+
 def new_file(what: str, default: str) -> Any:
     """An option --out FILE, or FOLDER/ for a file of the usual name in it."""
     return typer.Option(parser=output, metavar="FILE|FOLDER/", help=what, show_default=default)

@@ -126,12 +126,10 @@ def _check_claim(row: Mapping[str, Any]) -> None:
         raise ValueError(f"an abstention must have radius 0, got {radius}.")
     if "status" in row and row["status"] != (ABSTAINED if predict == ABSTAIN else CERTIFIED):
         raise ValueError(f"status is {row['status']}, but predict is {predict}.")
-    if (
-        _plain(row)
-        and {"n", "alpha", "sigma"} <= row.keys()
-        and radius > _ceiling(row["n"], row["alpha"], row["sigma"]) * _SLACK
-    ):
+    ceiling = math.inf
+    if _plain(row) and {"n", "alpha", "sigma"} <= row.keys():
         ceiling = _ceiling(row["n"], row["alpha"], row["sigma"])
+    if radius > ceiling * _SLACK:
         raise ValueError(
             f"radius {radius} is above {ceiling}, the most that n={row['n']} votes can certify at "
             f"alpha={row['alpha']} and sigma={row['sigma']}."
@@ -160,8 +158,9 @@ def _check_votes(row: Mapping[str, Any]) -> None:
 
 
 def _plain(row: Mapping[str, Any]) -> bool:
-    """Whether the row is one of Cohen's procedure with its bound, as every log is that does not say otherwise."""
-    return row.get("procedure", "fixed") == "fixed" and row.get("bound", "clopper-pearson") == "clopper-pearson"
+    """Whether the row is one of Cohen's procedure with its bound in l2, as every log is that does not say otherwise."""
+    usual = row.get("procedure", "fixed") == "fixed" and row.get("bound", "clopper-pearson") == "clopper-pearson"
+    return usual and row.get("norm", "l2") == "l2"
 
 
 def _check_looks(row: Mapping[str, Any]) -> None:

@@ -59,6 +59,7 @@ def summarize(table: pd.DataFrame) -> Summary:
     if "procedure" in table and procedure != "fixed":
         n = None
     plain = procedure in ("fixed", None) and bound in ("clopper-pearson", None)
+    plain &= "norm" not in table or _common(table, "norm") == "l2"
     unknown = sigma is None or n is None or alpha is None or not plain
     return Summary(
         images=len(table),
@@ -164,6 +165,8 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
     unusual = [name for name in (summary.procedure, summary.bound) if name not in (None, "fixed", "clopper-pearson")]
     settings += "".join(f", {name}" for name in unusual)
     ceiling = "unknown: it takes one sigma, n and alpha for all rows"
+    if summary.sigma is not None and summary.n is not None and summary.alpha is not None and "norm" in table:
+        ceiling = "not known for radii of this norm"
     if unusual:
         ceiling = f"not told by rows of {' and '.join(unusual)}; see `certify plan`"
     if summary.ceiling is not None:

@@ -10,11 +10,11 @@ import numpy as np
 from scipy.io import savemat
 
 from analysis import published, run_folders, runs
-from analysis.logs.reader import read_log
 from analysis.report_subjects import load_subjects
 from certify import manifest as manifests
 from certify import predictions, stored, table
 from certify.audit import audit_log, render
+from certify.logs.reader import read_log
 from certify.row import format_row
 from certify.table import RadiusTable
 from fuzz.parser import Parser
@@ -147,7 +147,13 @@ def _logs() -> list[bytes]:
     np.save(stream, np.array([["0", "3", "3", "1", "1", "0", "0.99", "0:00:01"]]))
     votes = "idx\tlabel\tcounts\n0\t1\t[3, 97]\n1\t0\t[ 99, 1 ]\n"
     named = "idx\tcorrect\tradius\tlabel\tpredict\n0\t1\t0.5\tcat\tcat\n1\t0\t0.0\tcat\t-1\n"
-    return [*found, stream.getvalue(), votes.encode(), named.encode(), *_tables()]
+    others = [
+        "900 60 40 0\n1 0 999 2\n",
+        "idx\tradius\n1\t0.25\n",
+        "0.0 0.25 0.5\n0.9 0.5 0.1\n",
+        "=> loading\nidx;label;predict;radius\n0;3;3;0,5\n 1%| 1/9\n20;2;-1;nan\n",
+    ]
+    return [*found, stream.getvalue(), votes.encode(), named.encode(), *(text.encode() for text in others), *_tables()]
 
 
 def _read_log(path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.logs.log import Log
-from analysis.logs.reader import read_log
+from certify.logs.log import Log
+from certify.logs.reader import read_log
 
 SIX = "idx\tlabel\tpredict\tradius\tcorrect\ttime"
 

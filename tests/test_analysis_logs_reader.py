@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from scipy.io import savemat
 
-from analysis.logs import reader
-from analysis.logs.log import KINDS
-from analysis.logs.reader import DIALECTS, read_log
-from analysis.logs.settings import infer_settings
 from analysis.runs import load
 from certify import table as tables
+from certify.logs import reader
+from certify.logs.log import KINDS
+from certify.logs.reader import DIALECTS, read_log
+from certify.logs.settings import infer_settings
 from certify.summary import certified_accuracy, summarize
 
 LOGS = Path(__file__).parents[2] / "shared" / "reference-logs"

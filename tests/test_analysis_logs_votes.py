@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import io, stats
 
-from analysis.logs.reader import read_log
 from certify.binomial import lower_confidence_bound, upper_confidence_bound
+from certify.logs.reader import read_log
 from certify.radius import certified_radius
 
 HERE = Path(__file__).parent

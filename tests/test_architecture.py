@@ -29,6 +29,8 @@ WITHOUT_TORCH = (
     "audit", "findings", "claims", "inference", "recompute", "stored", "merge", "plan", "arguments",
     "pairs", "transferred", "appending", "parts", "shards", "sizing", "slices", "micro_batch", "torchrun",
     "attack/goals", "attack/report", "attack/rounding", "attack/table",
+    "logs/arrays", "logs/columns", "logs/counts", "logs/curve", "logs/dsrs", "logs/formats", "logs/log", "logs/mat",
+    "logs/numbers", "logs/reader", "logs/rows", "logs/settings", "logs/source", "logs/tabular", "logs/votes",
 )  # fmt: skip
 
 

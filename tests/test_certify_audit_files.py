@@ -81,12 +81,10 @@ def test_logs_without_radii_say_what_they_are(tmp_path: Path) -> None:
     [
         ("", "the file is empty"),
         ("\n\n", "the file is empty"),
-        ("\nx disttype gaussian\nx k None\nx std 0.5\no 9980 0.9949883769998344 0.9969624183275306\n", "DSRS"),
         ("0.00000\t0.98610\n0.00500\t0.98590\n", "it is a curve"),
-        ("idx,label,predict,radius,correct,time\n0,1,1,0.5,1,1.0\n", "something else separates them"),
-        ("idx\tlabel\tpredict\tradius\tcorrect\tcorrect\n", "one is there twice"),
-        ("Files already downloaded and verified\n", "its first line must name the columns idx label predict"),
-        ("\x93NUMPY\x00\x01\n", "it is a binary file"),
+        ("Files already downloaded and verified\n", "its first line has the columns Files already downloaded"),
+        ("\x00\x01\x02\x03\n", "it is a binary file"),
+        ("\x1f\x8b\x08\x00", "it is compressed with gzip"),
     ],
 )
 def test_a_file_that_is_something_else_is_one_error(tmp_path: Path, content: str, message: str) -> None:
@@ -94,6 +92,23 @@ def test_a_file_that_is_something_else_is_one_error(tmp_path: Path, content: str
     path.write_text(content, encoding="latin-1")
     result = audit_log(path)
     assert [finding.check for finding in result.findings] == ["not-a-table"]
+    assert message in result.findings[0].message
+    assert (result.ok, result.rows, result.verdict) == (False, 0, "FAIL")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("\nx disttype gaussian\nx std 0.5\no 9980 0.9949883769998344 0.9969624183275306\n", "certify audit --n"),
+        ("idx\tlabel\tpredict\tradius\tcorrect\tcorrect\n", "one is there twice"),
+        ("\x93NUMPY\x00\x01\n", "cannot be read as an array"),
+    ],
+)
+def test_a_log_that_cannot_be_read_as_a_whole_is_one_error(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "log"
+    path.write_text(content, encoding="latin-1")
+    result = audit_log(path)
+    assert [finding.check for finding in result.findings] == ["unreadable"]
     assert message in result.findings[0].message
     assert (result.ok, result.rows, result.verdict) == (False, 0, "FAIL")
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from analysis import published, run_folders
-from analysis.logs.reader import read_log
 from analysis.report_subjects import load_subjects
 from certify import manifest as manifests
 from certify.audit import audit_log
+from certify.logs.reader import read_log
 from certify.row import parse_row
 from certify.table import RadiusTable
 from fuzz.data_files import member
@@ -160,6 +160,14 @@ def test_cells_within_cells_do_not_bring_the_process_down(tmp_path: Path) -> Non
         length += len(heads[-1])
     (tmp_path / "x.mat").write_bytes(MAT + b"".join(reversed(heads)))
     with pytest.raises(ValueError, match="hard must be an array of numbers"):
+        read_log(tmp_path / "x.mat")
+
+
+def test_numbers_of_a_type_that_there_is_not_do_not_bring_the_process_down(tmp_path: Path) -> None:
+    # scipy 1.15 looks the type up beyond the end of its table: a segmentation fault.
+    numbers = mat_head(6, (1, 2), b"hard") + mat_element(41, struct.pack("<2d", 0.5, -1))
+    (tmp_path / "x.mat").write_bytes(MAT + mat_element(14, numbers))
+    with pytest.raises(ValueError, match="hard is damaged: its numbers are of a type 41"):
         read_log(tmp_path / "x.mat")
 
 

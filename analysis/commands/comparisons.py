@@ -9,9 +9,9 @@ import typer
 from analysis import difference, paired_text, runs
 from analysis.commands.inputs import matching, numbers, print_notes, require_figure, write_figure
 from analysis.compare import compare_tables
-from analysis.logs.settings import infer_settings
 from analysis.run_folders import one_method
 from analysis.seeds import compare_seeds
+from analysis.unknown import different_norm, refuted
 from certify.summary import radii_of
 
 
@@ -46,6 +46,9 @@ def compare(
     names = tuple(label.strip() for label in labels.split(",")) if labels else (_name(a, ours), _name(b, theirs))
     if len(names) != 2 or not all(names):
         raise ValueError(f"--labels must be two names, got {len(names)}: {', '.join(names)}.")
+    if (norms := different_norm(loaded)) is not None:
+        raise ValueError(f"{norms}.")
+    _require_the_same_images(loaded)
     _warn_of_the_unknown(loaded, different_sigma)
     _require_the_same(loaded, [*files_a, *files_b], different_sigma)
     for other in loaded[1:]:
@@ -86,21 +89,35 @@ def _warn_of_the_unknown(loaded: list[runs.Run], different_sigma: bool) -> None:
     """Say which settings no table tells; refuse where what their radii tell of them differs.
 
     Raises:
-        ValueError: If the radii of two logs fit different n or alpha alone, or sigma where that is not asked for.
+        ValueError: If the radii refute that n and alpha, and sigma where that is not asked for, are equal.
     """
     if early := runs.unknown_stopping(loaded):
         print(f"warning: no manifest tells when {', '.join(early)} stopped; taken to be alike", file=sys.stderr)
     unknown = [name for name in ("sigma", "n", "alpha") if all(name not in run.table for run in loaded)]
     if not unknown:
         return
-    fits = {run.name: infer_settings(run.table["radius"]) for run in loaded}
-    told = {(fit.n, fit.alpha, None if different_sigma else fit.sigma) for fit in fits.values() if fit is not None}
-    if len(told) > 1:
-        shown = "; ".join(
-            f"{name}: n = {fit.n}, alpha = {fit.alpha}, sigma = {fit.sigma}" for name, fit in fits.items() if fit
-        )
-        raise ValueError(f"the radii fit different settings ({shown}); compare logs of the same ones.")
-    print(f"warning: no table tells {', '.join(unknown)}; taken to be equal", file=sys.stderr)
+    if (why := refuted(loaded, different_sigma=different_sigma)) is not None:
+        pass_ = "" if different_sigma else ", or pass --different-sigma where sigma alone differs"
+        raise ValueError(f"{why}; compare logs of the same settings{pass_}.")
+    if equal := [name for name in unknown if name != "sigma" or not different_sigma]:
+        print(f"warning: no table tells {', '.join(equal)}; taken to be equal", file=sys.stderr)
+
+
+def _require_the_same_images(loaded: list[runs.Run]) -> None:
+    """Refuse tables of different images, with the option that goes on with those that all have.
+
+    Raises:
+        ValueError: If one has images that another has not.
+    """
+    if (warning := runs.different_images(loaded)) is None:
+        return
+    shared = set[int].intersection(*(set(run.table["idx"]) for run in loaded))
+    advice = f"pass --common to compare on the {len(shared)} images that all have" if shared else "none is in all"
+    ours = all("status" in run.table for run in loaded)
+    protocol = ", or certify both with the same --protocol and --max" if ours else ""
+    raise ValueError(
+        f"the tables are about different images: {warning.removeprefix('not comparable: ')[:-1]}; {advice}{protocol}."
+    )
 
 
 def _require_the_same(loaded: list[runs.Run], files: list[Path], different_sigma: bool) -> None:

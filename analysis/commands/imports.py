@@ -6,13 +6,13 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from analysis.commands.inputs import print_notes, require_no_table
-from analysis.logs.reader import read_log
+from analysis.commands.inputs import print_notes, require_no_table, table_of
+from certify.logs.reader import read_log
 from certify.row import FIELD_COLUMNS, format_seconds
 from certify.summary import floor_text, render, summarize
 from data.files import write_atomically
 
-_KEPT = ("sigma", "alpha", "n")  # what a table needs to be compared; votes and bounds stay in the log
+_KEPT = ("sigma", "alpha", "n", "norm")  # what a table needs to be compared; votes and bounds stay in the log
 
 
 def import_(
@@ -20,6 +20,10 @@ def import_(
     sigma: Annotated[float | None, typer.Option(help="Of the noise, in [0, 1] pixel units.")] = None,
     n: Annotated[int | None, typer.Option(help="Estimation samples.")] = None,
     alpha: Annotated[float | None, typer.Option(help="One-sided failure probability.")] = None,
+    norm: Annotated[
+        str | None,
+        typer.Option(help="What the radii measure: l1, linf, another word, or l2, which others are taken for."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write a radius table here.")] = None,
 ) -> None:
     """Say what another project's log is and what it shows, and write it as a radius table if asked to."""
@@ -27,7 +31,7 @@ def import_(
         require_no_table(out)
         if out.exists() and out.samefile(file):
             raise ValueError(f"{out} is the log itself, which would be overwritten; give another --out.")
-    log = read_log(file, sigma, n, alpha)
+    log = read_log(table_of(file), sigma, n, alpha, norm)
     print_notes(log.notes, file.name)
     print(f"{log.dialect}, {log.kind}, {len(log.table)} rows")
     if "radius" not in log.table or log.kind == "curve":
@@ -59,7 +63,8 @@ def _capped(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     if summary.largest_radius > 1.005 * summary.ceiling:
         raise ValueError(
             f"the largest radius, {summary.largest_radius}, is above {floor_text(summary.ceiling, 4)}, the most that "
-            f"n = {summary.n} votes certify at alpha = {summary.alpha} and sigma = {summary.sigma}; mend them."
+            f"n = {summary.n} votes certify at alpha = {summary.alpha} and sigma = {summary.sigma}; mend "
+            "them, or say with --norm which norm the radii are of."
         )
     above = table["radius"] > summary.ceiling
     return table.assign(radius=table["radius"].mask(above, summary.ceiling)), int(above.sum())

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 
 from analysis import figures, runs
 from analysis.groups import by_class, by_difficulty
+from analysis.unknown import different_norm, refuted
 from certify import manifest as manifests
+from certify.logs.reader import is_log_folder
 from data import console
 from data.files import write_atomically
 from data.official import CLASSES
@@ -27,16 +29,40 @@ FigureOut = Annotated[Path, typer.Option(show_default=False, help="The figure: .
 
 
 def load(files: Sequence[Path], labels: str | None = None) -> list[runs.Run]:
-    """The runs, with what their readers note on stderr, and warnings where images or sigma are not the same."""
-    names = None if labels is None else [label.strip() for label in labels.split(",")]
-    loaded = runs.load([table_of(path) for path in files], names)
-    for run in loaded:
-        print_notes(run.notes, run.name)
-    if (warning := runs.different_images(loaded)) is not None:
-        print(console.one_line(f"warning: {warning}"), file=sys.stderr)
-    if (warning := runs.different_sigma(loaded)) is not None:
-        print(console.one_line(f"warning: {warning}."), file=sys.stderr)
+    """The runs, with what their readers note on stderr, and warnings where they are not comparable.
+
+    They are not where images, norms or settings differ, also settings that only the radii tell.
+    """
+    loaded = runs.load([table_of(path) for path in files], _labels(labels))
+    _print_warnings(loaded, loaded)
     return loaded
+
+
+def load_curves(files: Sequence[Path], labels: str | None = None) -> list[runs.Run | runs.Traced]:
+    """The same, and the files that hold a curve alone, in the order of the files."""
+    found = runs.load_all([table_of(path) for path in files], _labels(labels))
+    _print_warnings(found, [one for one in found if isinstance(one, runs.Run)])
+    return found
+
+
+def _labels(labels: str | None) -> list[str] | None:
+    return None if labels is None else [label.strip() for label in labels.split(",")]
+
+
+def _print_warnings(found: Sequence[runs.Run | runs.Traced], loaded: Sequence[runs.Run]) -> None:
+    for one in found:
+        print_notes(one.notes, one.name)
+    if len(loaded) < 2:
+        return
+    norms = different_norm(loaded)
+    for warning in (
+        runs.different_images(loaded),
+        None if (differing := runs.different_sigma(loaded)) is None else f"{differing}.",
+        None if norms is None else f"not comparable: {norms}.",
+        None if norms is not None or (why := refuted(loaded)) is None else f"{why}: not the same settings.",
+    ):
+        if warning is not None:
+            print(console.one_line(f"warning: {warning}"), file=sys.stderr)
 
 
 def print_notes(notes: Sequence[str], name: str) -> None:
@@ -60,7 +86,13 @@ def holding(paths: Sequence[Path], names: Collection[str], what: str) -> list[Pa
     A pattern such as ``runs/*`` also finds folders that hold runs only further down. Where nothing would be left, all
     stay: whoever reads them knows what is missing.
     """
-    empty = [path for path in paths if path.is_dir() and not any((path / name).is_file() for name in names)]
+    empty = [
+        path
+        for path in paths
+        if path.is_dir()
+        and not any((path / name).is_file() for name in names)
+        and not (TABLE in names and is_log_folder(path))
+    ]
     if len(empty) == len(paths):
         return list(paths)
     for path in empty:
@@ -78,12 +110,14 @@ def meant(path: Path, names: Collection[str]) -> Path | None:
 
 
 def table_of(path: Path) -> Path:
-    """The radius table of a run folder; a file as it is.
+    """The radius table of a run folder; a file, and a folder of arrays that is a log, as it is.
 
     Raises:
-        ValueError: If a folder has no radius table.
+        ValueError: If a folder has no radius table and is no log.
     """
     if path.is_dir() and not (path / TABLE).is_file():
+        if is_log_folder(path):
+            return path
         below = meant(path, (TABLE,))
         advice = f"did you mean {below}?" if below is not None else f"certify its model with `certify run {path}`."
         raise ValueError(f"{path} has no {TABLE}; {advice}")
@@ -156,7 +190,7 @@ def subject_of(files: Sequence[Path], loaded: Sequence[runs.Run]) -> str | None:
     common = [
         form.format(values[0])
         for form, values in told.items()
-        if values[0] is not None and all(value == values[0] for value in values)
+        if values and values[0] is not None and all(value == values[0] for value in values)
     ]
     return ", ".join(common) or None
 

@@ -14,6 +14,7 @@ from analysis.commands.inputs import (
     data_sets,
     divided,
     load,
+    load_curves,
     numbers,
     require_figure,
     require_no_table,
@@ -22,6 +23,8 @@ from analysis.commands.inputs import (
     write_figure,
 )
 from analysis.published import Published, different_conditions, load_published, published_beside, require_data
+from analysis.runs import Run, Traced
+from analysis.unknown import different_norm
 from certify.summary import radii_of
 from data import console
 from data.files import write_atomically
@@ -49,7 +52,13 @@ def curve(
     """Draw certified accuracy over the radius into a figure."""
     require_figure(out)
     files = tables_of(files)
-    loaded = load(files, labels)
+    found = load_curves(files, labels)
+    loaded, traced = [one for one in found if isinstance(one, Run)], [one for one in found if isinstance(one, Traced)]
+    files = [file for file, one in zip(files, found, strict=True) if isinstance(one, Run)]
+    if envelope and (differing := different_norm(loaded)) is not None:
+        raise ValueError(f"--envelope shows the best run at each radius, and {differing}.")
+    if not loaded and (envelope or published is not None):
+        raise ValueError("--envelope and --published are for logs of images; name one, or leave them out.")
     sigmas = {run.summary.sigma for run in loaded}
     behind = list[Published]()
     if published is not None:
@@ -59,7 +68,7 @@ def curve(
         if (warning := different_conditions(behind, [run.summary for run in loaded], told.values())) is not None:
             print(console.one_line(f"warning: {warning}."), file=sys.stderr)
     title = subject_of(files, loaded) if title is None else title
-    write_figure(figures.draw(loaded, end=radii_max, title=title, envelope=envelope, published=behind), out)
+    write_figure(figures.draw(loaded, traced, end=radii_max, title=title, envelope=envelope, published=behind), out)
 
 
 def table(

@@ -7,8 +7,9 @@ import typer
 
 from analysis import distributions, sandwich
 from analysis.commands.inputs import FigureOut, Files, Labels, load, require_figure, subject_of, tables_of, write_figure
-from analysis.logs.reader import read_log
 from certify.attack.table import read_attacks
+from certify.logs.reader import read_log
+from certify.logs.settings import L2, norm_of
 
 
 def votes(files: Files, out: FigureOut, labels: Labels = None) -> None:
@@ -38,6 +39,8 @@ def sandwich_(
     """Draw certified accuracy from below and accuracy under attack from above."""
     require_figure(out)
     run = load([file])[0]
+    if norm_of(run.table) != L2:
+        raise ValueError(f"attacks here are measured in l2, and the radii of {run.name} are not; name an l2 log.")
     certified = run.summary.images
     attacks: dict[float, sandwich.Attacked] = {}
     for item in attacked:

@@ -1,18 +1,23 @@
 """Logs of DSRS: limits of the true class's probability, and radii; separated by spaces, without a header."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy import special
 
-from analysis.logs.log import NO_ROWS, UNLABELLED, Given, Log, Source, missing_rows, unlabelled
-from analysis.logs.settings import radius_notes
 from certify.binomial import lower_confidence_bound, upper_confidence_bound
+from certify.logs.log import NO_ROWS, UNLABELLED, Given, Log, missing_rows, unlabelled
+from certify.logs.numbers import numbered, split
+from certify.logs.settings import radius_notes
+from certify.logs.source import Source
 from certify.radius import certified_radius
 from certify.row import PARSERS
 
-_RADIUS = re.compile(r"[0-9]{1,18} [0-9]+(\.[0-9]*)?(e[+-]?[0-9]+)?( \S+ \S+( \S+)?)?")
+_NAMED = ("idx", "radius")
 _KEYS = ("disttype", "k", "std", "N", "alpha")
 
 
@@ -68,39 +73,73 @@ class DsrsSampling:
 
 @dataclass(frozen=True)
 class DsrsRadii:
-    """``idx radius``, perhaps with the gain over an earlier radius, its ratio, and seconds."""
+    """``idx radius``, perhaps with the gain over an earlier radius, its ratio, and seconds; perhaps under a header."""
 
     name: str = "dsrs-radii"
     project: str = "llylly/DSRS, radii"
 
     def matches(self, source: Source) -> bool:
-        """Whether the first line is such a row."""
-        return bool(source.body) and _RADIUS.fullmatch(source.body[0][1].rstrip()) is not None
+        """Whether the first line is such a row, or names the two columns."""
+        if source.header == _NAMED:
+            return True
+        grid = numbered(source)
+        if not grid or not _is_row(grid[0][1]):
+            return False
+        # Several whole numbers a line are votes; radii are written as decimal numbers.
+        return len(grid[0][1]) == 2 or any("." in text for _, texts in grid for text in texts)
 
     def read(self, source: Source, given: Given) -> Log:
         """The radii of the true class.
 
         Raises:
-            ValueError: If a line is malformed or an image is there twice.
+            ValueError: If a line is malformed or an image is there twice, or if the file may be a curve, too.
         """
         rows: dict[int, tuple[float, float, str]] = {}
-        for number, line in source.body:
-            texts = line.split()
+        named = source.header == _NAMED
+        body = [(number, split(line)) for number, line in (source.body[1:] if named else source.whole)]
+        for number, texts in body:
             try:
-                if not _RADIUS.fullmatch(line.rstrip()):
+                if not _is_row(texts):
                     raise ValueError("expected `idx radius`, perhaps with a gain, its ratio and seconds.")
-                idx, radius = PARSERS["idx"](texts[0]), PARSERS["radius"](texts[1])
-                seconds = PARSERS["time"](texts[4]) if len(texts) == 5 else float("nan")
+                idx, radius = _parsed("idx", texts[0]), _parsed("radius", texts[1])
+                seconds = _parsed("time", texts[4]) if len(texts) == 5 else float("nan")
                 if idx in rows:
                     raise ValueError(f"idx {idx} is there twice.")
             except ValueError as error:
                 raise source.error(number, error) from None
             rows[idx] = (radius, seconds, texts[1])
+        if not rows:
+            raise ValueError(f"{source.path}: {NO_ROWS}")
         radii, times = [row[0] for row in rows.values()], [row[1] for row in rows.values()]
+        if not named and len(rows) > 3 and max(radii) <= 1 and _falls(radii) and _falls([-idx for idx in rows]):
+            raise ValueError(
+                f"{source.path} may be a curve, of radii and accuracies, or radii of images: write `radius accuracy` "
+                "or `idx radius` above its lines."
+            )
         table = given.added_to(unlabelled(list(rows), radii, time=times))
         printed = radius_notes([row[2] for row in rows.values() if row[0] > 0], given.sigma, True)
         notes = (UNLABELLED, *printed, *missing_rows(list(rows)))
         return Log(table=table, dialect=self.name, kind="radii", notes=notes)
+
+
+def _is_row(texts: Sequence[str]) -> bool:
+    return len(texts) in (2, 4, 5) and re.fullmatch("[0-9]{1,18}", texts[0]) is not None
+
+
+def _parsed(name: str, text: str) -> Any:
+    """A field's value.
+
+    Raises:
+        ValueError: If it is malformed, in a sentence.
+    """
+    try:
+        return PARSERS[name](text)
+    except ValueError as error:
+        raise ValueError(f"{name} must be {error}, got {text[:50]!r}.") from None
+
+
+def _falls(values: Sequence[float]) -> bool:
+    return all(later <= earlier for earlier, later in pairwise(values)) and values[0] > values[-1]
 
 
 def _sampling(source: Source) -> tuple[dict[str, str], dict[int, tuple[float, float]]]:

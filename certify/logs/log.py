@@ -1,17 +1,17 @@
-"""A log of another project as it is read: the file, what the caller adds to it, and the table that comes out."""
+"""A log of another project as it is read: what the caller adds to the file, and the table that comes out."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
 from certify.binomial import LARGEST_N
 from certify.findings import Log as Indexed
 from certify.findings import of_indices
+from certify.logs.source import Source
 from certify.radius import ABSTAIN
 from certify.row import FIELD_COLUMNS
 
@@ -21,6 +21,7 @@ UNLABELLED = (
     "labels and classes are not told: label 0 and predict 0 stand for right, predict -1 for wrong or abstained."
 )
 
+_NORM = re.compile("[a-z][a-z0-9_-]{0,29}")
 _DTYPES = {
     **dict.fromkeys(("idx", "label", "predict", "correct", "n0", "n", "n_a", "selected"), "int64"),
     **dict.fromkeys(("radius", "time", "p_a_lower", "p_b_upper", "sigma", "alpha", "accuracy"), "float64"),
@@ -46,49 +47,22 @@ class Log:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Source:
-    """A file, or a folder (then without data), as dialects look at it."""
-
-    path: Path
-    data: bytes
-
-    @cached_property
-    def lines(self) -> list[str]:
-        """The lines without their ends; the last one is empty if the file ends with a line end."""
-        text = self.data.decode("utf-8-sig", errors="replace")
-        return [line.rstrip("\r") for line in text.split("\n")]
-
-    @cached_property
-    def body(self) -> list[tuple[int, str]]:
-        """The lines that are not blank, each with its number from 1."""
-        return [(number, line) for number, line in enumerate(self.lines, start=1) if line.strip()]
-
-    @cached_property
-    def header(self) -> tuple[str, ...]:
-        """The fields of the first line, without white space around them."""
-        return tuple(name.strip() for name in self.body[0][1].split("\t")) if self.body else ()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the last line is whole."""
-        return self.lines[-1] == ""
-
-    def error(self, number: int, message: object) -> ValueError:
-        """A fault in a line."""
-        return ValueError(f"{self.path}, line {number}: {message}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What the caller knows and the file may not tell; None is unknown. ``alpha`` is one-sided."""
+    """What the caller knows and the file may not tell; None is unknown. ``alpha`` is one-sided.
+
+    ``norm`` is what radii measure: l2, l1, linf or another word.
+    """
 
     sigma: float | None = None
     n: int | None = None
     alpha: float | None = None
+    norm: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
+        if self.norm is not None and not _NORM.fullmatch(self.norm):
+            raise ValueError(f"norm must be l2, l1, linf or another word of small letters, got {self.norm[:50]!r}.")
         if self.sigma is not None and not 0 < self.sigma < math.inf:
             raise ValueError(f"sigma must be positive and finite, got {self.sigma}.")
         if self.n is not None and not (isinstance(self.n, int) and 1 <= self.n <= LARGEST_N):
@@ -105,7 +79,8 @@ class Given:
         value = getattr(self, name)
         if told is None and value is None:
             raise ValueError(
-                f"radii follow from {name} too, which this file does not tell; give it: `analysis import --{name}`."
+                f"radii follow from {name} too, which this file does not tell; give it: `analysis import --{name}`, or "
+                f"`certify audit --{name}`."
             )
         if told is not None and value is not None and told != value:
             raise ValueError(f"{name}={value} was given, but the file says {told}; leave {name} out.")
@@ -126,6 +101,16 @@ class Given:
                 table = table.assign(**{name: pd.Series([value] * len(table), dtype=_DTYPES[name])})
         return table
 
+    def with_norm(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with the norm given, in a column ``norm``.
+
+        Raises:
+            ValueError: If the table tells another norm.
+        """
+        if "norm" in table and set(table["norm"]) != {self.norm}:
+            raise ValueError(f"the norm {self.norm} was given, but the file says {table['norm'].iloc[0][:50]}.")
+        return table.assign(norm=pd.Series([self.norm] * len(table), dtype="str", index=table.index))
+
 
 class Dialect(Protocol):
     """How one kind of log is known and read."""
@@ -139,6 +124,14 @@ class Dialect(Protocol):
 
     def read(self, source: Source, given: Given) -> Log:
         """Read a file that matches; ValueError for what is wrong with it."""
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A dialect whose rows stand under a line that names their columns."""
+
+    def rows(self, source: Source) -> Any:
+        """The rows, faulty ones included, as `certify.logs.rows.Rows`."""
 
 
 def frame(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
@@ -163,6 +156,21 @@ def unlabelled(idx: Sequence[int], radius: Sequence[float], **more: Sequence[Any
             **more,
         }
     )
+
+
+def missing_columns(header: Sequence[str]) -> str | None:
+    """What a table lacks that names some of this field's columns, and what to do; None where it names too few."""
+    known = set(header) & set(FIELD_COLUMNS)
+    missing = [name for name in ("idx", "label", "predict") if name not in header]
+    if len(known) < 2 or not missing:
+        return None
+    if {"predict", "radius"} <= known and known.isdisjoint(("label", "correct")):
+        return (
+            "predictions with radii, but neither label nor correct, as of a selection (may the network answer?); which "
+            "of them are right is not told, so there is no certified accuracy; add the column label to read it"
+        )
+    why = ", the number of each image in its data set" if missing == ["idx"] else ""
+    return f"it lacks {', '.join(missing)}{why}; add {'it' if len(missing) == 1 else 'them'} to read it"
 
 
 def missing_rows(idx: Sequence[int]) -> list[str]:

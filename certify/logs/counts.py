@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.logs.log import NO_ROWS, Given, Log, Source, frame, missing_rows
-from analysis.logs.tabular import Rows, Tabular
 from certify.binomial import lower_confidence_bound
+from certify.logs.log import NO_ROWS, Given, Log, frame, missing_rows
+from certify.logs.rows import Rows
+from certify.logs.source import Source
+from certify.logs.tabular import Tabular
 from certify.radius import ABSTAIN, certified_radius
 from certify.row import PARSERS
 from data import strict_json
@@ -35,6 +37,10 @@ class GenGaussian:
         """Whether there are votes and no ``radius``."""
         return set(source.header) >= _FIELD and "radius" not in source.header
 
+    def rows(self, source: Source) -> Rows:
+        """The rows, faulty ones included; votes are ``n_a``."""
+        return self._tabular.rows(source)
+
     def read(self, source: Source, given: Given) -> Log:
         """Radii from the votes, never above those printed; without sigma, n and alpha the printed ones.
 
@@ -43,13 +49,10 @@ class GenGaussian:
                 radius does not follow from its votes.
         """
         exact = _EXACT in source.header
-        dialect = Tabular(
-            name=self.name, project=self.project, needs=_FIELD, rename={"count": "n_a", _EXACT: "radius"}
-        )  # fmt: skip
-        if exact and given == Given():
-            return dialect.read(source, given)
+        if exact and given.sigma is given.n is given.alpha is None:
+            return self._tabular.read(source, given)
         settings = Given(**{name: given.or_told(name, None) for name in ("sigma", "n", "alpha")})
-        rows = Rows(source, dialect)
+        rows = self.rows(source)
         table = settings.added_to(frame(rows.columns()))
         notes = [*rows.notes, *missing_rows(table["idx"].tolist())]
         if (table["n_a"] > table["n"]).any():
@@ -66,6 +69,10 @@ class GenGaussian:
             proved = np.minimum(proved, table["radius"].to_numpy())
         notes.append("radii were computed from the votes; p_a_lower is our own bound.")
         return Log(table=_certified(table, proved, notes), dialect=self.name, kind="sampling", notes=tuple(notes))
+
+    @property
+    def _tabular(self) -> Tabular:
+        return Tabular(name=self.name, project=self.project, needs=_FIELD, rename={"count": "n_a", _EXACT: "radius"})
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ def _votes(source: Source) -> dict[int, tuple[int, list[int]]]:
     """Label and votes by image, all of one length and one sum."""
     found: dict[int, tuple[int, list[int]]] = {}
     for number, line in source.body[1:]:
-        texts = [text.strip() for text in line.split("\t")]
+        texts = source.fields(line)
         if len(texts) != 3 or not _VOTES.fullmatch(texts[2]):
             raise source.error(number, "expected idx, label and a list of votes such as [3, 97], tab-separated.")
         try:

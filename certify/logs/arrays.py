@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import io as scipy_io
 
-from analysis.logs.columns import ADAPTIVE
-from analysis.logs.log import NO_ROWS, UNLABELLED, Given, Log, Source, frame
-from analysis.logs.settings import radius_notes
+from certify.logs.columns import ADAPTIVE
+from certify.logs.log import NO_ROWS, UNLABELLED, Given, Log, frame
+from certify.logs.mat import read_arrays
+from certify.logs.settings import radius_notes
+from certify.logs.source import Source
 from certify.radius import ABSTAIN
 
 _MAGIC = b"\x93NUMPY"
 _LARGEST_MAT = 2_000_000  # a compressed one may be a thousand times as large in memory
-_MOST_NUMBERS = 1_000_000
 _LARGEST_NPY = 100_000_000
-_PARTS = ("preds", "labels", "prob_lb", "radius_l2")
+_PARTS = ("preds", "labels", "prob_lb")  # and radii in one norm or several: radius_l2, radius_l1, radius_linf
+_RADII = "radius_"
 _ADAPTIVE = ("idx", "label", "predict", "radius proved", "correct", "levels_needed", "estimated_pr", "time")
 
 
@@ -43,11 +44,10 @@ class Macer:
         """
         if len(source.data) > _LARGEST_MAT:
             raise ValueError(f"{source.path} has {len(source.data)} bytes, more than the {_LARGEST_MAT} of any log.")
-        _require_numbers(source.path)
         try:
-            found = scipy_io.loadmat(str(source.path), appendmat=False, variable_names=["hard", "soft"])
-        except Exception as error:  # it fails in whatever way the damage asks for
-            raise ValueError(f"{source.path} cannot be read as a .mat file: {str(error)[:200]}") from None
+            found = read_arrays(source.data, ("hard", "soft"))
+        except ValueError as error:
+            raise ValueError(f"{source.path} cannot be read as a .mat file: {error}.") from None
         mode = "hard" if "hard" in found else "soft"
         if mode not in found:
             raise ValueError(f"{source.path} must have an array `hard` or `soft`, as MACER writes.")
@@ -71,26 +71,50 @@ class Macer:
 
 @dataclass(frozen=True)
 class Rs4a:
-    """preds, labels, prob_lb and radius_l2 in a folder; the folder or one of the four is given."""
+    """preds, labels, prob_lb and radius_l2 in a folder, perhaps radii in other norms; it or one array is given."""
 
     name: str = "rs4a"
     project: str = "tonyduan/rs4a"
 
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Whether a folder holds one of the arrays."""
+        return any((folder / f"{part}.npy").is_file() for part in _PARTS) or bool(_norms(folder))
+
+    @staticmethod
+    def require_complete(folder: Path) -> None:
+        """Raise ``ValueError`` if a folder holds some of the arrays, with those that are missing."""
+        missing = [part for part in (*_PARTS, "radius_l2") if not (folder / f"{part}.npy").is_file()]
+        if Rs4a.is_in(folder):
+            raise ValueError(
+                f"{folder} holds some arrays of a log, but no {', '.join(f'{part}.npy' for part in missing)}; expected "
+                f"{', '.join(_PARTS)} and radius_l2 in one folder, as rs4a writes them."
+            )
+
     def matches(self, source: Source) -> bool:
         """Whether all four are there."""
         folder = _folder(source)
-        return folder is not None and all((folder / f"{part}.npy").is_file() for part in _PARTS)
+        if folder is None or not all((folder / f"{part}.npy").is_file() for part in _PARTS):
+            return False
+        return bool(_norms(folder))
 
     def read(self, source: Source, given: Given) -> Log:
-        """The l2 radii.
+        """The l2 radii, or those of the norm that is given.
 
         Raises:
-            ValueError: If a file is damaged, shapes differ, or a number is impossible.
+            ValueError: If a file is damaged, shapes differ, a number is impossible, or there are no such radii.
             OSError: If one cannot be read.
         """
         folder = _folder(source) or source.path
-        parts = {part: _numbers(folder / part, part, _load(folder / f"{part}.npy")) for part in _PARTS}
-        preds, labels, lower, radius = (parts[part] for part in _PARTS)
+        norm, others = given.norm or "l2", _norms(folder)
+        if norm not in others:
+            raise ValueError(
+                f"{folder} has no {_RADII}{norm}.npy, but radii in {', '.join(others)}; give one of them: `analysis "
+                "import --norm NORM`."
+            )
+        names = (*_PARTS, f"{_RADII}{norm}")
+        parts = {part: _numbers(folder / part, part, _load(folder / f"{part}.npy")) for part in names}
+        preds, labels, lower, radius = parts.values()
         rows = labels.size
         if preds.ndim != 2 or len(preds) != rows or not labels.shape == lower.shape == radius.shape == (rows,):
             shapes = ", ".join(f"{part} {array.shape}" for part, array in parts.items())
@@ -113,7 +137,13 @@ class Rs4a:
                 "p_a_lower": np.maximum(below, 0.0).tolist(),
             }
         )
+        left = [f"{_RADII}{other}" for other in others if other != norm]
         notes = (
+            *(
+                [f"{', '.join(left)} left out: radii in other norms, read with `analysis import --norm`."]
+                if left
+                else []
+            ),
             "idx is the position in the file: which images these are, it does not tell.",
             "its alpha is two-sided: one side has half of it (.0005 of its .001).",
             "radii hold for the noise that was chosen, which the files do not tell; they are float32, rounded to the "
@@ -143,8 +173,8 @@ class AdaptiveArray:
         array = _load(source.path)
         if array.dtype.kind != "U" or array.ndim != 2 or array.shape[1] != len(_ADAPTIVE):
             raise ValueError(
-                f"{source.path} is an array {array.shape} of {array.dtype}; expected rs4a's {', '.join(_PARTS)} in one "
-                f"folder, or text (N, {len(_ADAPTIVE)}) as adaptive ensembles write."
+                f"{source.path} is an array {array.shape} of {array.dtype}; expected rs4a's {', '.join(_PARTS)}, "
+                f"radius_l2 in one folder, or text (N, {len(_ADAPTIVE)}) as adaptive ensembles write."
             )
         lines = ["\t".join(_ADAPTIVE), *("\t".join(row) for row in array.tolist()), ""]
         return ADAPTIVE.read(Source(source.path, "\n".join(lines).encode(errors="replace")), given)
@@ -153,7 +183,13 @@ class AdaptiveArray:
 def _folder(source: Source) -> Path | None:
     if source.path.is_dir():
         return source.path
-    return source.path.parent if source.data.startswith(_MAGIC) and source.path.stem in _PARTS else None
+    known = source.path.stem in _PARTS or source.path.stem.startswith(_RADII)
+    return source.path.parent if source.data.startswith(_MAGIC) and known else None
+
+
+def _norms(folder: Path) -> list[str]:
+    """The norms of the radii in a folder."""
+    return sorted(path.stem.removeprefix(_RADII) for path in folder.glob(f"{_RADII}*.npy") if path.is_file())
 
 
 def _load(path: Path) -> NDArray[Any]:
@@ -175,23 +211,11 @@ def _load(path: Path) -> NDArray[Any]:
         raise ValueError(f"{path} cannot be read as an array without pickles: {str(error)[:200]}") from None
 
 
-def _require_numbers(path: Path) -> None:
-    """Look at the headers of a .mat file before anything is read: cells nest, and compressed numbers may be many."""
-    try:
-        described = scipy_io.whosmat(str(path), appendmat=False)
-    except Exception as error:  # it fails in whatever way the damage asks for
-        raise ValueError(f"{path} cannot be read as a .mat file: {str(error)[:200]}") from None
-    for name, shape, kind in described:
-        known = kind in ("double", "single") or kind.startswith(("int", "uint"))
-        if name in ("hard", "soft") and not (known and math.prod(shape) <= _MOST_NUMBERS and min(shape) >= 0):
-            raise ValueError(f"{path}: {name} must be an array of numbers, at most {_MOST_NUMBERS} of them.")
-
-
 def _numbers(path: Path, name: str, array: Any) -> NDArray[np.float64]:
     """An array of finite numbers as float64."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise ValueError(f"{path}: {name} must be an array of numbers.")
     numbers = array.astype(np.float64)
-    if name not in ("radius_l2", "prob_lb") and not np.isfinite(numbers).all():
+    if name != "prob_lb" and not name.startswith(_RADII) and not np.isfinite(numbers).all():
         raise ValueError(f"{path}: {name} must be finite, got nan or inf.")
     return numbers

@@ -1,12 +1,17 @@
-"""What printed radii tell: how they were rounded, and which n and alpha are behind them."""
+"""What printed radii tell: how they were rounded, which n and alpha are behind them, and whether they can be l2."""
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 
 from certify import inference
+from certify.binomial import LARGEST_N
 from certify.inference import Candidate, Printed
+from certify.radius import ceiling_radius
 
+L2 = "l2"
+_ROUNDED_UP = 1.005  # three digits, rounded to the nearest, are at most so much too large
 _EVIDENCE = 3  # distinct radii on a coarse part of the lattice: two may be there by chance
 
 
@@ -53,6 +58,45 @@ def radius_notes(texts: Sequence[str], sigma: float | None, settings_told: bool)
         f"the tail fits alpha = {found.alpha:g}, n = {found.n:,}, sigma = {found.sigma:g}, not alpha = {others[0]:g}; "
         "inferred, not told.",
     ]
+
+
+def norm_of(table: pd.DataFrame) -> str | None:
+    """What a table's radii measure: the norm that it tells, l2 where it tells none, None where its radii refute that.
+
+    Raises:
+        ValueError: If it tells several.
+    """
+    if "norm" in table:
+        told = sorted(set(table["norm"].tolist()))
+        if len(told) > 1:
+            raise ValueError(f"the radii are of several norms, {' and '.join(told[:3])}; one table holds those of one.")
+        return told[0] if told else L2
+    return L2 if beyond_l2(table) is None else None
+
+
+def beyond_l2(table: pd.DataFrame) -> str | None:
+    """Why radii of which no norm is told cannot be l2, and what to do; None if they can be.
+
+    They cannot where one is above the ceiling of its sigma, n and alpha. Those that the table does not tell are the
+    largest of the usual ones, `certify.inference.SIGMAS`, ``SAMPLES`` and ``ALPHAS``. Our own tables are l2.
+    """
+    if "norm" in table or "status" in table or len(table) == 0:
+        return None
+    told = [name for name in ("sigma", "n", "alpha") if name in table]
+    sigma = table["sigma"] if "sigma" in table else max(inference.SIGMAS)
+    n = min(int(table["n"].max()), LARGEST_N) if "n" in table else max(inference.SAMPLES)
+    alpha = float(table["alpha"].max()) if "alpha" in table else max(inference.ALPHAS)
+    ceiling = ceiling_radius(n, alpha, 1.0)
+    at = int((table["radius"] / sigma).to_numpy().argmax())
+    scale, radius = float(table["sigma"].iloc[at]) if "sigma" in table else float(sigma), table["radius"].iloc[at]
+    if radius <= _ROUNDED_UP * ceiling * scale:
+        return None
+    usual = "" if len(told) == 3 else ", the largest of the usual ones where they are not told"
+    return (
+        f"the radius {radius:g} is above {ceiling * scale:.4g}, the most that n = {n:,}, alpha = {alpha:g} and "
+        f"sigma = {scale:g} can certify in l2{usual}: say which norm the radii are of with `analysis import LOG --norm "
+        "NORM --out OUT.tsv` (l1, linf, another word, or l2)."
+    )
 
 
 def _infer(shown: Printed, sigmas: Sequence[float]) -> Candidate | None:

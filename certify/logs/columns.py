@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.logs.log import NO_ROWS, Given, Log, Source
-from analysis.logs.tabular import BY_IMAGE, Tabular
 from certify import table as tables
+from certify.logs.log import NO_ROWS, Given, Log, frame
+from certify.logs.rows import Rows
+from certify.logs.source import Source
+from certify.logs.tabular import BY_IMAGE, Tabular
 from certify.row import FIELD_COLUMNS
 
 _FIELD = frozenset(FIELD_COLUMNS)
@@ -27,13 +29,20 @@ class Ours:
         """Whether the columns of our own are there beside this field's six."""
         return (_FIELD | {"n_a", "p_a_lower", "status"}) <= set(source.header)
 
+    def rows(self, source: Source) -> Rows:
+        """The rows, faulty ones included."""
+        return Rows(source)
+
     def read(self, source: Source, given: Given) -> Log:
         """The table.
 
         Raises:
             ValueError: If it is damaged or has no rows.
         """
-        table: pd.DataFrame = tables.read(source.path)
+        if source.separator == "\t" and not source.before:
+            table: pd.DataFrame = tables.read(source.path)
+        else:  # a copy out of a spreadsheet or a terminal
+            table = frame(self.rows(source).columns())
         if len(table) == 0:
             raise ValueError(f"{source.path}: {NO_ROWS}")
         return Log(table=given.added_to(table), dialect=self.name, kind="radii", notes=())
@@ -174,4 +183,10 @@ DIALECTS = (
         notes=(_PREDICTIONS,),
     ),
     _log("cohen", "locuslab/smoothing and its forks", _FIELD),
+    _log(
+        "without-correct", "tables of predictions with radii", {"idx", "label", "predict", "radius"}, lacks={"correct"}
+    ),
 )
+
+#: What the audit reads where no dialect fits: any table that tells predictions and labels, whatever else it lacks.
+ANY_TABLE = _log("table", "unknown", _NO_TIME - {"radius"}, rename={"exact_radius": "radius", "l2_radius": "radius"})

@@ -1,1 +1,0 @@
-"""Readers for the logs of other randomized-smoothing projects; start at `analysis.logs.reader`."""

@@ -1,0 +1,1 @@
+"""Readers for the logs of other randomized-smoothing projects; start at `certify.logs.reader`."""
