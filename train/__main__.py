@@ -17,7 +17,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Generator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +41,7 @@ from train.distributed import World
 from train.language import session
 from train.language.config import LanguageConfig
 from train.loop import Epoch, Trainer, Validation
+from train.objectives.objective import Objective
 from train.run_folder import RunFolder
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -101,10 +102,47 @@ def _train(
         num_classes=dataset.num_classes,
         options={"shortcut": settings.shortcut} if settings.arch.startswith("resnet") else {},
     )
-    state = world.of_first(lambda: folder.find_state(settings, resume=resume))
+    # Held from before it is looked at until the end: preparing may take long, and a second run would begin meanwhile.
+    with ExitStack() as stack:
+        world.of_first(lambda: stack.enter_context(folder.held()))
+        state = world.of_first(lambda: folder.find_state(settings, resume=resume))
+        trainer = _trainer(settings, objective, architecture, dataset, device, world, new=state is None)
+        if state is not None:
+            folder.restore(trainer, state, dataset.fingerprint)
+        if trainer.finished < settings.epochs:
+            trainer.prepare()
+        board = Board(folder.path, trainer.finished) if world.first and settings.tensorboard else None
+        if world.first:
+            folder.begin(settings, _environment(device, world), trainer.finished)
+            if trainer.finished >= settings.epochs and not folder.checkpoint.exists():
+                _save(folder.checkpoint, trainer, architecture, dataset, settings)
+            print(_title(trainer, dataset, settings, folder, world), flush=True)
+        for line in stack.enter_context(closing(_epochs(trainer, settings, folder, world))):
+            # The state comes last: what it says is finished is on disk already.
+            _save(folder.checkpoint, trainer, architecture, dataset, settings)
+            if trainer.improved:
+                _save(folder.best, trainer, architecture, dataset, settings)
+            folder.record(line, {**trainer.state(), "data": dataset.fingerprint})
+            if board is not None:
+                board.record(line)
+            print(_report(line, settings.epochs), flush=True)
+    if world.first:
+        print(f"checkpoint: {folder.checkpoint}")
+
+
+def _trainer(
+    settings: TrainConfig,
+    objective: Objective,
+    architecture: Architecture,
+    dataset: Dataset,
+    device: torch.device,
+    world: World,
+    *,
+    new: bool,
+) -> Trainer:
     torch.manual_seed(settings.seed)  # initial weights; all else has generators of its own
     model = architecture.build(settings.mean, settings.std)
-    if settings.init and state is None:
+    if settings.init and new:
         initial.take_over(model, _trained(settings, architecture), settings.init)
     model = model.to(device)
     if world.size > 1 and device.type == "cuda":
@@ -113,30 +151,7 @@ def _train(
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # statistics of the whole batch, as on one device
     images, labels = torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels)
     validate = _validation(settings, dataset, device)
-    trainer = Trainer(model, objective, images, labels, settings, world, validate, dataset.num_classes)
-    if state is not None:
-        folder.restore(trainer, state, dataset.fingerprint)
-    if trainer.finished < settings.epochs:
-        trainer.prepare()
-    board = Board(folder.path, trainer.finished) if world.first and settings.tensorboard else None
-    with folder.held() if world.first else nullcontext():
-        if world.first:
-            folder.begin(settings, _environment(device, world), trainer.finished)
-            if trainer.finished >= settings.epochs and not folder.checkpoint.exists():
-                _save(folder.checkpoint, trainer, architecture, dataset, settings)
-            print(_title(trainer, dataset, settings, folder, world), flush=True)
-        with closing(_epochs(trainer, settings, folder, world)) as epochs:
-            for line in epochs:
-                # The state comes last: what it says is finished is on disk already.
-                _save(folder.checkpoint, trainer, architecture, dataset, settings)
-                if trainer.improved:
-                    _save(folder.best, trainer, architecture, dataset, settings)
-                folder.record(line, {**trainer.state(), "data": dataset.fingerprint})
-                if board is not None:
-                    board.record(line)
-                print(_report(line, settings.epochs), flush=True)
-    if world.first:
-        print(f"checkpoint: {folder.checkpoint}")
+    return Trainer(model, objective, images, labels, settings, world, validate, dataset.num_classes)
 
 
 def _trained(settings: TrainConfig, architecture: Architecture) -> nn.Module:

@@ -27,6 +27,7 @@ from data import console, registry
 from data.dataset import Dataset
 from data.files import write_atomically
 from train import checkpoint
+from train.run_folder import RunFolder
 
 BATCH = 500
 PREDICTIONS = "test_predictions.tsv"
@@ -46,27 +47,29 @@ def main(
     path = run / "checkpoint.safetensors" if run.is_dir() else run
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}.")
-    loaded = checkpoint.load(path)
-    dataset = _test_split(path, loaded, data_root)
-    predicted = predict(loaded.model, dataset, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    right = int((predicted == dataset.labels).sum())
-    result = accuracy(right, len(dataset.labels), confidence)
-    lines = predictions_text(dataset.labels, predicted).encode()
-    described = {
-        **result,
-        "dataset": dataset.name,
-        "split": dataset.split,
-        "fingerprint": dataset.fingerprint,
-        "checkpoint": path.name,
-        "checkpoint_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "epoch": loaded.metadata.get("epoch"),
-        "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
-        "predictions_sha256": hashlib.sha256(lines).hexdigest(),
-        "torch": torch.__version__,
-    }
-    out = path.parent / "test.json"
-    write_atomically(path.parent / PREDICTIONS, lines)  # first: test.json, by its hash, vouches for it
-    write_atomically(out, json.dumps(described, indent=1).encode() + b"\n")
+    # A training would replace the checkpoint meanwhile, and a second test its files.
+    with RunFolder(path.parent).held("copy the checkpoint elsewhere"):
+        loaded = checkpoint.load(path)
+        dataset = _test_split(path, loaded, data_root)
+        predicted = predict(loaded.model, dataset, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        right = int((predicted == dataset.labels).sum())
+        result = accuracy(right, len(dataset.labels), confidence)
+        lines = predictions_text(dataset.labels, predicted).encode()
+        described = {
+            **result,
+            "dataset": dataset.name,
+            "split": dataset.split,
+            "fingerprint": dataset.fingerprint,
+            "checkpoint": path.name,
+            "checkpoint_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "epoch": loaded.metadata.get("epoch"),
+            "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
+            "predictions_sha256": hashlib.sha256(lines).hexdigest(),
+            "torch": torch.__version__,
+        }
+        out = path.parent / "test.json"
+        write_atomically(path.parent / PREDICTIONS, lines)  # first: test.json, by its hash, vouches for it
+        write_atomically(out, json.dumps(described, indent=1).encode() + b"\n")
     print(
         f"{dataset.name}, test: {right} of {len(dataset.labels)} right, accuracy {result['accuracy']:.4f}, "
         f"{100 * confidence:g} % interval {result['lower']:.4f} to {result['upper']:.4f}: {out}"

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data.subset import spread
 from train import optimizer as optimizers
+from train import structures
 from train.config import TrainConfig
 from train.distributed import World
 from train.objectives.objective import Objective
@@ -26,6 +27,7 @@ from train.seeds import derive_seed, generator
 from train.step import Rows, Step, arithmetic, parts
 
 ORDER, AUGMENT, OBJECTIVE, PROBE = range(4)  # what a seed is for
+SAVED = ("model", "average", "optimizer")  # parts of the state that hold tensors
 CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
 
 #: From a classifier in evaluation mode to its average certified radius on held-out images; see certify.validation.
@@ -140,7 +142,7 @@ class Trainer:
             advance: Called with the number of images of each step.
 
         Raises:
-            ValueError: If the loss is no longer a finite number.
+            ValueError: If the loss, a weight or a logit is no longer a finite number.
         """
         self.prepare()
         lr, start = optimizers.learning_rate(self.optimizer), time.perf_counter()
@@ -156,13 +158,16 @@ class Trainer:
             if self.average is not None:
                 self.average.update_parameters(self.model)
             if step % CHECK_EVERY == CHECK_EVERY - 1 or step == self.steps - 1:
-                self._require_finite(totals)
+                self._require(bool(totals.isfinite().all()), "the loss")
             advance(len(index_T))
         self.world.average_buffers(self.model)
         if self.average is not None:
             self.world.average_buffers(self.average)
         loss, mean_loss, gap = (self.world.sum(totals) / len(self.images)).tolist()
         seconds = time.perf_counter() - start
+        # The loss of a step is that before it: only the weights show what the last one did.
+        self._require(self._is_sound(), "a weight or a statistic")
+        noisy_accuracy = self.world.of_first(self.noisy_accuracy)
         self.finished += 1
         validation_acr = self.world.of_first(self._validation_acr)
         self.improved = validation_acr > self.best
@@ -174,7 +179,7 @@ class Trainer:
             loss=loss,
             mean_loss=mean_loss,
             gap=gap,
-            noisy_accuracy=self.world.of_first(self.noisy_accuracy),
+            noisy_accuracy=noisy_accuracy,
             validation_acr=validation_acr,
             images_per_second=len(self.images) / seconds,
             seconds=seconds,
@@ -182,14 +187,20 @@ class Trainer:
 
     @torch.no_grad()
     def noisy_accuracy(self) -> float:
-        """Fraction of the probe images whose class is right at one noisy copy (the same copy at every call)."""
+        """Fraction of the probe images whose class is right at one noisy copy (the same copy at every call).
+
+        Raises:
+            ValueError: If a logit is not a finite number.
+        """
         self.result.eval()
         noise, right = GaussianNoise(self.config.sigma), 0
         batches = zip(self.probe_images.split(256), self.probe_labels.split(256), strict=True)
         for number, (images, y) in enumerate(batches):
             x, _ = noise(self._to_input(images), y, generator(self.device, self.config.seed, PROBE, number))
             with arithmetic(self.device, self.config.dtype):
-                right += int((self.result(x).argmax(1) == y).sum())
+                logits_BK = self.result(x)
+            self._require(bool(logits_BK.isfinite().all()), "a logit")
+            right += int((logits_BK.argmax(1) == y).sum())
         return right / max(1, len(self.probe_labels))
 
     def state(self) -> dict[str, Any]:
@@ -220,6 +231,8 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if not self._is_sound():
+            raise ValueError("weights that are not finite numbers")
         self.finished, self.best = state["finished"], float(state["best"])
 
     def _order(self) -> Iterator[Tensor]:
@@ -261,10 +274,15 @@ class Trainer:
     def _to_input(self, images: Tensor) -> Tensor:
         return images.to(torch.float32, memory_format=self.layout) / 255
 
-    def _require_finite(self, totals: Tensor) -> None:
-        if not bool(totals.isfinite().all()):
+    def _is_sound(self) -> bool:
+        """Whether all that is saved is finite: weights, batch statistics, their average, and the optimizer's state."""
+        return structures.is_finite([value for key, value in self.state().items() if key in SAVED])
+
+    def _require(self, finite: bool, what: str) -> None:
+        if not finite:
+            kept = f"; what was saved after epoch {self.finished} stays" if self.finished else ""
             raise ValueError(
-                f"the loss is not a finite number in epoch {self.finished + 1}; lower lr (now {self.config.lr}) "
+                f"{what} is not a finite number in epoch {self.finished + 1}{kept}; lower lr (now {self.config.lr}) "
                 "and give another --out."
             )
 

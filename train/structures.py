@@ -1,4 +1,4 @@
-"""Inputs and targets of more than one tensor: dicts, tuples, lists, named tuples and dataclasses of tensors, nested.
+"""Inputs, targets and states of more than one tensor: nested dicts, tuples, lists, named tuples and dataclasses.
 
 Dimension 0 of each tensor is the example. What else such a structure holds (None, numbers, strings) is a leaf that all
 examples share.
@@ -49,6 +49,11 @@ def tensors(tree: Any, what: str) -> Iterator[Tensor]:
             yield from tensors(part, what)
     elif not isinstance(tree, str | bytes | bool | int | float | complex | None):
         raise ValueError(f"{what} must be {_TAKEN}; got {type(tree).__name__}.")
+
+
+def is_finite(tree: Any) -> bool:
+    """Whether all numbers in the tensors of ``tree`` are finite, such as those of a trainer's state."""
+    return all(bool(leaf.isfinite().all()) for leaf in tensors(tree, "a state"))
 
 
 def choose(mask_B: Tensor, yes: Any, no: Any) -> Any:
