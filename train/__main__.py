@@ -14,13 +14,11 @@ epoch that was best on held-out images. Set tensorboard=true to watch the run wi
 import json
 import math
 import platform
-import shlex
-import sys
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -28,12 +26,10 @@ from torch import nn
 
 from certify import loader, validation
 from certify.memory import is_out_of_memory
-from data import console, registry
-from data.hardware import cpu_name
+from data import console
 from data.registry import Dataset
 from data.stopping import WORDS, Stop, Stopped
-from data.subset import spread
-from train import checkpoint, config_file, distributed, initial, objectives
+from train import checkpoint, config_file, distributed, images, initial, machine, objectives
 from train.board import Board
 from train.checkpoint import Architecture
 from train.config import TrainConfig
@@ -77,14 +73,14 @@ def train(
 def _run(config: str, changes: list[str], path: Path, resume: bool, data_root: Path | None) -> None:
     if config_file.task(config) is not None:
         language = config_file.load(config, changes, kind=LanguageConfig)
-        device = _device(language.device)
+        device = machine.device(language.device)
         with distributed.join(device.type) as world:
             if world.size > 1:
                 raise ValueError("a language model trains in one process; start it without torchrun.")
-            session.run(language, path, device, _environment(device, world), resume=resume, data_root=data_root)
+            session.run(language, path, device, machine.environment(device, world), resume=resume, data_root=data_root)
         return
     settings = config_file.load(config, changes)
-    device = _device(settings.device)
+    device = machine.device(settings.device)
     with distributed.join(device.type) as world:
         _train(settings, RunFolder(path), device, world, resume, data_root)
 
@@ -93,9 +89,7 @@ def _train(
     settings: TrainConfig, folder: RunFolder, device: torch.device, world: World, resume: bool, data_root: Path | None
 ) -> None:
     objective = objectives.build(settings)
-    dataset = registry.load(settings.dataset, "train", data_root)
-    if dataset.num_classes < 2:
-        raise ValueError(f"{settings.dataset} has one class, so there is nothing to tell apart; give at least two.")
+    dataset = images.load(settings.dataset, data_root)
     architecture = Architecture(
         arch=settings.arch,
         image_shape=dataset.images.shape[1:],
@@ -106,14 +100,17 @@ def _train(
     with ExitStack() as stack:
         world.of_first(lambda: stack.enter_context(folder.held()))
         state = world.of_first(lambda: folder.find_state(settings, resume=resume))
-        trainer = _trainer(settings, objective, architecture, dataset, device, world, new=state is None)
+        if state is None:
+            world.of_first(lambda: images.check(dataset, settings.holdout))
+        trainer = _trainer(settings, objective, architecture, dataset, device, world, state)
         if state is not None:
             folder.restore(trainer, state, dataset.fingerprint)
         if trainer.finished < settings.epochs:
             trainer.prepare()
         board = Board(folder.path, trainer.finished) if world.first and settings.tensorboard else None
         if world.first:
-            folder.begin(settings, _environment(device, world), trainer.finished)
+            folder.begin(settings, machine.environment(device, world), trainer.finished)
+            images.record(folder.path, trainer.images, settings.init)
             if trainer.finished >= settings.epochs and not folder.checkpoint.exists():
                 _save(folder.checkpoint, trainer, architecture, dataset, settings)
             print(_title(trainer, dataset, settings, folder, world), flush=True)
@@ -137,21 +134,29 @@ def _trainer(
     dataset: Dataset,
     device: torch.device,
     world: World,
-    *,
-    new: bool,
+    state: dict[str, Any] | None,
 ) -> Trainer:
     torch.manual_seed(settings.seed)  # initial weights; all else has generators of its own
     model = architecture.build(settings.mean, settings.std)
-    if settings.init and new:
+    if settings.init and state is None:
         initial.take_over(model, _trained(settings, architecture), settings.init)
     model = model.to(device)
     if world.size > 1 and device.type == "cuda":
         if settings.device.startswith("cuda:"):
             raise ValueError(f"torchrun gives each process a device of its own; device = {settings.device} names one.")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # statistics of the whole batch, as on one device
-    images, labels = torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels)
-    validate = _validation(settings, dataset, device)
-    return Trainer(model, objective, images, labels, settings, world, validate, dataset.num_classes)
+    even = state is not None and images.CHOICE not in state  # a run that an older version has begun
+    return Trainer(
+        model,
+        objective,
+        torch.from_numpy(dataset.images),
+        torch.from_numpy(dataset.labels),
+        settings,
+        world,
+        _validation(settings, dataset, device, even),
+        dataset.num_classes,
+        even=even,
+    )
 
 
 def _trained(settings: TrainConfig, architecture: Architecture) -> nn.Module:
@@ -209,11 +214,12 @@ def _epochs(trainer: Trainer, settings: TrainConfig, folder: RunFolder, world: W
                 yield line
 
 
-def _validation(settings: TrainConfig, dataset: Dataset, device: torch.device) -> Validation | None:
+def _validation(settings: TrainConfig, dataset: Dataset, device: torch.device, even: bool) -> Validation | None:
     if not settings.validate_every:
         return None
-    held_out = spread(len(dataset.images), settings.holdout)
-    held_out = held_out[spread(len(held_out), min(settings.validate_images, len(held_out)))]
+    held_out = images.measured(dataset.labels, settings.holdout, even=even, held_out=True)
+    number = min(settings.validate_images, len(held_out))
+    held_out = held_out[images.measured(dataset.labels[held_out], number, even=even, held_out=False)]
     return validation.certifier(
         dataset.images[held_out],
         dataset.labels[held_out],
@@ -260,36 +266,6 @@ def _report(line: Epoch, epochs: int) -> str:
         f"noisy accuracy {line.noisy_accuracy:.4f}  {certified}{line.images_per_second:,.0f} images/s  "
         f"{timedelta(seconds=round(left))} left"
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}.") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device is {name}, but torch sees {torch.cuda.device_count()} CUDA devices; use --set device=cpu."
-        )
-    return device
-
-
-def _environment(device: torch.device, world: World) -> bytes:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-    described = {
-        "command": shlex.join(["python", "-m", "train", *sys.argv[1:]]),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": name,
-        "threads": torch.get_num_threads(),
-        "processes": world.size,
-        "host": platform.node(),
-    }
-    return json.dumps(described, indent=1).encode() + b"\n"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ the accuracy without noise; `certify run` certifies it.
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from torch import nn
 
-from data import console, registry
+from data import console, registry, seen
 from data.dataset import Dataset
 from data.files import write_atomically
 from train import checkpoint
@@ -51,6 +52,7 @@ def main(
     with RunFolder(path.parent).held("copy the checkpoint elsewhere"):
         loaded = checkpoint.load(path)
         dataset = _test_split(path, loaded, data_root)
+        _warn_of_trained(path.parent, dataset)
         predicted = predict(loaded.model, dataset, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         right = int((predicted == dataset.labels).sum())
         result = accuracy(right, len(dataset.labels), confidence)
@@ -110,6 +112,16 @@ def predictions_text(labels: NDArray[np.int64], predicted: NDArray[np.int64]) ->
     rows = enumerate(zip(labels.tolist(), predicted.tolist(), strict=True))
     lines = [f"{idx}\t{label}\t{predict}\t{int(predict == label)}\n" for idx, (label, predict) in rows]
     return "".join(["idx\tlabel\tpredict\tcorrect\n", *lines])
+
+
+def _warn_of_trained(folder: Path, dataset: Dataset) -> None:
+    trained = seen.read(folder)
+    if trained is not None and (known := int(np.isin(seen.hashes(dataset.images), trained).sum())):
+        print(
+            f"warning: {known} of the {len(dataset.images)} test images of {dataset.name} are trained on; accuracy on "
+            "them says nothing about others.",
+            file=sys.stderr,
+        )
 
 
 def _test_split(path: Path, loaded: checkpoint.Checkpoint, data_root: Path | None) -> Dataset:

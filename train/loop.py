@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from data.subset import spread
 from train import optimizer as optimizers
 from train import structures
 from train.config import TrainConfig
 from train.distributed import World
+from train.images import CHOICE, measured
 from train.objectives.objective import Objective
 from train.perturbations import Compose, GaussianNoise, Perturbation, RandomCrop, RandomFlip
 from train.perturbations.mixing import one_hot
@@ -77,6 +77,7 @@ class Trainer:
         world: The processes that share each batch.
         validate: Certifies the classifier, if ``config.validate_every`` asks for it.
         num_classes: Logits of the model; None for as many as there are labels.
+        even: Choose images to measure on as older versions did; see ``train.images.measured``.
 
     Attributes:
         finished: Epochs.
@@ -95,9 +96,11 @@ class Trainer:
         world: World | None = None,
         validate: Validation | None = None,
         num_classes: int | None = None,
+        *,
+        even: bool = False,
     ) -> None:
         self.model, self.objective, self.config = model, objective, config
-        self.world, self.validate = world or World(), validate
+        self.world, self.validate, self.even = world or World(), validate, even
         self.num_classes = num_classes or int(labels.max()) + 1
         self.device = next(model.parameters()).device
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -105,11 +108,13 @@ class Trainer:
         size = len(images) - config.holdout
         if size < 1:
             raise ValueError(f"holdout = {config.holdout} leaves none of the {len(images)} images to train on.")
-        held = torch.from_numpy(spread(len(images), config.holdout))
+        y = labels.cpu().numpy()
+        held = torch.from_numpy(measured(y, config.holdout, even=even, held_out=True))
         trained = torch.ones(len(images), dtype=torch.bool).index_fill(0, held, value=False)
         self.images, self.labels = images[trained].to(self.device), labels[trained].to(self.device)
-        probe = held if config.holdout else torch.from_numpy(spread(len(images), min(config.probe, len(images))))
-        self.probe_images, self.probe_labels = images[probe].to(self.device), labels[probe].to(self.device)
+        if not config.holdout:
+            held = torch.from_numpy(measured(y, min(config.probe, len(images)), even=even, held_out=False))
+        self.probe_images, self.probe_labels = images[held].to(self.device), labels[held].to(self.device)
         self.steps = -(-size // config.batch_size)
         self.augment = augmentation(config)
         self.optimizer, self.schedule = optimizers.build(model, config, self.steps)
@@ -213,7 +218,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
         }
-        return state | ({"average": self.average.state_dict()} if self.average is not None else {})
+        chosen = {} if self.even else {CHOICE: "by class where even spacing would not do"}
+        return state | chosen | ({"average": self.average.state_dict()} if self.average is not None else {})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a ``state`` of a run with the same configuration and images.

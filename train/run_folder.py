@@ -6,6 +6,7 @@ train.csv               a line an epoch
 checkpoint.safetensors  the model after the last finished epoch
 best.safetensors        the model with the largest average certified radius on held-out images, with validate_every;
                         of a language model the one with the lowest validation perplexity
+train_images.hashes     which images are trained on; see ``data.seen``
 state.pt                optimizer, schedule and weights at that moment, for --resume
 """
 
@@ -22,6 +23,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
+from data import seen
 from data.files import append_durably, make_folder, remove_leftovers, write_atomically
 from train import config_file
 from train.checkpoint import require_plain_archive
@@ -142,7 +144,7 @@ class RunFolder:
                 gone = False
             if gone:
                 raise ValueError(f"{self.path} is being trained in by another process; wait for it or {instead}.")
-            ours = ("config.toml", "environment.json", "train.csv", "state.pt")
+            ours = ("config.toml", "environment.json", "train.csv", "state.pt", seen.FILE)
             for file in (*(self.path / name for name in ours), self.checkpoint, self.best):
                 remove_leftovers(file)
             yield
