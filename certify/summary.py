@@ -100,7 +100,7 @@ def certified_accuracy(table: pd.DataFrame, radii: Sequence[float], confidence: 
     Returns:
         A line a radius: ``radius``, ``certified`` (count), ``images``, ``accuracy``, ``low``, ``high``, ``population``
         (at least this share of all images is truly robust, see `certify.population`; nan where no alpha is told, or
-        where several rows are all of one class).
+        where all of more than four rows are of one class).
 
     Raises:
         ValueError: If the table has no rows or a radius is negative or not finite.
