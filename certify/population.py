@@ -8,6 +8,7 @@ probability at most alpha. A random image is shown as certified with probability
 a >= (q - alpha) / (1 - alpha), and a lower confidence bound on q gives one on a. The images must be a random sample
 of the population. A fixed protocol such as every k-th image of a test set is treated as one, since nobody looked at
 the images to choose it; the first rows of an unfinished table are one only if the order of the test set tells nothing.
+Where all of more than four rows are of one class, as every tenth image of labels in cycles of ten, nothing is stated.
 
 *False certificates.* With independent noise for each image, the number of false certificates among N rows is a sum of
 independent indicators, each true with probability at most alpha, and so stochastically at most Binomial(N, alpha),
@@ -36,6 +37,7 @@ from certify.row import Row
 from certify.stored import complete
 
 _NEEDED = ("n", "n_a", "p_a_lower", "sigma", "alpha")
+_FEW = 4  # rows
 _ACCEPTED = 1 - 1e-9  # the reserve of `certify.binomial`: `betainc` itself is accurate to 3e-11
 
 
@@ -51,6 +53,14 @@ class FalseCertificates:
 def largest_alpha(table: pd.DataFrame) -> float | None:
     """The failure probability that no row exceeds; None where the file does not tell any."""
     return float(table["alpha"].max()) if "alpha" in table else None
+
+
+def of_one_class(table: pd.DataFrame) -> bool:
+    """Whether many rows are all of one class: they are no sample of a population of several classes.
+
+    Few rows may be of one class by chance, and their bound claims little.
+    """
+    return len(table) > _FEW and table["label"].nunique() == 1
 
 
 def population_lower_bound(

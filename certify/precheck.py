@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from certify.preflight.examination import QUICK, Effort, examine
 from certify.preflight.finding import ERROR, WARNING, Finding, lines
+from certify.preflight.sample import Sample
 from certify.preflight.subject import Subject
 from certify.sampling import Sampling
 from certify.smoothing import noise_source
+from data import seen
 
 if TYPE_CHECKING:  # which imports this module
     from certify.session import Request, Session
@@ -61,7 +64,7 @@ def findings(
     total = len(session.indices)
     places = np.arange(min(effort.images, total)) * total // min(effort.images, total)
     chosen = np.array(session.indices)[places]
-    loaded = session.loaded
+    loaded, trained_I = session.loaded, _trained(session, request)
     subject = Subject(
         classifier=session.classifier,
         images_ICHW=torch.from_numpy(session.dataset.images[chosen]),
@@ -81,8 +84,23 @@ def findings(
             "split": session.dataset.split,
             "trained_on": loaded.config.get("dataset"),
         },
+        sample=Sample(
+            labels_N=session.dataset.labels,
+            indices_I=np.array(session.indices),
+            classes=session.dataset.classes,
+            trained_I=trained_I,
+        ),
     )
     return examine(subject, effort, sampling, radii)
+
+
+def _trained(session: "Session", request: "Request") -> NDArray[np.bool_] | None:
+    """Whether the model was trained on each image that is certified; None if its run has not recorded that."""
+    if session.loaded.source.get("kind") != "checkpoint":
+        return None
+    path = Path(request.model)
+    known = seen.read(path if path.is_dir() else path.parent)
+    return None if known is None else np.isin(seen.hashes(session.dataset.images[session.indices]), known)
 
 
 def finished(table: Path) -> set[int]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from certify.binomial import proportion_interval
-from certify.population import false_certificates, largest_alpha, population_lower_bound
+from certify.population import false_certificates, largest_alpha, of_one_class, population_lower_bound
 from certify.radius import ABSTAIN, ceiling_radius
 from certify.row import format_seconds
 
@@ -100,7 +100,8 @@ def certified_accuracy(table: pd.DataFrame, radii: Sequence[float], confidence: 
 
     Returns:
         A line a radius: ``radius``, ``certified`` (count), ``images``, ``accuracy``, ``low``, ``high``, ``population``
-        (at least this share of all images is truly robust, see `certify.population`; nan where no alpha is told).
+        (at least this share of all images is truly robust, see `certify.population`; nan where no alpha is told, or
+        where all of more than four rows are of one class).
 
     Raises:
         ValueError: If the table has no rows or a radius is negative or not finite.
@@ -112,7 +113,7 @@ def certified_accuracy(table: pd.DataFrame, radii: Sequence[float], confidence: 
     proved = np.sort(table["radius"].to_numpy(np.float64)[table["correct"].to_numpy() == 1])
     certified = len(proved) - np.searchsorted(proved, at, side="left")  # inclusive: radius >= r
     low, high = proportion_interval(certified, len(table), confidence)
-    alpha = largest_alpha(table)
+    alpha = None if of_one_class(table) else largest_alpha(table)
     return pd.DataFrame(
         {
             "radius": at,
@@ -150,6 +151,7 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
     """
     summary = summarize(table)
     curve = certified_accuracy(table, radii_of(table) if radii is None else radii).to_dict("records")
+    unproved = "none" if of_one_class(table) else "unknown"
     width = max(8, *(len(radius_text(row["radius"])) for row in curve))
     lines = [f"{'radius':>{width}}  {'certified':>13}  {'accuracy':>8}  {'95 % interval':<16}  population >="]
     for row in curve:
@@ -158,7 +160,7 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
             f"{radius_text(row['radius']):>{width}}  {count:>13}  "
             f"{fraction_text(row['certified'], row['images'], 4):>8}  "
             f"[{floor_text(row['low'], 4)}, {ceil_text(row['high'], 4)}]  "
-            f"{'unknown' if math.isnan(row['population']) else floor_text(row['population'], 4):>13}"
+            f"{unproved if math.isnan(row['population']) else floor_text(row['population'], 4):>13}"
         )
     told = (("sigma", summary.sigma), ("n0", summary.n0), ("n", summary.n), ("alpha", summary.alpha))
     settings = ", ".join(f"{name}={value}" for name, value in told if value is not None)
@@ -230,7 +232,9 @@ def _proved_texts(table: pd.DataFrame) -> dict[str, str]:
     probability = floor_text(found.probability, 4).rstrip("0").rstrip(".")
     return {
         "false": f"{number} of {found.certificates} certificates, with probability {probability}",
-        "population": "truly robust share at confidence 0.95, for randomly drawn images",
+        "population": "no statement: all rows are of one class"
+        if of_one_class(table)
+        else "truly robust share at confidence 0.95, for randomly drawn images",
     }
 
 

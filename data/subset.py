@@ -80,6 +80,55 @@ def spread(total: int, count: int) -> NDArray[np.int64]:
     return np.arange(count, dtype=np.int64) * total // count
 
 
+def representative(labels: NDArray[np.int64], count: int, *, leave: bool = False) -> NDArray[np.int64]:
+    """Indices of ``count`` images in which each class has about its share.
+
+    They are the evenly spread ones if a random choice would have such classes, too, as in any usual order. Where labels
+    come in cycles those may all be of one class; then the images are chosen class by class, evenly spread within each.
+
+    Args:
+        labels: Of all images, at least 0, shape (N,).
+        count: In [0, N].
+        leave: Choose no class whole if ``count`` allows that, so that the other images have all classes, too.
+
+    Returns:
+        int64, (count,), ascending, each once.
+    """
+    even = spread(len(labels), count)
+    sizes = np.bincount(labels)
+    whole = (np.bincount(labels[even], minlength=len(sizes)) == sizes)[sizes > 0].any()
+    if _usual(labels, labels[even]) and not (leave and whole):
+        return even
+    return _by_class(labels, count, leave)
+
+
+def _usual(labels: NDArray[np.int64], chosen: NDArray[np.int64]) -> bool:
+    """Whether classes have about the shares that they have in a random choice."""
+    sizes = np.bincount(labels)
+    found, share = np.bincount(chosen, minlength=len(sizes)), sizes / len(labels)
+    met, there = int(np.count_nonzero(found)), int(np.count_nonzero(sizes))
+    missed = (1 - share) ** len(chosen)  # the probability that a random choice has none of a class
+    deviation = np.sqrt((missed * (1 - missed)).sum())
+    return bool(
+        met >= min(2, there, len(chosen))
+        and met >= (1 - missed).sum() - 3.5 * deviation
+        and (abs(found - share * len(chosen)) <= 1 + 5 * np.sqrt(share * len(chosen))).all()
+    )
+
+
+def _by_class(labels: NDArray[np.int64], count: int, leave: bool) -> NDArray[np.int64]:
+    sizes = np.bincount(labels)
+    share = sizes * count / len(labels)
+    most = np.maximum(sizes - 1, 0)
+    if not leave or most.sum() < count:
+        most = sizes
+    number = np.minimum(share.astype(np.int64), most)
+    while number.sum() < count:
+        number[np.where(number < most, share - number, -np.inf).argmax()] += 1
+    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+    return np.sort(np.concatenate([own[spread(len(own), n)] for own, n in zip(members, number, strict=True)]))
+
+
 def protocol(name: str) -> Protocol:
     """The protocol of that name.
 

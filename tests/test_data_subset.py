@@ -1,11 +1,13 @@
 """Named evaluation protocols."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.subset import Protocol, protocol, spread
+from data.subset import Protocol, protocol, representative, spread
 
 
 def test_cohen_et_al_certify_500_images_of_either_test_set() -> None:
@@ -98,3 +100,48 @@ def test_spread_indices_are_as_many_as_asked_each_once_and_evenly_apart(total: i
     assert len(set(found.tolist())) == len(found) == count
     gaps = np.diff([*found.tolist(), total]) if count else np.array([0])
     assert gaps.max() - gaps.min() <= 1
+
+
+ORDERS = {
+    "cycles": lambda classes, each: np.tile(np.arange(classes), each),
+    "cycles of two": lambda classes, each: np.tile(np.repeat(np.arange(classes), 2), each)[: classes * each],
+    "sorted": lambda classes, each: np.repeat(np.arange(classes), each),
+    "backwards": lambda classes, each: np.repeat(np.arange(classes)[::-1], each),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
+@pytest.mark.parametrize(
+    ("classes", "each", "count"), [(10, 20, 20), (10, 20, 40), (10, 20, 100), (2, 50, 10), (3, 40, 12)]
+)
+def test_a_representative_choice_has_every_class_in_any_order(order: Any, classes: int, each: int, count: int) -> None:
+    labels = order(classes, each)
+    found = representative(labels, count)
+    assert len(set(found.tolist())) == count
+    assert (np.diff(found) > 0).all()
+    share = count / classes
+    assert (abs(np.bincount(labels[found], minlength=classes) - share) <= 1 + share / 2).all()
+
+
+def test_a_choice_among_images_in_cycles_has_equal_shares_and_as_many_classes_as_it_can() -> None:
+    labels = np.tile(np.arange(10), 20)
+    assert np.bincount(labels[representative(labels, 20)]).tolist() == [2] * 10
+    assert len(set(labels[representative(labels, 5)].tolist())) == 5
+    assert len(representative(labels, 0)) == 0
+    assert representative(labels, 200).tolist() == list(range(200))
+    assert np.bincount(labels[representative(labels, 190, leave=True)]).tolist() == [19] * 10
+
+
+def test_images_in_a_usual_order_are_chosen_evenly_as_ever() -> None:
+    for seed in range(200):
+        labels = np.random.default_rng(seed).integers(0, 10, 6000)
+        for count in (200, 500, 1000):
+            assert representative(labels, count).tolist() == spread(6000, count).tolist()
+
+
+def test_a_rare_class_is_not_chosen_whole() -> None:
+    labels = np.zeros(100, dtype=np.int64)
+    labels[[0, 10, 20]] = 1, 2, 3  # which even spacing would choose
+    assert labels[representative(labels, 10)].tolist() == [1, 2, 3, *[0] * 7]
+    assert labels[representative(labels, 10, leave=True)].tolist() == [0] * 10
+    assert len(representative(labels, 98, leave=True)) == 98  # which takes some class whole

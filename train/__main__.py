@@ -14,13 +14,11 @@ epoch that was best on held-out images. Set tensorboard=true to watch the run wi
 import json
 import math
 import platform
-import shlex
-import sys
 from collections.abc import Generator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -28,12 +26,10 @@ from torch import nn
 
 from certify import loader, validation
 from certify.memory import is_out_of_memory
-from data import console, registry
-from data.hardware import cpu_name
+from data import console
 from data.registry import Dataset
 from data.stopping import WORDS, Stop, Stopped
-from data.subset import spread
-from train import checkpoint, config_file, distributed, initial, objectives
+from train import checkpoint, config_file, distributed, images, initial, machine, objectives
 from train.board import Board
 from train.checkpoint import Architecture
 from train.config import TrainConfig
@@ -41,6 +37,7 @@ from train.distributed import World
 from train.language import session
 from train.language.config import LanguageConfig
 from train.loop import Epoch, Trainer, Validation
+from train.objectives.objective import Objective
 from train.run_folder import RunFolder
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -76,14 +73,14 @@ def train(
 def _run(config: str, changes: list[str], path: Path, resume: bool, data_root: Path | None) -> None:
     if config_file.task(config) is not None:
         language = config_file.load(config, changes, kind=LanguageConfig)
-        device = _device(language.device)
+        device = machine.device(language.device)
         with distributed.join(device.type) as world:
             if world.size > 1:
                 raise ValueError("a language model trains in one process; start it without torchrun.")
-            session.run(language, path, device, _environment(device, world), resume=resume, data_root=data_root)
+            session.run(language, path, device, machine.environment(device, world), resume=resume, data_root=data_root)
         return
     settings = config_file.load(config, changes)
-    device = _device(settings.device)
+    device = machine.device(settings.device)
     with distributed.join(device.type) as world:
         _train(settings, RunFolder(path), device, world, resume, data_root)
 
@@ -92,16 +89,53 @@ def _train(
     settings: TrainConfig, folder: RunFolder, device: torch.device, world: World, resume: bool, data_root: Path | None
 ) -> None:
     objective = objectives.build(settings)
-    dataset = registry.load(settings.dataset, "train", data_root)
-    if dataset.num_classes < 2:
-        raise ValueError(f"{settings.dataset} has one class, so there is nothing to tell apart; give at least two.")
+    dataset = images.load(settings.dataset, data_root)
     architecture = Architecture(
         arch=settings.arch,
         image_shape=dataset.images.shape[1:],
         num_classes=dataset.num_classes,
         options={"shortcut": settings.shortcut} if settings.arch.startswith("resnet") else {},
     )
-    state = world.of_first(lambda: folder.find_state(settings, resume=resume))
+    # Held from before it is looked at until the end: preparing may take long, and a second run would begin meanwhile.
+    with ExitStack() as stack:
+        world.of_first(lambda: stack.enter_context(folder.held()))
+        state = world.of_first(lambda: folder.find_state(settings, resume=resume))
+        if state is None:
+            world.of_first(lambda: images.check(dataset, settings.holdout))
+        trainer = _trainer(settings, objective, architecture, dataset, device, world, state)
+        if state is not None:
+            folder.restore(trainer, state, dataset.fingerprint)
+        if trainer.finished < settings.epochs:
+            trainer.prepare()
+        board = Board(folder.path, trainer.finished) if world.first and settings.tensorboard else None
+        if world.first:
+            folder.begin(settings, machine.environment(device, world), trainer.finished)
+            images.record(folder.path, trainer.images, settings.init)
+            if trainer.finished >= settings.epochs and not folder.checkpoint.exists():
+                _save(folder.checkpoint, trainer, architecture, dataset, settings)
+            print(_title(trainer, dataset, settings, folder, world), flush=True)
+        for line in stack.enter_context(closing(_epochs(trainer, settings, folder, world))):
+            # The state comes last: what it says is finished is on disk already.
+            _save(folder.checkpoint, trainer, architecture, dataset, settings)
+            if trainer.improved:
+                _save(folder.best, trainer, architecture, dataset, settings)
+            folder.record(line, {**trainer.state(), "data": dataset.fingerprint})
+            if board is not None:
+                board.record(line)
+            print(_report(line, settings.epochs), flush=True)
+    if world.first:
+        print(f"checkpoint: {folder.checkpoint}")
+
+
+def _trainer(
+    settings: TrainConfig,
+    objective: Objective,
+    architecture: Architecture,
+    dataset: Dataset,
+    device: torch.device,
+    world: World,
+    state: dict[str, Any] | None,
+) -> Trainer:
     torch.manual_seed(settings.seed)  # initial weights; all else has generators of its own
     model = architecture.build(settings.mean, settings.std)
     if settings.init and state is None:
@@ -111,32 +145,18 @@ def _train(
         if settings.device.startswith("cuda:"):
             raise ValueError(f"torchrun gives each process a device of its own; device = {settings.device} names one.")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # statistics of the whole batch, as on one device
-    images, labels = torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels)
-    validate = _validation(settings, dataset, device)
-    trainer = Trainer(model, objective, images, labels, settings, world, validate, dataset.num_classes)
-    if state is not None:
-        folder.restore(trainer, state, dataset.fingerprint)
-    if trainer.finished < settings.epochs:
-        trainer.prepare()
-    board = Board(folder.path, trainer.finished) if world.first and settings.tensorboard else None
-    with folder.held() if world.first else nullcontext():
-        if world.first:
-            folder.begin(settings, _environment(device, world), trainer.finished)
-            if trainer.finished >= settings.epochs and not folder.checkpoint.exists():
-                _save(folder.checkpoint, trainer, architecture, dataset, settings)
-            print(_title(trainer, dataset, settings, folder, world), flush=True)
-        with closing(_epochs(trainer, settings, folder, world)) as epochs:
-            for line in epochs:
-                # The state comes last: what it says is finished is on disk already.
-                _save(folder.checkpoint, trainer, architecture, dataset, settings)
-                if trainer.improved:
-                    _save(folder.best, trainer, architecture, dataset, settings)
-                folder.record(line, {**trainer.state(), "data": dataset.fingerprint})
-                if board is not None:
-                    board.record(line)
-                print(_report(line, settings.epochs), flush=True)
-    if world.first:
-        print(f"checkpoint: {folder.checkpoint}")
+    even = state is not None and images.CHOICE not in state  # a run that an older version has begun
+    return Trainer(
+        model,
+        objective,
+        torch.from_numpy(dataset.images),
+        torch.from_numpy(dataset.labels),
+        settings,
+        world,
+        _validation(settings, dataset, device, even),
+        dataset.num_classes,
+        even=even,
+    )
 
 
 def _trained(settings: TrainConfig, architecture: Architecture) -> nn.Module:
@@ -199,11 +219,12 @@ def _epochs(trainer: Trainer, settings: TrainConfig, folder: RunFolder, world: W
                 yield line
 
 
-def _validation(settings: TrainConfig, dataset: Dataset, device: torch.device) -> Validation | None:
+def _validation(settings: TrainConfig, dataset: Dataset, device: torch.device, even: bool) -> Validation | None:
     if not settings.validate_every:
         return None
-    held_out = spread(len(dataset.images), settings.holdout)
-    held_out = held_out[spread(len(held_out), min(settings.validate_images, len(held_out)))]
+    held_out = images.measured(dataset.labels, settings.holdout, even=even, held_out=True)
+    number = min(settings.validate_images, len(held_out))
+    held_out = held_out[images.measured(dataset.labels[held_out], number, even=even, held_out=False)]
     return validation.certifier(
         dataset.images[held_out],
         dataset.labels[held_out],
@@ -250,36 +271,6 @@ def _report(line: Epoch, epochs: int) -> str:
         f"noisy accuracy {line.noisy_accuracy:.4f}  {certified}{line.images_per_second:,.0f} images/s  "
         f"{timedelta(seconds=round(left))} left"
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}.") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device is {name}, but torch sees {torch.cuda.device_count()} CUDA devices; use --set device=cpu."
-        )
-    return device
-
-
-def _environment(device: torch.device, world: World) -> bytes:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-    described = {
-        "command": shlex.join(["python", "-m", "train", *sys.argv[1:]]),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": name,
-        "threads": torch.get_num_threads(),
-        "processes": world.size,
-        "host": platform.node(),
-    }
-    return json.dumps(described, indent=1).encode() + b"\n"
 
 
 if __name__ == "__main__":

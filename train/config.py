@@ -72,11 +72,12 @@ class TrainConfig:
         dtype: Arithmetic of the passes: ``float32`` or ``bfloat16`` (autocast; weights stay float32).
         channels_last: Memory layout of images and weights.
         compile: Pass the model through torch.compile; see benchmarks/README.md for where it pays.
-        holdout: Images withheld from training, evenly spread over the split; noisy accuracy is then measured on them.
+        holdout: Images withheld from training, evenly spread over the split, or over each class where they would not
+            have the shares of the classes otherwise; noisy accuracy is then measured on them.
         validate_every: Epochs between two certifications of held-out images (and after the last epoch); 0 for none.
-        validate_images: How many of them, evenly spread.
+        validate_images: How many of them, spread likewise.
         validate_n: Samples for each, at most.
-        probe: Without ``holdout``: training images on which noisy accuracy is measured, evenly spread.
+        probe: Without ``holdout``: training images on which noisy accuracy is measured, spread likewise.
         seed: Fixes initial weights, order, augmentation and noise.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         tensorboard: Write what train.csv holds for TensorBoard, too.

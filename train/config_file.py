@@ -1,7 +1,6 @@
 """Configurations from TOML files and ``--set key=value``."""
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from data import toml
+from train import names
 from train.config import TrainConfig
 
 _LONGEST_CHAIN = 20
@@ -86,8 +86,9 @@ def _check_keys(values: Mapping[str, Any], source: str, kind: type[Any], without
     known = [field.name for field in dataclasses.fields(kind) if field.name != without]
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
-            raise ValueError(f"{source}: unknown key {key!r}; did you mean {near!r}?")
+            hint = names.key_hint(key, known)
+            hint = f"; the keys are those of {kind.__module__}.{kind.__name__}." if hint == "." else hint
+            raise ValueError(f"{source}: unknown key {key!r}{hint}")
 
 
 def _find(name: str, what: str = "") -> Path:
@@ -96,8 +97,7 @@ def _find(name: str, what: str = "") -> Path:
         raise ValueError(f"{what}there is no file {name}; give another one, or the name of one in configs/.")
     if not path.is_file():
         known = sorted(file.stem for file in CONFIGS.glob("*.toml"))
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        hint = names.hint(name, known)
         raise ValueError(f"{what}no configuration {name!r}{hint} Give a .toml file or one of: {', '.join(known)}.")
     return path
 

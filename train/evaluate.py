@@ -13,6 +13,7 @@ the accuracy without noise; `certify run` certifies it.
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,10 +24,11 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from torch import nn
 
-from data import console, registry
+from data import console, registry, seen
 from data.dataset import Dataset
 from data.files import write_atomically
 from train import checkpoint
+from train.run_folder import RunFolder
 
 BATCH = 500
 PREDICTIONS = "test_predictions.tsv"
@@ -46,27 +48,30 @@ def main(
     path = run / "checkpoint.safetensors" if run.is_dir() else run
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}.")
-    loaded = checkpoint.load(path)
-    dataset = _test_split(path, loaded, data_root)
-    predicted = predict(loaded.model, dataset, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    right = int((predicted == dataset.labels).sum())
-    result = accuracy(right, len(dataset.labels), confidence)
-    lines = predictions_text(dataset.labels, predicted).encode()
-    described = {
-        **result,
-        "dataset": dataset.name,
-        "split": dataset.split,
-        "fingerprint": dataset.fingerprint,
-        "checkpoint": path.name,
-        "checkpoint_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "epoch": loaded.metadata.get("epoch"),
-        "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
-        "predictions_sha256": hashlib.sha256(lines).hexdigest(),
-        "torch": torch.__version__,
-    }
-    out = path.parent / "test.json"
-    write_atomically(path.parent / PREDICTIONS, lines)  # first: test.json, by its hash, vouches for it
-    write_atomically(out, json.dumps(described, indent=1).encode() + b"\n")
+    # A training would replace the checkpoint meanwhile, and a second test its files.
+    with RunFolder(path.parent).held("copy the checkpoint elsewhere"):
+        loaded = checkpoint.load(path)
+        dataset = _test_split(path, loaded, data_root)
+        _warn_of_trained(path.parent, dataset)
+        predicted = predict(loaded.model, dataset, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        right = int((predicted == dataset.labels).sum())
+        result = accuracy(right, len(dataset.labels), confidence)
+        lines = predictions_text(dataset.labels, predicted).encode()
+        described = {
+            **result,
+            "dataset": dataset.name,
+            "split": dataset.split,
+            "fingerprint": dataset.fingerprint,
+            "checkpoint": path.name,
+            "checkpoint_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "epoch": loaded.metadata.get("epoch"),
+            "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
+            "predictions_sha256": hashlib.sha256(lines).hexdigest(),
+            "torch": torch.__version__,
+        }
+        out = path.parent / "test.json"
+        write_atomically(path.parent / PREDICTIONS, lines)  # first: test.json, by its hash, vouches for it
+        write_atomically(out, json.dumps(described, indent=1).encode() + b"\n")
     print(
         f"{dataset.name}, test: {right} of {len(dataset.labels)} right, accuracy {result['accuracy']:.4f}, "
         f"{100 * confidence:g} % interval {result['lower']:.4f} to {result['upper']:.4f}: {out}"
@@ -107,6 +112,16 @@ def predictions_text(labels: NDArray[np.int64], predicted: NDArray[np.int64]) ->
     rows = enumerate(zip(labels.tolist(), predicted.tolist(), strict=True))
     lines = [f"{idx}\t{label}\t{predict}\t{int(predict == label)}\n" for idx, (label, predict) in rows]
     return "".join(["idx\tlabel\tpredict\tcorrect\n", *lines])
+
+
+def _warn_of_trained(folder: Path, dataset: Dataset) -> None:
+    trained = seen.read(folder)
+    if trained is not None and (known := int(np.isin(seen.hashes(dataset.images), trained).sum())):
+        print(
+            f"warning: {known} of the {len(dataset.images)} test images of {dataset.name} are trained on; accuracy on "
+            "them says nothing about others.",
+            file=sys.stderr,
+        )
 
 
 def _test_split(path: Path, loaded: checkpoint.Checkpoint, data_root: Path | None) -> Dataset:

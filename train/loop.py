@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from data.subset import spread
 from train import optimizer as optimizers
+from train import structures
 from train.config import TrainConfig
 from train.distributed import World
+from train.images import CHOICE, measured
 from train.objectives.objective import Objective
 from train.perturbations import Compose, GaussianNoise, Perturbation, RandomCrop, RandomFlip
 from train.perturbations.mixing import one_hot
@@ -26,6 +27,7 @@ from train.seeds import derive_seed, generator
 from train.step import Rows, Step, arithmetic, parts
 
 ORDER, AUGMENT, OBJECTIVE, PROBE = range(4)  # what a seed is for
+SAVED = ("model", "average", "optimizer")  # parts of the state that hold tensors
 CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
 
 #: From a classifier in evaluation mode to its average certified radius on held-out images; see certify.validation.
@@ -75,6 +77,7 @@ class Trainer:
         world: The processes that share each batch.
         validate: Certifies the classifier, if ``config.validate_every`` asks for it.
         num_classes: Logits of the model; None for as many as there are labels.
+        even: Choose images to measure on as older versions did; see ``train.images.measured``.
 
     Attributes:
         finished: Epochs.
@@ -93,9 +96,11 @@ class Trainer:
         world: World | None = None,
         validate: Validation | None = None,
         num_classes: int | None = None,
+        *,
+        even: bool = False,
     ) -> None:
         self.model, self.objective, self.config = model, objective, config
-        self.world, self.validate = world or World(), validate
+        self.world, self.validate, self.even = world or World(), validate, even
         self.num_classes = num_classes or int(labels.max()) + 1
         self.device = next(model.parameters()).device
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -103,11 +108,13 @@ class Trainer:
         size = len(images) - config.holdout
         if size < 1:
             raise ValueError(f"holdout = {config.holdout} leaves none of the {len(images)} images to train on.")
-        held = torch.from_numpy(spread(len(images), config.holdout))
+        y = labels.cpu().numpy()
+        held = torch.from_numpy(measured(y, config.holdout, even=even, held_out=True))
         trained = torch.ones(len(images), dtype=torch.bool).index_fill(0, held, value=False)
         self.images, self.labels = images[trained].to(self.device), labels[trained].to(self.device)
-        probe = held if config.holdout else torch.from_numpy(spread(len(images), min(config.probe, len(images))))
-        self.probe_images, self.probe_labels = images[probe].to(self.device), labels[probe].to(self.device)
+        if not config.holdout:
+            held = torch.from_numpy(measured(y, min(config.probe, len(images)), even=even, held_out=False))
+        self.probe_images, self.probe_labels = images[held].to(self.device), labels[held].to(self.device)
         self.steps = -(-size // config.batch_size)
         self.augment = augmentation(config)
         self.optimizer, self.schedule = optimizers.build(model, config, self.steps)
@@ -140,7 +147,7 @@ class Trainer:
             advance: Called with the number of images of each step.
 
         Raises:
-            ValueError: If the loss is no longer a finite number.
+            ValueError: If the loss, a weight or a logit is no longer a finite number.
         """
         self.prepare()
         lr, start = optimizers.learning_rate(self.optimizer), time.perf_counter()
@@ -156,13 +163,16 @@ class Trainer:
             if self.average is not None:
                 self.average.update_parameters(self.model)
             if step % CHECK_EVERY == CHECK_EVERY - 1 or step == self.steps - 1:
-                self._require_finite(totals)
+                self._require(bool(totals.isfinite().all()), "the loss")
             advance(len(index_T))
         self.world.average_buffers(self.model)
         if self.average is not None:
             self.world.average_buffers(self.average)
         loss, mean_loss, gap = (self.world.sum(totals) / len(self.images)).tolist()
         seconds = time.perf_counter() - start
+        # The loss of a step is that before it: only the weights show what the last one did.
+        self._require(self._is_sound(), "a weight or a statistic")
+        noisy_accuracy = self.world.of_first(self.noisy_accuracy)
         self.finished += 1
         validation_acr = self.world.of_first(self._validation_acr)
         self.improved = validation_acr > self.best
@@ -174,7 +184,7 @@ class Trainer:
             loss=loss,
             mean_loss=mean_loss,
             gap=gap,
-            noisy_accuracy=self.world.of_first(self.noisy_accuracy),
+            noisy_accuracy=noisy_accuracy,
             validation_acr=validation_acr,
             images_per_second=len(self.images) / seconds,
             seconds=seconds,
@@ -182,14 +192,20 @@ class Trainer:
 
     @torch.no_grad()
     def noisy_accuracy(self) -> float:
-        """Fraction of the probe images whose class is right at one noisy copy (the same copy at every call)."""
+        """Fraction of the probe images whose class is right at one noisy copy (the same copy at every call).
+
+        Raises:
+            ValueError: If a logit is not a finite number.
+        """
         self.result.eval()
         noise, right = GaussianNoise(self.config.sigma), 0
         batches = zip(self.probe_images.split(256), self.probe_labels.split(256), strict=True)
         for number, (images, y) in enumerate(batches):
             x, _ = noise(self._to_input(images), y, generator(self.device, self.config.seed, PROBE, number))
             with arithmetic(self.device, self.config.dtype):
-                right += int((self.result(x).argmax(1) == y).sum())
+                logits_BK = self.result(x)
+            self._require(bool(logits_BK.isfinite().all()), "a logit")
+            right += int((logits_BK.argmax(1) == y).sum())
         return right / max(1, len(self.probe_labels))
 
     def state(self) -> dict[str, Any]:
@@ -202,7 +218,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
         }
-        return state | ({"average": self.average.state_dict()} if self.average is not None else {})
+        chosen = {} if self.even else {CHOICE: "by class where even spacing would not do"}
+        return state | chosen | ({"average": self.average.state_dict()} if self.average is not None else {})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a ``state`` of a run with the same configuration and images.
@@ -220,6 +237,8 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if not self._is_sound():
+            raise ValueError("weights that are not finite numbers")
         self.finished, self.best = state["finished"], float(state["best"])
 
     def _order(self) -> Iterator[Tensor]:
@@ -261,10 +280,15 @@ class Trainer:
     def _to_input(self, images: Tensor) -> Tensor:
         return images.to(torch.float32, memory_format=self.layout) / 255
 
-    def _require_finite(self, totals: Tensor) -> None:
-        if not bool(totals.isfinite().all()):
+    def _is_sound(self) -> bool:
+        """Whether all that is saved is finite: weights, batch statistics, their average, and the optimizer's state."""
+        return structures.is_finite([value for key, value in self.state().items() if key in SAVED])
+
+    def _require(self, finite: bool, what: str) -> None:
+        if not finite:
+            kept = f"; what was saved after epoch {self.finished} stays" if self.finished else ""
             raise ValueError(
-                f"the loss is not a finite number in epoch {self.finished + 1}; lower lr (now {self.config.lr}) "
+                f"{what} is not a finite number in epoch {self.finished + 1}{kept}; lower lr (now {self.config.lr}) "
                 "and give another --out."
             )
 

@@ -12,6 +12,9 @@ gradient pass moves them, and every pass starts from one random state, so that a
 dropout masks. With ``selection="eval"`` the copies are compared in evaluation mode instead (running statistics, no
 dropout), which is cheaper for some models and noisier at the start of training.
 
+Inputs and targets are tensors, or dicts, tuples, lists, named tuples and dataclasses of them, as text models take. The
+copies are then chosen leaf by leaf. A copy whose loss is not a number counts as the worst, so the loss says so, too.
+
 References:
     Gong, Ren, Ye, Liu (2020), "MaxUp: a simple way to improve generalization of neural network training",
     arXiv:2002.09024, sections 2 and 2.1.
@@ -20,6 +23,7 @@ References:
 # Shapes: B examples, M copies of each, S of them selected. Dimension 0 of every input is the example.
 
 import math
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -27,14 +31,16 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from train.perturbations import Perturbation
+from train import structures
 from train.seeds import derive_seed, generator
 from train.step import DROPOUT, same_randomness, without_trace
 
 Reduction = Literal["max", "mean", "topk", "logsumexp"]
 Selection = Literal["train", "eval"]
-PerExampleLoss = Callable[[Any, Tensor], Tensor]
-Ranked = tuple[Tensor, tuple[Tensor, Tensor]]  # (B,) losses, and the copies and targets that have them
+PerExampleLoss = Callable[[Any, Any], Tensor]
+#: From inputs, targets and a generator to both anew; a ``Perturbation`` is one whose inputs and targets are tensors.
+Perturb = Callable[[Any, Any, torch.Generator], tuple[Any, Any]]
+Ranked = tuple[Tensor, tuple[Any, Any]]  # (B,) losses, and the copies and targets that have them
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,9 @@ class BatchLoss:
 def maxup_loss(
     model: nn.Module,
     per_example_loss: PerExampleLoss,
-    perturb: Perturbation,
-    x: Tensor,
-    y: Tensor,
+    perturb: Perturb,
+    x: Any,
+    y: Any,
     *,
     m: int,
     seed: int,
@@ -91,31 +97,38 @@ def maxup_loss(
             is to be trained in. What it reads besides the batch, such as a recurrent state, is the same for all copies.
         per_example_loss: From the model's output and the targets to (B,) losses.
         perturb: Draws one copy of the whole batch; see ``train.perturbations``.
-        x: Inputs, first dimension B.
-        y: Targets, first dimension B; a perturbation may change them too (CutMix).
-        m: Copies of each example, at least 1. With m = 1 there is nothing to select.
-        seed: Copy c of this batch is a function of ``(seed, c)``. Give each step another.
+        x: Inputs: a tensor, or a structure of tensors (see the top of this module), each with first dimension B, at
+            least 1. Of any dtype that ``perturb`` takes, such as token ids. What else a structure holds (None,
+            numbers, strings) is handed on, and must be the same in all copies.
+        y: Targets, likewise; or None. A perturbation may change them too (CutMix).
+        m: Copies of each example, a whole number, at least 1. With m = 1 there is nothing to select.
+        seed: In [0, 2^64), a whole number or a tensor of one. Copy c of this batch is a function of ``(seed, c)``.
+            Give each step another.
         reduction: See above.
         top_k: For ``topk``, in [1, m].
         temperature: For ``logsumexp``, positive.
         selection: "train" or "eval"; see the top of this module.
 
     Returns:
-        The loss and the losses of all copies.
+        The loss and the losses of all copies. The loss is NaN if that of any copy is.
 
     Raises:
-        ValueError: If an argument is out of range, or ``per_example_loss`` does not return one loss per example.
+        ValueError: If an argument is out of range or of another kind, the batch is empty, or ``per_example_loss`` does
+            not return one loss per example.
     """
     check(m=m, reduction=reduction, top_k=top_k, temperature=temperature, selection=selection)
+    m, seed, device = int(m), _seed(seed), structures.device(x, y)
     if reduction in ("max", "topk") and m > 1:
         kept = top_k if reduction == "topk" else 1
         worst, copies_BM = worst_copies(
             model, per_example_loss, perturb, x, y, m=m, seed=seed, keep=kept, selection=selection
         )
         loss_BS, output = _table(model, per_example_loss, worst, seed)
-        return BatchLoss(loss_BS.mean(), copies_BM, output)
+        # In the pass that has the gradient a copy may be a number again, with other batch statistics.
+        lost = torch.zeros_like(loss_BS[0, 0]).masked_fill(copies_BM.isnan().any(), math.nan)
+        return BatchLoss(loss_BS.mean() + lost, copies_BM, output)
 
-    copies = (perturb(x, y, generator(x.device, seed, copy)) for copy in range(m))
+    copies = (perturb(x, y, generator(device, seed, copy)) for copy in range(m))
     loss_BM, output = _table(model, per_example_loss, copies, seed)
     if reduction == "logsumexp":
         # Relative to the maximum nothing overflows, and expm1 and log1p keep the digits at high temperatures.
@@ -130,9 +143,9 @@ def maxup_loss(
 def worst_copies(
     model: nn.Module,
     per_example_loss: PerExampleLoss,
-    perturb: Perturbation,
-    x: Tensor,
-    y: Tensor,
+    perturb: Perturb,
+    x: Any,
+    y: Any,
     *,
     m: int,
     seed: int,
@@ -145,20 +158,20 @@ def worst_copies(
 
     Returns:
         ``keep`` batches of inputs and targets, first each example's worst copy, then its second worst, …; and the
-        losses of all copies, (B, M), without gradient.
+        losses of all copies, (B, M), without gradient. A loss that is NaN counts as the largest.
     """
-
+    device = structures.device(x, y)
     losses, worst = list[Tensor](), list[Ranked]()
     with torch.no_grad(), without_trace(model, selection):
         for copy in range(m):
-            batch = perturb(x, y, generator(x.device, seed, copy))
+            batch = perturb(x, y, generator(device, seed, copy))
             loss_B, _ = _pass(model, per_example_loss, batch, seed)
             new = (loss_B, batch)
             losses.append(new[0])
             # Insert it, example by example: what a worse copy pushes out may push out the next.
             for place, old in enumerate(worst):
-                larger_B = new[0] > old[0]
-                worst[place], new = _choose(larger_B, new, old), _choose(larger_B, old, new)
+                larger_B = (new[0] > old[0]) | new[0].isnan()  # NaN is larger than nothing
+                worst[place], new = (structures.choose(larger_B, *pair) for pair in ((new, old), (old, new)))
             if len(worst) < keep:
                 worst.append(new)
     # Autocast keeps the weights it cast; those cast without gradient would cut the weights off in the next pass.
@@ -168,6 +181,8 @@ def worst_copies(
 
 def check(*, m: int, reduction: str, top_k: int, temperature: float, selection: str) -> None:
     """Raise ``ValueError`` unless these are arguments of ``maxup_loss``."""
+    for name, value in (("m, the number of copies,", m), ("top_k", top_k)):
+        _whole(name, value)
     if m < 1:
         raise ValueError(f"m, the number of copies, must be at least 1, got {m}.")
     if reduction not in get_args(Reduction):
@@ -192,23 +207,28 @@ def _table(
     return torch.stack(losses, dim=1), first
 
 
-def _pass(
-    model: nn.Module, per_example_loss: PerExampleLoss, batch: tuple[Tensor, Tensor], seed: int
-) -> tuple[Tensor, Any]:
+def _pass(model: nn.Module, per_example_loss: PerExampleLoss, batch: tuple[Any, Any], seed: int) -> tuple[Tensor, Any]:
     """Losses of a batch, (B,), and what the model returned for it."""
     x, y = batch
-    with same_randomness(x.device, derive_seed(seed, DROPOUT)):
+    examples = len(next(structures.tensors(x, "inputs")))
+    with same_randomness(structures.device(x, y), derive_seed(seed, DROPOUT)):
         output = model(x)
         loss_B = per_example_loss(output, y)
-    if loss_B.shape != (len(x),):
-        raise ValueError(f"per_example_loss must return {len(x)} losses, one an example, got {tuple(loss_B.shape)}.")
+    if not isinstance(loss_B, Tensor) or loss_B.shape != (examples,):
+        got = tuple(loss_B.shape) if isinstance(loss_B, Tensor) else type(loss_B).__name__
+        raise ValueError(f"per_example_loss must return {examples} losses, one an example, got {got}.")
     return loss_B, output
 
 
-def _choose(mask_B: Tensor, yes: Ranked, no: Ranked) -> Ranked:
-    """Losses and copies of ``yes`` where the mask is set, and of ``no`` elsewhere."""
+def _whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except (TypeError, ValueError, RuntimeError):  # a tensor of several numbers or of fractions says so in its own way
+        raise ValueError(f"{name} must be a whole number, got {value!r}.") from None
 
-    def choose(yes: Tensor, no: Tensor) -> Tensor:
-        return torch.where(mask_B.reshape(-1, *(1,) * (yes.dim() - 1)), yes, no)
 
-    return choose(yes[0], no[0]), (choose(yes[1][0], no[1][0]), choose(yes[1][1], no[1][1]))
+def _seed(value: Any) -> int:
+    seed = _whole("seed", value)
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must lie in [0, 2^64), got {seed}.")
+    return seed

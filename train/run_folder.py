@@ -6,6 +6,7 @@ train.csv               a line an epoch
 checkpoint.safetensors  the model after the last finished epoch
 best.safetensors        the model with the largest average certified radius on held-out images, with validate_every;
                         of a language model the one with the lowest validation perplexity
+train_images.hashes     which images are trained on; see ``data.seen``
 state.pt                optimizer, schedule and weights at that moment, for --resume
 """
 
@@ -22,6 +23,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
+from data import seen
 from data.files import append_durably, make_folder, remove_leftovers, write_atomically
 from train import config_file
 from train.checkpoint import require_plain_archive
@@ -71,7 +73,7 @@ class RunFolder:
         return self.path / "best.safetensors"
 
     def find_state(self, config: Settings, *, resume: bool) -> dict[str, Any] | None:
-        """Look whether a run with ``config`` may begin or go on here; writes nothing.
+        """Look whether a run with ``config`` may begin or go on here; writes nothing. Call it where the folder is held.
 
         Returns:
             The state to resume from, or None if the run begins.
@@ -112,12 +114,18 @@ class RunFolder:
             ) from error
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes out of the folder, which is made, for a ``with`` block.
+    def held(self, instead: str = "give another --out") -> Iterator[None]:
+        """Keep other processes out of the folder for a ``with`` block; what it reads there stays as it is.
+
+        The folder is made, and removed again if nothing was written to it.
+
+        Args:
+            instead: What may be done instead of waiting, for the error.
 
         Raises:
-            ValueError: If another process trains in it.
+            ValueError: If another process works in it.
         """
+        new = not self.path.exists()
         make_folder(self.path)
         if os.name == "nt":  # Windows opens no folders
             yield
@@ -128,17 +136,22 @@ class RunFolder:
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"{self.path} is being trained in by another process; wait for it or give another --out."
-                ) from None
+                # One that wrote nothing may have removed the folder since: nobody would see the lock on it.
+                gone = not os.path.samestat(os.fstat(descriptor), os.stat(self.path))
+            except (BlockingIOError, FileNotFoundError):
+                gone = True
             except OSError:  # some network file systems lock no folders
-                pass
-            ours = ("config.toml", "environment.json", "train.csv", "state.pt")
+                gone = False
+            if gone:
+                raise ValueError(f"{self.path} is being trained in by another process; wait for it or {instead}.")
+            ours = ("config.toml", "environment.json", "train.csv", "state.pt", seen.FILE)
             for file in (*(self.path / name for name in ours), self.checkpoint, self.best):
                 remove_leftovers(file)
             yield
         finally:
+            if new:
+                with contextlib.suppress(OSError):  # it holds something by now
+                    self.path.rmdir()
             os.close(descriptor)
 
     def begin(self, config: Settings, environment: bytes, finished: int) -> None:

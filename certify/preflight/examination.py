@@ -12,6 +12,7 @@ from certify.preflight.finding import Finding, worst_first
 from certify.preflight.pictures import pixel_findings
 from certify.preflight.provenance import training_findings
 from certify.preflight.reach import settings_findings
+from certify.preflight.sample import class_findings
 from certify.preflight.stability import Watch, row_findings
 from certify.preflight.stream import noise_finding
 from certify.preflight.subject import Subject
@@ -61,6 +62,8 @@ def examine(
     """
     found = list(pixel_findings(subject))
     found += training_findings(subject)
+    if subject.sample is not None:
+        found += class_findings(subject.sample)
     found.append(noise_finding(subject.make_noise, subject.noise_seed, subject.place, effort.draws))
     subject = _affordable(subject, effort)
     watch = Watch(subject)

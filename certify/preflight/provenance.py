@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from certify.preflight.finding import FACT, WARNING, Finding
+from certify.preflight.sample import trained_findings
 from certify.preflight.subject import Subject
 
 
@@ -27,7 +28,10 @@ def training_findings(subject: Subject) -> Iterator[Finding]:
             meaning="its training was not finished, and the checkpoint may still be replaced",
             fix="finish it with `python -m train … --resume`, and certify then",
         )
-    if data.get("split") == "train" or _same_file(subject):
+    known = subject.sample is not None and subject.sample.trained_I is not None
+    if known and subject.sample is not None:
+        yield from trained_findings(subject.sample)
+    elif data.get("split") == "train" or _same_file(subject):
         yield Finding(
             level=WARNING,
             check="training",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from certify.classifier import BaseClassifier
 from certify.noise import PREDICTION, NoiseSource
+from certify.preflight.sample import Sample
 from certify.preflight.stream import Place
 
 # Noise of a check is another stream than that of a run with the same seed: what is counted was not looked at before.
@@ -34,6 +35,7 @@ class Subject:
         about: What is known of where the model is from: ``kind``, ``normalize``; of a checkpoint of ours also
             ``sigma``, ``epoch``, ``epochs``, ``best``.
         data: Of the images: ``name``, ``split``; and ``trained_on``, the name of the training data, if it is known.
+        sample: All images that will be certified, if they are known.
     """
 
     classifier: BaseClassifier
@@ -45,6 +47,7 @@ class Subject:
     model: nn.Module | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    sample: Sample | None = None
 
     @property
     def place(self) -> Place:

@@ -51,11 +51,11 @@ def run(
     folder = RunFolder(path, line=Epoch)
     corpus = text.load(settings.corpus, data_root)
     torch.manual_seed(settings.seed)  # initial weights; all else is seeded by what it is for
-    trainer = Trainer(build(settings, len(corpus.words)).to(device), corpus, settings)
-    state = folder.find_state(settings, resume=resume)
-    if state is not None:
-        folder.restore(trainer, state, corpus.fingerprint)
     with folder.held():
+        state = folder.find_state(settings, resume=resume)
+        trainer = Trainer(build(settings, len(corpus.words)).to(device), corpus, settings)
+        if state is not None:
+            folder.restore(trainer, state, corpus.fingerprint)
         folder.begin(settings, environment, trainer.finished)
         found = folder.path / "perplexity.json"
         if trainer.finished < settings.epochs:

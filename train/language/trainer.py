@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from data.text import Corpus
+from train import structures
 from train.language import optimizer as optimizers
 from train.language import perplexity, streams
 from train.language.bodies import State
@@ -108,7 +109,7 @@ class Trainer:
             advance: Called with the number of tokens of each step.
 
         Raises:
-            ValueError: If the loss or the validation perplexity is no longer a finite number.
+            ValueError: If the loss, a weight or the validation perplexity is no longer a finite number.
         """
         start, lr = time.perf_counter(), math.nan
         totals = torch.zeros(3, dtype=torch.float64, device=self.device)
@@ -121,13 +122,15 @@ class Trainer:
             sums, state = self._step(window, state, step)
             totals += sums
             if step % CHECK_EVERY == CHECK_EVERY - 1:
-                self._require_finite(totals)
+                self._require(bool(totals.isfinite().all()), "the loss")
             advance(self.config.batch_size * (window.stop - window.start))
-        self._require_finite(totals)
+        self._require(bool(totals.isfinite().all()), "the loss")
         seconds = time.perf_counter() - start
+        # The loss of a step is that before it: only the weights show what the last one did.
+        self._require(structures.is_finite(self.state()), "a weight")
         with self.averaged():
             reached = perplexity.measure(self.model, self.validation, self.config.bptt).perplexity
-        self._require_finite(torch.tensor(reached))
+        self._require(math.isfinite(reached), "the validation perplexity")
         self.history.append(reached)
         optimizers.average_if_stalled(self.optimizer, self.history, self.config.patience)
         loss, mean_loss, gap = (totals / self.words_BL.numel()).tolist()
@@ -159,6 +162,8 @@ class Trainer:
         """Go on from a ``state`` of a run with the same configuration and corpus."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if not structures.is_finite(self.state()):
+            raise ValueError("weights that are not finite numbers")
         self.history = [float(value) for value in state["history"]]
 
     def _windows(self) -> list[slice]:
@@ -198,9 +203,10 @@ class Trainer:
             selection=cast(Selection, config.selection),
         )
 
-    def _require_finite(self, numbers: Tensor) -> None:
-        if not bool(numbers.isfinite().all()):
+    def _require(self, finite: bool, what: str) -> None:
+        if not finite:
+            kept = f"; what was saved after epoch {self.finished} stays" if self.finished else ""
             raise ValueError(
-                f"the loss is not a finite number in epoch {self.finished + 1}; lower lr (now {self.config.lr}) or "
+                f"{what} is not a finite number in epoch {self.finished + 1}{kept}; lower lr (now {self.config.lr}) or "
                 f"clip (now {self.config.clip}) and give another --out."
             )

@@ -1,6 +1,5 @@
 """Architectures by name, each with normalisation as its first layer."""
 
-import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,6 +11,7 @@ from train.models.resnet_cifar import resnet
 from train.models.resnet_imagenet import ResNet50
 from train.models.small import Small
 from train.models.wide_resnet import wrn
+from train.names import unknown
 
 Backbone = Callable[..., nn.Module]
 
@@ -53,9 +53,7 @@ def build(
         ValueError: If ``arch`` is unknown or does not take such images.
     """
     if arch not in ARCHITECTURES:
-        near = difflib.get_close_matches(arch.lower(), ARCHITECTURES, n=1, cutoff=0.85)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"unknown architecture {arch!r}{hint} There are: {', '.join(ARCHITECTURES)}.")
+        raise ValueError(unknown("architecture", arch, ARCHITECTURES))
     channels = image_shape[0]
     try:
         backbone = ARCHITECTURES[arch](tuple(image_shape), num_classes, **options)

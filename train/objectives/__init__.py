@@ -1,10 +1,10 @@
 """Training objectives by name: what a batch's loss is."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 
 from train.config import TrainConfig
+from train.names import unknown
 from train.objectives.catrs import CatRs
 from train.objectives.consistency import Consistency
 from train.objectives.gaussian import Gaussian
@@ -46,9 +46,7 @@ def build(config: TrainConfig) -> Objective:
             each other.
     """
     if config.objective not in OBJECTIVES:
-        near = difflib.get_close_matches(config.objective, OBJECTIVES, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"unknown objective {config.objective!r}{hint} There are: {', '.join(OBJECTIVES)}.")
+        raise ValueError(unknown("objective", config.objective, OBJECTIVES))
     objective = OBJECTIVES[config.objective]
     for field in dataclasses.fields(TrainConfig):
         value = getattr(config, field.name)

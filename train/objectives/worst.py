@@ -86,6 +86,7 @@ def graded_copy(objective: Objective, model: nn.Module, x: Tensor, y: Tensor, st
     loss_BM = losses_of(objective, logits_BMK, y)
     right_B = (logits_BMK.argmax(2) == y[:, None]).sum(1)
     rank_B = accepted_copies(right_B, m, step.uniform(x, ACCEPT))
+    rank_B = rank_B.masked_fill(loss_BM.isnan().any(1), m)  # NaN is sorted last; no image passes it over
     kept_B = loss_BM.argsort(1).gather(1, rank_B[:, None] - 1).squeeze(1)
     kept = torch.stack(copies, dim=1)[torch.arange(len(x), device=x.device), kept_B]
     return First(kept, loss_BM, sureness(logits_BMK, y))

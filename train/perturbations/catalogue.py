@@ -1,10 +1,10 @@
 """Perturbations by name, put together as a configuration says."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from train.config import TrainConfig
+from train.names import unknown
 from train.perturbations.compose import Compose
 from train.perturbations.cutout import Cutout
 from train.perturbations.mixing import CutMix, MixUp
@@ -54,9 +54,7 @@ def configured(config: TrainConfig) -> tuple[Perturbation, bool]:
         raise ValueError(f"perturbation is empty; give any of {', '.join(PARTS)}.")
     for name in names:
         if name not in PARTS:
-            near = difflib.get_close_matches(name, PARTS, n=1, cutoff=0.3)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise ValueError(f"unknown perturbation {name!r}{hint} There are: {', '.join(PARTS)}.")
+            raise ValueError(unknown("perturbation", name, PARTS))
     if "noise" in names[:-1]:
         raise ValueError(
             f"perturbation = {list(names)}: noise comes last and once, on the image as the classifier is to see it."

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from train.perturbations.boxes import box_mask, uniform_centres
+from train.perturbations.perturbation import require_floating
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Cutout:
 
     def __call__(self, x_BCHW: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The images with a hole each, (B, C, H, W); the targets as they are."""
+        if any(self.fill):
+            require_floating(x_BCHW, "cutout in a colour")
         B, _, H, W = x_BCHW.shape
         centre_B2 = uniform_centres(B, H, W, generator)
         hole_B1HW = box_mask(centre_B2, torch.full_like(centre_B2, self.size), H, W)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train.perturbations.boxes import box_mask, uniform_centres
+from train.perturbations.perturbation import require_floating
 
 
 def one_hot(y_B: Tensor, num_classes: int) -> Tensor:
@@ -40,9 +41,10 @@ class MixUp:
         """The mixed inputs, shape of ``x``, and the mixed targets, (B, K).
 
         Raises:
-            ValueError: If the targets are no probabilities.
+            ValueError: If the targets are no probabilities, or the inputs whole numbers.
         """
         _check(y_BK, "mixup")
+        require_floating(x, "mixup")
         partner_B = torch.randperm(len(x), generator=generator, device=x.device)
         own_B = beta(len(x), self.alpha, generator)
         return _mean(x, x[partner_B], own_B), _mean(y_BK, y_BK[partner_B], own_B)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from train.perturbations.perturbation import require_floating
+
 
 @dataclass(frozen=True)
 class GaussianNoise:
@@ -17,7 +19,12 @@ class GaussianNoise:
     sigma: float
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The noisy batch, shape and dtype of ``x``; the targets as they are."""
+        """The noisy batch, shape and dtype of ``x``; the targets as they are.
+
+        Raises:
+            ValueError: If ``x`` is not of a floating-point dtype.
+        """
+        require_floating(x, "Gaussian noise")
         # Drawn in the default layout, so that it does not depend on that of x. torch is much faster there, too.
         noise = torch.empty_like(x, memory_format=torch.contiguous_format).normal_(generator=generator)
         if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from train.perturbations.perturbation import require_floating
+
 LARGEST = 30.0  # the magnitude at which operations have their full strength
 
 #: kornia, images in [0, 1] (D, C, H, W) and levels in [-1, 1] (D,) to images.
@@ -95,6 +97,7 @@ class RandAugment:
 
     def __call__(self, x_BCHW: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The images, (B, C, H, W) in [0, 1] and in the dtype of ``x_BCHW``; the targets as they are."""
+        require_floating(x_BCHW, "randaugment")
         # Autocast would place pixels and blend colours in half precision.
         with torch.autocast(x_BCHW.device.type, enabled=False):
             return self._changed(x_BCHW, generator), y

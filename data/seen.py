@@ -1,0 +1,49 @@
+"""Which images a run was trained on: a hash of each, beside its checkpoint, so that a test on them is noticed.
+
+The hashes are 64 bits of BLAKE2b of shape and pixels: 8 bytes an image, 400 kB for CIFAR-10. They are kept in a file
+and not made again from the training data, since that may have moved, changed or never been here. Among a million
+training images another image has the hash of one with probability 5e-14.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.bounded import read_bytes
+from data.files import write_atomically
+
+FILE = "train_images.hashes"
+_LARGEST = 8 * 10**9
+
+
+def hashes(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """One hash for each image of (N, C, H, W), (N,)."""
+    shape = np.asarray(images.shape[1:], dtype="<i8").tobytes()
+    found = [hashlib.blake2b(shape + image.tobytes(), digest_size=8).digest() for image in images]
+    return np.frombuffer(b"".join(found), dtype="<u8").astype(np.uint64)
+
+
+def write(folder: Path, trained: NDArray[np.uint64]) -> None:
+    """Record in a run folder that the images of these hashes are trained on.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    write_atomically(folder / FILE, np.unique(trained).astype("<u8").tobytes())
+
+
+def read(folder: Path) -> NDArray[np.uint64] | None:
+    """The hashes that were written in a run folder; None if none were, as by older versions.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    content = read_bytes(path, _LARGEST)
+    if len(content) % 8:
+        raise ValueError(f"{path} is damaged: it is cut off; delete it, and training images are no longer noticed.")
+    return np.frombuffer(content, dtype="<u8").astype(np.uint64)

@@ -1,0 +1,144 @@
+"""The images of a run, looked at as a whole before it begins: both halves, all classes, and which are held out."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data import official, registry, seen
+from data.dataset import Dataset
+from data.subset import representative, spread
+
+CHOICE = "choice"  # in the state of a run: how its held-out and probe images were chosen
+_NAMED = 5  # classes in a message
+
+
+def load(name: str, data_root: Path | None) -> Dataset:
+    """The images to train on.
+
+    Raises:
+        ValueError: If there is no such data set, it is damaged, or has one class.
+        OSError: If files cannot be read.
+    """
+    dataset = registry.load(name, "train", data_root)
+    if dataset.num_classes < 2:
+        raise ValueError(f"{name} has one class, so there is nothing to tell apart; give at least two.")
+    return dataset
+
+
+def check(dataset: Dataset, holdout: int) -> None:
+    """Say on stderr what is strange about a data set, before a run begins.
+
+    Args:
+        dataset: The training half, or all images of a data set without halves.
+        holdout: How many images will be withheld from training.
+
+    Raises:
+        ValueError: If the halves do not go together, or the test half is damaged.
+    """
+    test = _test_half(dataset)
+    if test is not None:
+        _require_alike(dataset, test)
+    held = measured(dataset.labels, min(holdout, len(dataset.labels)), even=False, held_out=True)
+    for warning in _warnings(dataset, held, test):
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def measured(labels: NDArray[np.int64], count: int, *, even: bool, held_out: bool) -> NDArray[np.int64]:
+    """Numbers of ``count`` images to measure on, in which classes have their shares.
+
+    Args:
+        labels: Of all images, (N,).
+        count: In [0, N].
+        even: Evenly spread in any case, as in runs that older versions have begun.
+        held_out: Whether they are withheld from training, which then needs images of all classes, too.
+
+    Returns:
+        int64, (count,), ascending.
+    """
+    return spread(len(labels), count) if even else representative(labels, count, leave=held_out)
+
+
+def record(folder: Path, trained: Tensor, init: str) -> None:
+    """Leave the hashes of the images that are trained on in a run folder, with those of the run that it begins with.
+
+    Args:
+        folder: Of the run.
+        trained: uint8, (N, C, H, W).
+        init: The key of the configuration.
+
+    Raises:
+        OSError: If they cannot be written.
+    """
+    before = seen.read(Path(init) if Path(init).is_dir() else Path(init).parent) if init else None
+    own = seen.hashes(trained.cpu().numpy())
+    seen.write(folder, own if before is None else np.concatenate([own, before]))
+
+
+def _test_half(dataset: Dataset) -> Dataset | None:
+    """The test half; None if there is none, or both halves are official ones, which are known to go together."""
+    if dataset.name in official.CLASSES or dataset.split != "train":
+        return None
+    path = Path(dataset.name)
+    if path.is_dir():
+        there = any(part.is_dir() and part.name[0] != "." for part in path.glob("test/*"))
+    else:
+        with np.load(path, allow_pickle=False) as archive:
+            there = bool({"x_test", "y_test"} & set(archive.files))
+    return registry.load(dataset.name, "test") if there else None
+
+
+def _require_alike(train: Dataset, test: Dataset) -> None:
+    shapes = ["x".join(map(str, half.images.shape[1:])) for half in (train, test)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{train.name}: the training images are {shapes[0]} (channels x height x width), the test images "
+            f"{shapes[1]}; save both halves alike."
+        )
+    if train.num_classes != test.num_classes:
+        larger, smaller = sorted((train, test), key=lambda half: -half.num_classes)
+        raise ValueError(
+            f"{train.name}: the training images have {train.num_classes} classes, the test images {test.num_classes}; "
+            f"save the names of all {larger.num_classes} as an array called classes, or leave the {larger.split} "
+            f"images of class {smaller.num_classes} and above out."
+        )
+    if train.classes != test.classes:
+        first = next(k for k in range(train.num_classes) if train.classes[k] != test.classes[k])
+        raise ValueError(
+            f"{train.name}: class {first} is {train.classes[first]!r} in the training half and {test.classes[first]!r} "
+            "in the test half; number the classes alike."
+        )
+
+
+def _warnings(train: Dataset, held: NDArray[np.int64], test: Dataset | None) -> list[str]:
+    trained = np.delete(train.labels, held)
+    sizes = np.bincount(train.labels, minlength=train.num_classes)
+    found = []
+    if (empty := np.flatnonzero(sizes == 0)).size:
+        tested = 0 if test is None else int(np.isin(test.labels, empty).sum())
+        of_test = f", of which there are {tested} test images" if tested else ""
+        fix = ""
+        if empty.tolist() == [0] and train.classes == tuple(map(str, range(train.num_classes))):
+            fix = "; if labels are counted from 1, save labels - 1"
+        found.append(
+            f"{train.name}: no training image is of {_classes(train, empty)}{of_test}; the network will have "
+            f"{train.num_classes} classes all the same{fix}."
+        )
+    if (lost := np.flatnonzero((np.bincount(trained, minlength=train.num_classes) == 0) & (sizes > 0))).size:
+        found.append(f"holdout = {len(held)} leaves no training image of {_classes(train, lost)}; lower it.")
+    if test is not None:
+        both = np.isin(seen.hashes(test.images), seen.hashes(np.delete(train.images, held, axis=0)))
+        if both.any():
+            found.append(
+                f"{train.name}: {both.sum()} of {both.size} test images are trained on, the first is number "
+                f"{both.argmax()}; accuracy on them says nothing about others, so take them out of one half."
+            )
+    return found
+
+
+def _classes(dataset: Dataset, numbers: NDArray[np.int64]) -> str:
+    names = [f"{k}" if dataset.classes[k] == str(k) else f"{k} ({dataset.classes[k]})" for k in numbers[:_NAMED]]
+    more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
+    return f"{'class' if len(numbers) == 1 else 'classes'} {', '.join(names)}{more} of {dataset.num_classes}"
