@@ -1,5 +1,6 @@
 # Each target makes .venv from constraints.txt if it is missing or older than the files it was made from.
 PYTHON ?= python3
+export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 
 .PHONY: help demo results search test lint bench fuzz clean

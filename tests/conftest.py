@@ -7,6 +7,7 @@ from collections.abc import Iterator
 # The models are tiny, and threads that wait for a busy core cost more than they give. Before torch, so that the
 # processes that tests start do the same.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A shell without job control starts what it puts in the background with SIGINT ignored, and so would all processes be
 # that tests start and then interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

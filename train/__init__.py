@@ -1,1 +1,3 @@
 """From data to a checkpoint."""
+
+import data  # noqa: F401  # before torch: it says how threads wait
