@@ -60,8 +60,8 @@ def different_settings(subjects: Sequence[Subject]) -> list[str]:
             values = "; ".join(f"{value} ({', '.join(who)})" for value, who in told.items())
             found.append(f"certified with different {name}: {values}; {why}.")
     loaded = [subject.run for subject in subjects]
-    if (differing := different_norm(loaded)) is not None:
-        found.append(f"not comparable: {differing}.")
+    if (norms := different_norm(loaded)) is not None:
+        found.append(f"not comparable: {norms}.")
     elif not found and (why := refuted(loaded)) is not None:
         found.append(f"{why}: not the same settings.")
     first, *others = subjects

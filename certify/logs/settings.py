@@ -83,12 +83,13 @@ def beyond_l2(table: pd.DataFrame) -> str | None:
     if "norm" in table or "status" in table or len(table) == 0:
         return None
     told = [name for name in ("sigma", "n", "alpha") if name in table]
-    sigma = table["sigma"] if "sigma" in table else max(inference.SIGMAS)
+    sigma = table["sigma"].to_numpy(np.float64) if "sigma" in table else np.full(len(table), max(inference.SIGMAS))
     n = min(int(table["n"].max()), LARGEST_N) if "n" in table else max(inference.SAMPLES)
     alpha = float(table["alpha"].max()) if "alpha" in table else max(inference.ALPHAS)
     ceiling = ceiling_radius(n, alpha, 1.0)
-    at = int((table["radius"] / sigma).to_numpy().argmax())
-    scale, radius = float(table["sigma"].iloc[at]) if "sigma" in table else float(sigma), table["radius"].iloc[at]
+    with np.errstate(over="ignore"):  # a log may say that sigma is 1e-300
+        at = int((table["radius"].to_numpy(np.float64) / sigma).argmax())
+    scale, radius = float(sigma[at]), float(table["radius"].iloc[at])
     if radius <= _ROUNDED_UP * ceiling * scale:
         return None
     usual = "" if len(told) == 3 else ", the largest of the usual ones where they are not told"
