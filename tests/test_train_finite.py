@@ -115,8 +115,13 @@ def test_the_last_good_epoch_stays_where_the_next_ones_last_step_diverges(
             spoil(part(trainer), value)
 
     trainers, prepare = list[Trainer](), Trainer.prepare
+
+    def prepared(trainer: Trainer) -> None:
+        trainers.append(trainer)
+        prepare(trainer)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "prepare", lambda trainer: (trainers.append(trainer), prepare(trainer))[1])
+        patch.setattr(Trainer, "prepare", prepared)
         patch.setattr(World, "average_buffers", after_the_last_step)
         assert run() == 2
     said = capfd.readouterr().err

@@ -14,7 +14,7 @@ from tiny_language import write
 import train.__main__ as training
 from data import console
 from train import config_file, evaluate
-from train.language import session
+from train.language import model, session
 from train.loop import Trainer
 from train.run_folder import RunFolder
 
@@ -91,7 +91,7 @@ def test_a_second_run_is_refused_while_the_first_one_prepares(
 
 
 def test_a_second_language_model_is_refused_while_the_first_one_prepares(monkeypatch: pytest.MonkeyPatch) -> None:
-    second, build = list[tuple[int, str]](), session.build
+    second, build = list[tuple[int, str]](), model.build
 
     def slow(*arguments: Any) -> Any:
         second.append(meanwhile("train", "text.toml", "--set", "epochs=2", "--out", "run"))

@@ -14,11 +14,11 @@ from train.config_file import load
 from train.language.config import LanguageConfig
 from train.perturbations.catalogue import configured
 
-IMAGES = {
+IMAGES: dict[str, Any] = {
     "dataset": "x.npz", "arch": "lenet", "objective": "gaussian", "sigma": 0.25, "epochs": 3, "batch_size": 8,
     "lr": 0.1,
 }  # fmt: skip
-TEXT = {
+TEXT: dict[str, Any] = {
     "task": "language", "corpus": "x", "arch": "lstm", "sigma": 0.25, "epochs": 3, "batch_size": 8, "bptt": 5,
     "lr": 0.1,
 }  # fmt: skip

@@ -8,7 +8,8 @@
 
 The folder then holds config.toml (what was run), environment.json (where), train.csv (a line an epoch),
 checkpoint.safetensors (for `certify run`) and state.pt (for --resume); with validate_every also best.safetensors, the
-epoch that was best on held-out images. Set tensorboard=true to watch the run with TensorBoard.
+epoch that was best on held-out images. train_images.hashes tells which images were trained on. Set tensorboard=true to
+watch the run with TensorBoard.
 """
 
 import json

@@ -58,7 +58,7 @@ def class_findings(sample: Sample) -> Iterator[Finding]:
         check="classes",
         seen=seen,
         meaning=meaning,
-        fix="the choice goes with the order of the labels: certify all images, or every N-th with another N",
+        fix="certify all images, or every N-th with another N, which does not go with the order of the labels",
     )
 
 
