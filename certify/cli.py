@@ -67,9 +67,12 @@ app = typer.Typer(
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint, factory, file or name; see `certify --help`.")]
 Data = Annotated[
     str | None,
-    typer.Option(help="Data set name, FILE.npz, or folder of class folders.", show_default="the checkpoint's own"),
+    typer.Option(
+        help="Data set name, FILE.npz, folder of class folders or images, or image.",
+        show_default="the checkpoint's own",
+    ),
 ]
-Split = Annotated[str, typer.Option(help="train or test.")]
+Split = Annotated[str, typer.Option(help="train, test or val.")]
 ProtocolName = Annotated[str, typer.Option("--protocol", help="Which images: full, skipN, firstN, macer-500-999.")]
 Max = Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many images of the protocol.")]
 Sigma = Annotated[
@@ -120,6 +123,7 @@ def run(
     model: Model,
     data: Data = None,
     split: Split = "test",
+    class_map: options.ClassMap = None,
     protocol: ProtocolName = "full",
     maximum: Max = None,
     sigma: Sigma = None,
@@ -225,6 +229,7 @@ def predict(
     model: Model,
     data: Data = None,
     split: Split = "test",
+    class_map: options.ClassMap = None,
     protocol: ProtocolName = "full",
     maximum: Max = None,
     sigma: Sigma = None,

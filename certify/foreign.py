@@ -5,8 +5,8 @@
 import hashlib
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ class ArrayFunction(nn.Module):
                 f"the function must return logits (B, K) or integer classes (B,), got {found.dtype} of shape "
                 f"{found.shape} for {len(x_BCHW)} images."
             )
+        if not self._num_classes:
+            raise ValueError(
+                "the function returns classes, and nothing says how many there are: the images have no labels, or a "
+                "class map numbers them; return logits (B, K)."
+            )
         if found.size and found.max() >= self._num_classes:
             raise ValueError(f"the function returned class {found.max()}, but there are {self._num_classes} classes.")
         logits_BK = np.zeros((len(found), self._num_classes), dtype=np.float32)
@@ -61,11 +66,16 @@ class ArrayFunction(nn.Module):
 
 @dataclass(frozen=True)
 class ForeignModel:
-    """A model, the batch sizes that it accepts, and the SHA-256 of its file."""
+    """A model, the batch sizes that it accepts, and the SHA-256 of its file.
+
+    Of an ONNX file also the names of its inputs, and its other outputs with their last dimension, if that is fixed.
+    """
 
     model: nn.Module
     batch_sizes: tuple[int, int]
     sha256: str
+    inputs: tuple[str, ...] = ()
+    outputs: Mapping[str, int | None] = field(default_factory=dict)
 
 
 ANY_BATCH = (1, 2**31)
@@ -122,7 +132,8 @@ def onnx_model(path: Path, image_shape: Sequence[int], num_classes: int, device:
 
     sizes = (shape[0], shape[0]) if isinstance(shape[0], int) else ANY_BATCH
     # Weights in files of their own are seen by `BaseClassifier.fingerprint`.
-    return ForeignModel(ArrayFunction(run, num_classes), sizes, _sha256(path))
+    others = {one.name: one.shape[-1] if one.shape else None for one in session.get_outputs()[1:]}
+    return ForeignModel(ArrayFunction(run, num_classes), sizes, _sha256(path), (name,), others)
 
 
 def exported_program(path: Path, device: torch.device) -> ForeignModel:

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from certify import zoo
+from certify.classes import fitted, names_told
 from certify.classifier import probe, require_evaluation_mode
 from certify.foreign import ANY_BATCH, ArrayFunction, ForeignModel, exported_program, onnx_model
+from data.dataset import Dataset
 from train import checkpoint
 from train.checkpoint import Architecture, require_plain_archive
 from train.models.normalize import Normalize
@@ -46,6 +48,8 @@ class LoadedModel:
         source: For the manifest.
         batch_sizes: Smallest and largest batch that it accepts.
         config: With which it was trained, {} if unknown.
+        classes: Their names, of a checkpoint that tells them.
+        foreign: What is known of a program or an ONNX file.
     """
 
     model: nn.Module
@@ -54,6 +58,8 @@ class LoadedModel:
     source: dict[str, Any]
     batch_sizes: tuple[int, int] = ANY_BATCH
     config: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    foreign: ForeignModel | None = None
 
 
 def load(
@@ -64,6 +70,7 @@ def load(
     arch: str | None = None,
     normalize: str | None = None,
     device: torch.device = _CPU,
+    dataset: Dataset | None = None,
 ) -> LoadedModel:
     """Load a model and show it one image of the data set.
 
@@ -73,10 +80,12 @@ def load(
             ``torch.export`` (``.pt2``); an ``.onnx`` file; ``timm:NAME`` or ``torchvision:NAME``; or weights of another
             project (``.pth``, ``.pth.tar``, ``.pt``).
         image_shape: (C, H, W) of the data set's images.
-        num_classes: Of the data set; the model must have as many.
+        num_classes: Of the data set; the model must have as many. 0 if nothing says it: of images without labels, or
+            of classes that are numbered as the model's by a class map.
         arch: For weights of another project: a name in ``train.models``, ``timm:NAME`` or ``torchvision:NAME``.
         normalize: For the same: a name in ``NORMALIZATIONS``, or ``MEAN/STD`` with numbers separated by commas.
         device: Where it will run, for the kinds that must know it at once; others are moved there later.
+        dataset: To say why the classes are others.
 
     Raises:
         ValueError: If it cannot be loaded, does not take such images, or has other classes; with the fix.
@@ -105,11 +114,7 @@ def load(
             f"{name!r} is no model: give a .safetensors checkpoint or its run folder, package.module:factory, an .onnx "
             f"or .pt2 file, timm:NAME, torchvision:NAME, or a {' or '.join(WEIGHT_FILES[:2])} file with --arch."
         )
-    if loaded.num_classes != num_classes:
-        raise ValueError(
-            f"{name} has {loaded.num_classes} classes, the data set {num_classes}; use the data set it was trained on."
-        )
-    return loaded
+    return fitted(loaded, name, num_classes, dataset)
 
 
 def trained_on(name: str) -> str:
@@ -146,6 +151,7 @@ def _from_checkpoint(path: Path, image_shape: Sequence[int]) -> LoadedModel:
         sigma=config.get("sigma"),
         source=source,
         config=config,
+        classes=names_told(loaded.metadata.get("classes"), loaded.architecture.num_classes),
     )
 
 
@@ -156,6 +162,7 @@ def _from_file(kind: str, found: ForeignModel, image_shape: Sequence[int]) -> Lo
         sigma=None,
         source={"kind": kind, "sha256": found.sha256},
         batch_sizes=found.batch_sizes,
+        foreign=found,
     )
 
 
@@ -211,6 +218,8 @@ def _from_weights(
     if arch is None:
         raise ValueError(f"{path} holds weights only; say of what with --arch, such as --arch resnet110.")
     state = _without_prefixes(_read_state(path))
+    last = next((tensor for tensor in reversed(state.values()) if tensor.ndim), torch.zeros(0))
+    num_classes = len(last) if 0 < len(last) < 100_000 else num_classes  # the network's, as its last layer says
     if zoo.is_name(arch):
         empty = zoo.untrained(arch, num_classes)
         mean, std = (empty.mean, empty.std) if normalize is None else normalization(normalize)

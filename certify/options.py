@@ -42,6 +42,10 @@ Data = Annotated[str | None, typer.Option(help="Data set.", show_default="the ma
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="what the table was made on")]
 Arch = Annotated[str | None, typer.Option(help="Of another project's weights.", show_default="the manifest's")]
 Normalize = Annotated[str | None, typer.Option(help="Of another project's weights.", show_default="the manifest's")]
+ClassMap = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Which class of the data is which of the network: lines of a name and a number."),
+]
 DataRoot = Annotated[
     Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
 ]

@@ -15,13 +15,14 @@ import torch
 
 from certify import devices, loader, shards, torchrun
 from certify import manifest as manifests
+from certify.classes import ONE_LOGIT
 from certify.classifier import BaseClassifier
 from certify.foreign import ArrayFunction
 from certify.noise import NoiseSource
 from certify.smoothing import noise_source
 from certify.sources import Source
 from certify.tuning import compiled_if_faster, fastest_batch_size
-from data import registry, subset
+from data import class_map, console, registry, subset
 from data.dataset import Dataset
 
 
@@ -49,6 +50,7 @@ class Request:
     data_root: Path | None
     check: bool = True
     shard: str | None = None
+    class_map: Path | Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +94,23 @@ def open_session(
     name = request.data or loader.trained_on(request.model)
     sources = _sources(request.model, name)  # before they are read
     dataset = registry.load(name, request.split, request.data_root)
+    described_data = {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint}
+    if (mapping := request.class_map) is not None:
+        mapping = class_map.read(mapping) if isinstance(mapping, Path) else mapping
+        dataset, described_data["class_map"] = class_map.renumbered(dataset, mapping)
     normalize = request.normalize or ("cifar10" if request.arch and name in ("cifar10", "cifar100") else None)
     loaded = loader.load(
         request.model,
         dataset.images.shape[1:],
-        dataset.num_classes,
+        0 if mapping is not None else dataset.num_classes,
         arch=request.arch,
         normalize=normalize,
         device=device,
+        dataset=dataset,
     )
+    if like is None:  # of several processes the first one talks
+        for note in (*dataset.notes, *([f"one logit: {ONE_LOGIT}"] if "logits" in loaded.source else [])):
+            print(console.one_line(f"note: {note}"), file=sys.stderr)
     sigma = request.sigma if request.sigma is not None else loaded.sigma
     if sigma is None:
         raise ValueError(f"{request.model} does not say what noise it was trained with; pass --sigma.")
@@ -130,11 +140,12 @@ def open_session(
             **classifier.describe(),
             **classifier.fingerprint(torch.from_numpy(dataset.images[:32])),
         },
-        "data": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
+        "data": described_data,
         "protocol": described,
         "noise": {**noise.describe(), "probability_error": noise.probability_error(dataset.images[0].size)},
         "notes": {
             **_notes(request),
+            "classes": list(dataset.classes),
             "images": len(indices),
             "files": {str(file.path): file.sha256 for file in sources},
         },
