@@ -64,6 +64,7 @@ def request_of(
         data_root=data_root,
         shard=_shard(stored),
         class_map=_class_map(stored, file),
+        reopened=True,
     )
 
 

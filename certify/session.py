@@ -28,7 +28,10 @@ from data.dataset import Dataset
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The arguments that ``certify run`` and ``certify predict`` share; see ``certify.cli`` for their meaning."""
+    """The arguments that ``certify run`` and ``certify predict`` share; see ``certify.cli`` for their meaning.
+
+    ``reopened`` is set where they come from a table's manifest, and its command has no options for them.
+    """
 
     model: str
     data: str | None
@@ -51,6 +54,7 @@ class Request:
     check: bool = True
     shard: str | None = None
     class_map: Path | Mapping[str, int] | None = None
+    reopened: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +98,7 @@ def open_session(
     name = request.data or loader.trained_on(request.model)
     sources = _sources(request.model, name)  # before they are read
     dataset = registry.load(name, request.split, request.data_root)
-    described_data = {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint}
+    described_data: dict[str, Any] = {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint}
     if (mapping := request.class_map) is not None:
         mapping = class_map.read(mapping) if isinstance(mapping, Path) else mapping
         dataset, described_data["class_map"] = class_map.renumbered(dataset, mapping)
@@ -109,7 +113,7 @@ def open_session(
         dataset=dataset,
     )
     if like is None:  # of several processes the first one talks
-        for note in (*dataset.notes, *([f"one logit: {ONE_LOGIT}"] if "logits" in loaded.source else [])):
+        for note in (*dataset.notes, *([f"number of logits: {ONE_LOGIT}."] if "logits" in loaded.source else [])):
             print(console.one_line(f"note: {note}"), file=sys.stderr)
     sigma = request.sigma if request.sigma is not None else loaded.sigma
     if sigma is None:
@@ -177,7 +181,10 @@ def _classifier(
     batch_size = request.batch_size or _number(stored, "classifier", "batch_size", 2**31)
     if batch_size is not None and not sizes[0] <= batch_size <= sizes[1]:
         range_text = f"{sizes[0]}" if sizes[0] == sizes[1] else f"{sizes[0]} to {sizes[1]}"
-        raise ValueError(f"{request.model} takes batches of {range_text} images; pass --batch-size {sizes[0]}.")
+        fix = f"pass --batch-size {sizes[0]}"
+        if request.reopened:
+            fix = f"the table was certified with batches of {batch_size}, so give the model that it was certified with"
+        raise ValueError(f"{request.model} takes batches of {range_text} images; {fix}.")
     if batch_size is None:
         batch_size = fastest_batch_size(model, loaded.num_classes, image_shape, device, request.dtype, sizes)
 

@@ -170,6 +170,7 @@ def default_radii(ceiling: float) -> list[float]:
 
 def radii_of(table: pd.DataFrame) -> list[float]:
     """The default radii of a table: up to its ceiling, or to its largest radius where the file tells no ceiling."""
+    has_labels(table)  # which refuses a table without rows
     ceiling = _settings(table)["ceiling"]
     return default_radii(math.nextafter(float(table["radius"].max()), math.inf) if ceiling is None else ceiling)
 

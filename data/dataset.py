@@ -216,8 +216,9 @@ def _to_nchw(images: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
 def _to_labels(labels: NDArray[np.generic], source: str, num_images: int) -> NDArray[np.int64]:
     if labels.dtype.kind in "US":
         raise ValueError(
-            f"{source}: labels must be integers, got names ({labels.dtype}); number them with names, numbers = "
-            "numpy.unique(labels, return_inverse=True), and save the numbers as labels and the names as classes."
+            f"{source}: labels must be integers, got names ({labels.dtype}); number those of all splits together with "
+            "names, numbers = numpy.unique(labels, return_inverse=True), and save the numbers as labels and the names "
+            "as classes."
         )
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"{source}: labels must be integers, got {labels.dtype}; save labels.astype('int64').")

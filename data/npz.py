@@ -183,7 +183,7 @@ def _honest_shape(archive: "np.lib.npyio.NpzFile", key: str, path: Path) -> tupl
 
 def _class_names(names: NDArray[np.generic], path: Path) -> tuple[str, ...]:
     if names.ndim == 1 and names.dtype.kind == "S":
-        names = np.char.decode(names, "utf-8", "replace")
+        names = np.char.decode(names.astype(np.bytes_), "utf-8", "replace")
     if names.ndim != 1 or names.dtype.kind != "U":
         raise ValueError(
             f"{path}: classes must be strings of shape (K,), got {names.dtype} of shape {names.shape}; "

@@ -93,6 +93,13 @@ def _train(
 ) -> None:
     objective = objectives.build(settings)
     dataset = registry.load(settings.dataset, "train", data_root)
+    for note in dataset.notes if world.first else ():
+        print(console.one_line(f"note: {note}"), file=sys.stderr)
+    if not dataset.labelled:
+        raise ValueError(
+            f"{settings.dataset} has images without labels, and training needs labels; give one folder of images per "
+            "class, or an .npz with labels."
+        )
     if dataset.num_classes < 2:
         raise ValueError(f"{settings.dataset} has one class, so there is nothing to tell apart; give at least two.")
     architecture = Architecture(
