@@ -24,6 +24,16 @@ MODEL is one of
     weights.pth --arch NAME          another project's weights; NAME is lenet, resnet20, resnet56, resnet110, wrn-16-4,
                                      wrn-28-10, resnet50, timm:NAME or torchvision:NAME
 
+DATA, the images, is one of
+
+    mnist, fashion-mnist, fashion-sample, cifar10, cifar100
+    images.npz                       with images and labels, or x_train, y_train, x_test, y_test (also x_val, y_val)
+    folder                           with one folder of images per class, or with these in train, test or val
+    images alone                     without labels: an .npz of images, a folder of images, or one image
+
+Where DATA has some of the network's classes, --class-map FILE says which: a line for each class, its name and its
+number in the network.
+
 Under torchrun the processes of `certify run` and `predict` share the images; see docs/scale.md.
 
 The same command again goes on with a table that was interrupted.

@@ -51,7 +51,7 @@ def read(folder: Path, split: str, *, name: str | None = None) -> Dataset:
         raise FileNotFoundError(f"{folder}: no such folder; give a folder with one folder of images per class.")
     top, recorded, notes = _choose_split(folder, split)
     classes = _class_names(top)
-    loose, _ = _images_in(top)
+    loose, passed_loose = _images_in(top, inside=False)
     if not classes and not loose:
         raise ValueError(
             f"{top}: no class folders and no images; put the images of each class into a folder named for the class."
@@ -71,7 +71,7 @@ def read(folder: Path, split: str, *, name: str | None = None) -> Dataset:
     if classes:
         passed["beside the class folders"] = Counter({"images": len(loose)})
     else:
-        paths, passed = loose, {top.name: _images_in(top)[1]}
+        paths, passed = loose, {top.name: passed_loose}
     images = _stack(paths)
     if recorded == "train":
         for other in _halves(folder):
@@ -139,12 +139,15 @@ def _order_note(top: Path, classes: list[str]) -> list[str]:
     ]
 
 
-def _images_in(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """The images directly in a folder, by name, and how many other files there are, by the reason."""
+def _images_in(folder: Path, *, inside: bool = True) -> tuple[list[Path], Counter[str]]:
+    """The images directly in a folder, by name, and how many other files there are, by the reason.
+
+    Images in folders ``inside`` it are counted, too.
+    """
     images, passed = [], Counter[str]()
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            if path.name.lower() not in _SYSTEM_FOLDERS:
+            if inside and path.name.lower() not in _SYSTEM_FOLDERS:
                 below = sum(is_image(Path(name)) for _, _, names in os.walk(path) for name in names)
                 passed += Counter({"in folders inside it": below})
         elif path.name.lower() in _SYSTEM_FILES or path.name.startswith("._"):
