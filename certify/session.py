@@ -98,6 +98,8 @@ def open_session(
     name = request.data or loader.trained_on(request.model)
     sources = _sources(request.model, name)  # before they are read
     dataset = registry.load(name, request.split, request.data_root)
+    for note in dataset.notes if like is None else ():  # of several processes the first one talks
+        print(console.one_line(f"note: {note}"), file=sys.stderr)
     described_data: dict[str, Any] = {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint}
     if (mapping := request.class_map) is not None:
         mapping = class_map.read(mapping) if isinstance(mapping, Path) else mapping
@@ -112,9 +114,8 @@ def open_session(
         device=device,
         dataset=dataset,
     )
-    if like is None:  # of several processes the first one talks
-        for note in (*dataset.notes, *([f"number of logits: {ONE_LOGIT}."] if "logits" in loaded.source else [])):
-            print(console.one_line(f"note: {note}"), file=sys.stderr)
+    if like is None and "logits" in loaded.source:
+        print(f"note: number of logits: {ONE_LOGIT}.", file=sys.stderr)
     sigma = request.sigma if request.sigma is not None else loaded.sigma
     if sigma is None:
         raise ValueError(f"{request.model} does not say what noise it was trained with; pass --sigma.")

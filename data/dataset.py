@@ -111,11 +111,13 @@ def from_arrays(
         labels_N = _to_labels(labels, source, len(images_NCHW))
     top = int(labels_N.max())
     if classes is None:
-        if max(top, at_least) >= _MOST_UNNAMED:
+        most = max(top + 1, at_least)
+        if most > _MOST_UNNAMED:
             raise ValueError(
-                f"{source}: the largest label is {top}, which would be {top + 1} classes; number the classes from 0 on."
+                f"{source}: the largest label is {most - 1}, which would be {most} classes; number the classes from 0 "
+                "on."
             )
-        classes = _numbered(max(top + 1, at_least))
+        classes = _numbered(most)
     if top >= len(classes):
         if top == len(classes) and labels_N.min() == 1:
             raise ValueError(

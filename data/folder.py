@@ -31,7 +31,7 @@ def read(folder: Path, split: str, *, name: str | None = None) -> Dataset:
 
     Args:
         folder: Holds one folder per class; or ``train``, ``test`` and ``val`` with one folder per class each; or
-            images alone, whose classes are then not known.
+            images alone, whose classes are then not known, as may one of the splits.
         split: Which of ``train``, ``test`` and ``val``; ignored without them, and the split is then recorded as
             ``folder``.
         name: Goes into ``Dataset.name``; None for the path.
@@ -49,7 +49,7 @@ def read(folder: Path, split: str, *, name: str | None = None) -> Dataset:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; give a folder with one folder of images per class.")
-    top, recorded, notes = _choose_split(folder, split)
+    top, recorded, known, notes = _choose_split(folder, split)
     classes = _class_names(top)
     loose, passed_loose = _images_in(top, inside=False)
     if not classes and not loose:
@@ -82,7 +82,7 @@ def read(folder: Path, split: str, *, name: str | None = None) -> Dataset:
         source=str(top),
         name=str(folder) if name is None else name,
         split=recorded,
-        classes=classes if classes else None,
+        classes=classes or known,
         notes=[*notes, *_order_note(top, classes), *_passed_note(top, passed)],
     )
 
@@ -97,11 +97,16 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
-def _choose_split(folder: Path, split: str) -> tuple[Path, str, tuple[str, ...]]:
+def _choose_split(folder: Path, split: str) -> tuple[Path, str, list[str] | None, tuple[str, ...]]:
+    """Where the images are, the split's name, the classes that another split tells of unlabelled images, and notes."""
     present = _halves(folder)
     if not present:
-        return folder, "folder", ()
-    spelled, recorded, notes = choose_half(list(present), split, str(folder))
+        return folder, "folder", None, ()
+    others = [name for name in SPELLINGS if name not in present and (folder / name).is_dir()]
+    unlabelled = [name for name in others if _images_in(folder / name, inside=False)[0]]
+    spelled, recorded, notes = choose_half([*present, *unlabelled], split, str(folder))
+    if spelled in unlabelled:
+        return folder / spelled, recorded, next(iter(present.values())), notes
     for other, classes in present.items():
         if classes != present[spelled]:
             # Labels are positions in the sorted names: a class missing on one side would shift all that follow.
@@ -111,7 +116,7 @@ def _choose_split(folder: Path, split: str) -> tuple[Path, str, tuple[str, ...]]
                 f"{folder}: {first} and {second} must have the same class folders; {listed(different)} in only one. A "
                 "class without images there is an empty folder."
             )
-    return folder / spelled, recorded, notes
+    return folder / spelled, recorded, None, notes
 
 
 def _halves(folder: Path) -> dict[str, list[str]]:

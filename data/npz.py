@@ -4,7 +4,7 @@ Three layouts, each with or without ``classes``:
 
 - with splits: ``x_train, y_train, x_test, y_test``; also ``x_val, y_val`` (or ``valid``, ``validation``);
 - without: ``images, labels``;
-- ``images`` alone, whose classes are not known.
+- ``images`` alone, or a split without its labels, whose classes are not known.
 
 Images are uint8 of shape (N, H, W) or (N, H, W, C), labels integers of shape (N,), classes strings of shape (K,).
 Other keys are left alone.
@@ -90,7 +90,8 @@ def _read(
     else:
         spelled, split, notes = choose_half(halves, split, str(path))
         images_key, labels_key = f"x_{spelled}", f"y_{spelled}"
-    alone = keys - {"classes"} == {"images"}
+    known = {"images", "classes", *_HALF_KEYS, *(f"y_{half}" for half in SPELLINGS)}
+    alone = images_key in keys and labels_key not in keys and keys <= known
     missing = [key for key in (images_key, *(() if alone else (labels_key,))) if key not in keys]
     if missing:
         raise ValueError(
@@ -99,7 +100,7 @@ def _read(
         )
     if classes is None and "classes" in keys:
         classes = _class_names(_array(archive, "classes", path), path)
-    if split == "train" and labels_key in keys:
+    if split == "train":
         _require_alike(archive, path, images_key, [f"x_{half}" for half in halves])
     others = [f"y_{half}" for half in halves if f"y_{half}" in keys and f"y_{half}" != labels_key]
     return from_arrays(
@@ -154,7 +155,7 @@ def _reading(key: str, path: Path) -> Iterator[None]:
     except Exception as error:  # headers are parsed as Python literals, which fail in many ways
         raise ValueError(
             f"{path}: {key} cannot be read without pickle ({str(error)[:200]}); save it as a plain array of uint8, "
-            "integers or strings, not of objects or of lists of different lengths."
+            "integers or strings (array.astype(str)), not of objects or of lists of different lengths."
         ) from error
 
 

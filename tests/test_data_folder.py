@@ -266,3 +266,13 @@ def test_splits_whose_images_differ_in_channels_or_size_are_refused_before_train
     save(tmp_path / "test" / "a" / "1.png", RGB[1, :3])
     with pytest.raises(ValueError, match=r"images of train are 4x5, but .*test.a.1\.png is 4x3"):
         folder.read(tmp_path, "train")
+
+
+def test_a_split_may_be_images_alone(tmp_path: Path) -> None:
+    save(tmp_path / "train" / "a" / "1.png", RGB[0])
+    save(tmp_path / "train" / "b" / "1.png", RGB[1])
+    save(tmp_path / "test" / "1.png", RGB[2])
+    dataset = folder.read(tmp_path, "test")
+    assert not dataset.labelled
+    assert (dataset.split, dataset.classes) == ("test", ("a", "b"))
+    assert folder.read(tmp_path, "train").labelled

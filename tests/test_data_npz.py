@@ -202,3 +202,13 @@ def test_the_advice_on_an_alpha_channel_can_be_followed(path: Path) -> None:
         npz.read(path, "test")
     np.savez(path, images=images[..., :3], labels=Y)
     assert npz.read(path, "test").images.shape == (3, 3, 4, 4)
+
+
+def test_a_split_may_lack_labels(path: Path) -> None:
+    np.savez(path, x_train=X, y_train=Y, x_test=X[:1])
+    assert npz.read(path, "train").labelled
+    dataset = npz.read(path, "test")
+    assert not dataset.labelled
+    assert dataset.classes == ("0", "1", "2")
+    np.savez(path, x_test=X)
+    assert npz.read(path, "test").num_classes == 0
