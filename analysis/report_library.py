@@ -1,12 +1,13 @@
 """The data sets that runs were certified on, as far as they are on this machine: where they are looked for."""
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pooch
 
 from analysis.report_subjects import Subject, shown
-from data import cifar, folder, idx, npz, official, registry
+from data import cifar, class_map, folder, idx, npz, official, registry
 from data.dataset import Dataset
 
 
@@ -42,6 +43,11 @@ class Library:
             return found
         if found.fingerprint != wanted:
             return f"The data {shown(name)} that is here has another fingerprint than that which was certified."
+        if isinstance(mapping := subject.told("data", "class_map"), Mapping):
+            try:
+                found, _ = class_map.renumbered(found, class_map.checked(mapping, "the manifest"))
+            except ValueError as error:
+                return f"The class map of the manifest does not fit the data {shown(name)}: {error}"
         table = subject.run.table
         at = table["idx"].to_numpy()
         if (

@@ -133,6 +133,8 @@ def parts(
 
 def _names_of(subject: Subject, class_names: Sequence[str] | None) -> tuple[str, ...] | None:
     known = class_names or CLASSES.get(str(subject.told("data", "name")))
+    if subject.told("data", "class_map") is not None and not class_names:
+        known = None  # the labels are the network's numbers
     if known is None or int(subject.run.table["label"].max()) >= len(known):
         return None
     return tuple(shortened(plain_name(name)) for name in known)

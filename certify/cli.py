@@ -25,6 +25,16 @@ MODEL is one of
     weights.pth --arch NAME          another project's weights, also .ckpt, .safetensors, .bin; NAME is lenet, resnet20,
                                      resnet56, resnet110, wrn-16-4, wrn-28-10, resnet50, timm:NAME or torchvision:NAME
 
+DATA, the images, is one of
+
+    mnist, fashion-mnist, fashion-sample, cifar10, cifar100
+    images.npz                       with images and labels, or x_train, y_train, x_test, y_test (also x_val, y_val)
+    folder                           with one folder of images per class, or with these in train, test or val
+    images alone                     without labels: an .npz of images, a folder of images, or one image
+
+Where DATA has some of the network's classes, --class-map FILE says which: a line for each class, its name and its
+number in the network.
+
 Under torchrun the processes of `certify run` and `predict` share the images; see docs/scale.md.
 
 The same command again goes on with a table that was interrupted.
@@ -70,9 +80,12 @@ app = typer.Typer(
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint, factory, file or name; see `certify --help`.")]
 Data = Annotated[
     str | None,
-    typer.Option(help="Data set name, FILE.npz, or folder of class folders.", show_default="the checkpoint's own"),
+    typer.Option(
+        help="Data set name, FILE.npz, folder of class folders or images, or image.",
+        show_default="the checkpoint's own",
+    ),
 ]
-Split = Annotated[str, typer.Option(help="train or test.")]
+Split = Annotated[str, typer.Option(help="train, test or val.")]
 ProtocolName = Annotated[str, typer.Option("--protocol", help="Which images: full, skipN, firstN, macer-500-999.")]
 Max = Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many images of the protocol.")]
 Sigma = Annotated[
@@ -144,6 +157,7 @@ def run(
     model: Model,
     data: Data = None,
     split: Split = "test",
+    class_map: options.ClassMap = None,
     protocol: ProtocolName = "full",
     maximum: Max = None,
     sigma: Sigma = None,
@@ -249,6 +263,7 @@ def predict(
     model: Model,
     data: Data = None,
     split: Split = "test",
+    class_map: options.ClassMap = None,
     protocol: ProtocolName = "full",
     maximum: Max = None,
     sigma: Sigma = None,

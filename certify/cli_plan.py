@@ -39,7 +39,8 @@ def plan(
         str | None, typer.Argument(metavar="[MODEL]", help="As in `certify run`; without it nothing is measured.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="As in `certify run`.")] = None,
-    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, test or val.")] = "test",
+    class_map: options.ClassMap = None,
     protocol: Annotated[str, typer.Option(help="Which images the run will certify.")] = "full",
     maximum: Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many of them.")] = None,
     sigma: Annotated[

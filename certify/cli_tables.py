@@ -48,7 +48,7 @@ def recompute(
     old, new = read(file), read(out)
     print(summary.render(new))
     radii = max(summary.radii_of(old), summary.radii_of(new), key=len)
-    before, after = (summary.certified_accuracy(table, radii)["certified"] for table in (old, new))
+    before, after = (summary.certified_share(table, radii)["certified"] for table in (old, new))
     print(f"\n{'radius':>8}  {'before':>13}  {'after':>13}   of {len(new)} images")
     for radius, was, now in zip(radii, before, after, strict=True):
         print(f"{summary.radius_text(radius):>8}  {was:>13}  {now:>13}")

@@ -146,7 +146,7 @@ def _task(opened: "Opened", todo: int, out: Path) -> str:
 def _comparison(old: pd.DataFrame, new: pd.DataFrame, wanted: list[float] | None) -> str:
     """Certified accuracy before and after, of the same images."""
     radii = wanted or summary.radii_of(old)
-    before, after = (summary.certified_accuracy(table, radii)["certified"] for table in (old, new))
+    before, after = (summary.certified_share(table, radii)["certified"] for table in (old, new))
     lines = [f"{'radius':>8}  {'before':>13}  {'after':>13}   of {len(new)} images"]
     for radius, was, now in zip(radii, before, after, strict=True):
         lines.append(f"{summary.radius_text(radius):>8}  {was:>13}  {now:>13}")

@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,11 @@ class ArrayFunction(nn.Module):
                 f"the function must return logits (B, K) or integer classes (B,), got {found.dtype} of shape "
                 f"{found.shape} for {len(x_BCHW)} images."
             )
+        if not self._num_classes:
+            raise ValueError(
+                "the function returns classes, and nothing says how many there are: the images have no labels, or a "
+                "class map numbers them; return logits (B, K)."
+            )
         if found.size and found.max() >= self._num_classes:
             raise ValueError(f"the function returned class {found.max()}, but there are {self._num_classes} classes.")
         logits_BK = np.zeros((len(found), self._num_classes), dtype=np.float32)
@@ -100,12 +105,17 @@ class ArrayFunction(nn.Module):
 
 @dataclass(frozen=True)
 class ForeignModel:
-    """A model, the batch sizes that it accepts, the SHA-256 of its file, and the type of its 8-bit pixels, if any."""
+    """A model, the batch sizes that it accepts, the SHA-256 of its file, and the type of its 8-bit pixels, if any.
+
+    Of an ONNX file also the names of its inputs, and its other outputs with their last dimension, if that is fixed.
+    """
 
     model: nn.Module
     batch_sizes: tuple[int, int]
     sha256: str
     pixels: str | None = None
+    inputs: tuple[str, ...] = ()
+    outputs: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def pixels_text(self) -> str:
@@ -177,7 +187,8 @@ def onnx_model(path: Path, image_shape: Sequence[int], num_classes: int, device:
 
     sizes = (shape[0], shape[0]) if isinstance(shape[0], int) else ANY_BATCH
     # Weights in files of their own are seen by `BaseClassifier.fingerprint`.
-    return ForeignModel(ArrayFunction(run, num_classes), sizes, _sha256(path), pixels)
+    others = {one.name: one.shape[-1] if one.shape else None for one in session.get_outputs()[1:]}
+    return ForeignModel(ArrayFunction(run, num_classes), sizes, _sha256(path), pixels, (name,), others)
 
 
 def program(path: Path) -> ForeignModel:

@@ -14,11 +14,13 @@ from torch import nn
 
 from certify import factories, zoo
 from certify.batch_sizes import accepted
+from certify.classes import fitted, names_told
 from certify.classifier import require_evaluation_mode
 from certify.foreign import ANY_BATCH, ArrayFunction, ForeignModel, exported_program, onnx_model, program
 from certify.normalizations import NORMALIZATIONS, Normalization, normalization, settled
 from certify.weight_files import WeightFile, is_program
-from certify.weights import weights_of
+from certify.weights import Undecided, weights_of
+from data.dataset import Dataset
 from train import checkpoint
 from train.checkpoint import Architecture, require_plain_archive
 from train.models.normalize import Normalize
@@ -26,6 +28,7 @@ from train.models.normalize import Normalize
 CHECKPOINT = "checkpoint.safetensors"  # in a run folder
 #: Endings of files that hold another project's weights; `.safetensors` may, too.
 WEIGHT_FILES = (".pth", ".tar", ".pt", ".th", ".bin", ".ckpt")
+_MOST_CLASSES = 100_000
 _CPU = torch.device("cpu")
 
 
@@ -41,6 +44,8 @@ class LoadedModel:
         batch_sizes: Smallest and largest batch that it accepts.
         config: With which it was trained, {} if unknown.
         notes: What a user should know of how it was read, a line each.
+        classes: Their names, of a checkpoint that tells them.
+        foreign: What is known of a program or an ONNX file.
     """
 
     model: nn.Module
@@ -50,6 +55,8 @@ class LoadedModel:
     batch_sizes: tuple[int, int] = ANY_BATCH
     config: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    classes: tuple[str, ...] = ()
+    foreign: ForeignModel | None = None
 
 
 def load(
@@ -64,6 +71,7 @@ def load(
     batch_size: int | None = None,
     options: Callable[[str], str] = "--{}".format,
     device: torch.device = _CPU,
+    dataset: Dataset | None = None,
 ) -> LoadedModel:
     """Load a model and show it a few grey images of the data set's shape.
 
@@ -74,7 +82,8 @@ def load(
             ``timm:NAME`` or ``torchvision:NAME``; or weights of another project (``.pth``, ``.ckpt``,
             ``.safetensors`` …).
         image_shape: (C, H, W) of the data set's images.
-        num_classes: Of the data set; the model must have as many.
+        num_classes: Of the data set; the model must have as many. 0 if nothing says it: of images without labels, or
+            of classes that are numbered as the model's by a class map.
         arch: Of another project's weights: a name in ``train.models``, ``timm:NAME`` or ``torchvision:NAME``.
         normalize: In front of the model; see ``certify.normalizations``.
         otherwise: The same for another project's weights, if neither ``normalize`` nor they themselves say anything.
@@ -82,6 +91,7 @@ def load(
         batch_size: Rows of a forward pass, with which it is tried.
         options: How a user spells these options, for messages: from ``arch`` to ``--arch``.
         device: Where it will run, for the kinds that must know it at once; others are moved there later.
+        dataset: To say why the classes are others.
 
     Raises:
         ValueError: If it cannot be loaded, does not take such images, or has other classes; with the fix.
@@ -114,12 +124,9 @@ def load(
             f"or .pt2 file, timm:NAME, torchvision:NAME, or a {' or '.join(WEIGHT_FILES[:2])} file with --arch."
         )
     found = accepted(loaded.model, image_shape, loaded.batch_sizes, batch_size, options("batch-size"))
-    if found.classes != num_classes:
-        raise ValueError(
-            f"{name} has {found.classes} classes, the data set {num_classes}; use the data set it was trained on."
-        )
     notes = (f"{name} takes one image at a time, so it runs at batch size 1",) if found.narrowed else ()
-    return replace(loaded, num_classes=found.classes, batch_sizes=found.sizes, notes=(*loaded.notes, *notes))
+    loaded = replace(loaded, num_classes=found.classes, batch_sizes=found.sizes, notes=(*loaded.notes, *notes))
+    return fitted(loaded, name, num_classes, dataset)
 
 
 def trained_on(name: str) -> str:
@@ -192,6 +199,7 @@ def _from_checkpoint(path: Path, asked: _Asked) -> LoadedModel:
         sigma=config.get("sigma"),
         source={"kind": "checkpoint", "arch": loaded.architecture.arch, "epoch": loaded.metadata.get("epoch")},
         config=config,
+        classes=names_told(loaded.metadata.get("classes"), loaded.architecture.num_classes),
     )
 
 
@@ -231,14 +239,35 @@ def _from_factory(name: str, asked: _Asked) -> LoadedModel:
 def _from_weights(path: Path, asked: _Asked) -> LoadedModel:
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}.")
-    arch, option = asked.arch, asked.options
-    if arch is None:
-        raise ValueError(f"{path} holds weights only; say of what with {option('arch')} NAME, such as resnet110.")
+    if asked.arch is None:
+        option = asked.options("arch")
+        raise ValueError(f"{path} holds weights only; say of what with {option} NAME, such as resnet110.")
     try:
         require_plain_archive(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged or not a PyTorch file ({error}).") from error
     file = WeightFile(path)
+    try:
+        return _with_weights(file, asked)
+    except Undecided:
+        raise
+    except ValueError:
+        # The network may have other classes than the data set, which `fitted` explains; its last layer has as many.
+        last = next((tensor for part in file.parts.values() for tensor in reversed(part.values()) if tensor.ndim), None)
+        if last is None or len(last) in (0, asked.num_classes) or len(last) > _MOST_CLASSES:
+            raise
+        try:
+            return _with_weights(file, replace(asked, num_classes=len(last)))
+        except ValueError:
+            pass
+        raise
+
+
+def _with_weights(file: WeightFile, asked: _Asked) -> LoadedModel:
+    """The network of the architecture and number of classes that were asked for, with the weights of a file."""
+    path, arch, option = file.path, asked.arch or "", asked.options
+    if not asked.num_classes:
+        raise ValueError(f"nothing says how many classes {path} has.")
     default = normalization(asked.otherwise or "none")
     channels, height, width = asked.image_shape
     if zoo.is_name(arch):

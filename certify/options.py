@@ -88,6 +88,10 @@ Weights = Annotated[str | None, typer.Option(metavar="ema|raw|NAME", help=_WEIGH
 RecordedWeights = Annotated[
     str | None, typer.Option("--weights", metavar="ema|raw|NAME", help=_WEIGHTS, show_default="the manifest's")
 ]
+ClassMap = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Which class of the data is which of the network: lines of a name and a number."),
+]
 DataRoot = Annotated[
     Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
 ]

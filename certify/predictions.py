@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from certify.durable import DurableTable
-from certify.radius import ABSTAIN
+from certify.radius import ABSTAIN, is_right
 from certify.row import PARSERS, format_counts, format_seconds
+from data.dataset import UNLABELLED
 
 COLUMNS = ("idx", "label", "predict", "correct", "time", "n", "sigma", "alpha", "counts")
 
@@ -51,7 +52,7 @@ def parse_prediction(line: str) -> PredictionRow:
             raise ValueError(f"{name} must be {error}, got {text[:200]!r}.") from None
     seconds, correct = fields.pop("time"), bool(fields.pop("correct"))
     row = PredictionRow(seconds=seconds, correct=correct, **fields)
-    if row.correct != (row.predict == row.label):
+    if row.correct != is_right(row.predict, row.label):
         raise ValueError(f"correct is {int(row.correct)}, but predict is {row.predict} and label {row.label}.")
     if sum(row.counts.values()) != row.n:
         raise ValueError(f"counts sum to {sum(row.counts.values())}, but n is {row.n}.")
@@ -68,8 +69,10 @@ class PredictionTable(DurableTable[PredictionRow]):
 
 
 def render_predictions(rows: Mapping[int, PredictionRow]) -> str:
-    """How many are right, wrong and abstained, in one line."""
+    """How many are right, wrong and abstained, in one line; of images without labels, how many have a class."""
     right = sum(row.correct for row in rows.values())
     abstained = sum(row.predict == ABSTAIN for row in rows.values())
+    if all(row.label == UNLABELLED for row in rows.values()):
+        return f"predicted {len(rows) - abstained}/{len(rows)}, abstained {abstained}/{len(rows)}; there are no labels"
     wrong = len(rows) - right - abstained
     return f"right {right}/{len(rows)}, wrong {wrong}/{len(rows)}, abstained {abstained}/{len(rows)}"

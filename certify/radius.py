@@ -15,6 +15,11 @@ ABSTAIN = -1
 _RESERVE = 1 - 1e-12
 
 
+def is_right(predict: int, label: int) -> bool:
+    """Whether a prediction is the label: never for images without one (label -1), nor for an abstention."""
+    return predict == label and predict != ABSTAIN
+
+
 def certified_radius(p_a_lower: ArrayLike, sigma: float) -> NDArray[np.float64]:
     r"""Radius of the l2 ball in which the smoothed classifier keeps its class: at most sigma * Phi^-1(p_a_lower).
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from certify.looks import Look, limits
 from certify.procedures import require_alpha
-from certify.radius import ABSTAIN, ceiling_radius, two_class_radius
+from certify.radius import ABSTAIN, ceiling_radius, is_right, two_class_radius
 from certify.row import ABSTAINED, CERTIFIED, Row
 from certify.stored import read_rows, section, sha256, write_rows
 
@@ -75,7 +75,7 @@ def recompute_row(
         row,
         predict=predict,
         radius=radius,
-        correct=predict == row.label,
+        correct=is_right(predict, row.label),
         n=looks[-1].n,
         n_a=looks[-1].n_a,
         p_a_lower=p_a_lower,

@@ -8,6 +8,8 @@ import torch
 
 from certify.loader import WEIGHT_FILES
 from certify.session import Request
+from data import class_map
+from data.dataset import HALVES
 
 
 def request_of(
@@ -54,7 +56,7 @@ def request_of(
     return Request(
         model=named,
         data=data or _text(stored, "data", "name"),
-        split="train" if stored["data"].get("split") == "train" else "test",
+        split=next((half for half in HALVES if stored["data"].get("split") == half), "test"),
         protocol=_text(stored, "protocol", "name"),
         maximum=None,
         sigma=_number(stored, "sampling", "sigma"),
@@ -72,6 +74,7 @@ def request_of(
         weights=weights or (_text(stored, "model", "weights") if foreign and "weights" in source else None),
         data_root=data_root,
         shard=_shard(stored),
+        class_map=_class_map(stored, file),
         recorded=True,
     )
 
@@ -90,6 +93,11 @@ def require_sections(stored: Mapping[str, Any], path: Path) -> None:
 def _shard(stored: Mapping[str, Any]) -> str | None:
     value = stored["protocol"].get("shard")
     return value if isinstance(value, str) else None
+
+
+def _class_map(stored: Mapping[str, Any], file: Path) -> dict[str, int] | None:
+    value = stored["data"].get("class_map")
+    return class_map.checked(value, f"the manifest of {file}") if isinstance(value, Mapping) else None
 
 
 def _text(stored: Mapping[str, Any], section: str, name: str) -> str:

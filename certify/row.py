@@ -11,7 +11,7 @@ from typing import Any
 from certify.binomial import lower_confidence_bound
 from certify.looks import BOUNDS, PROCEDURES, Look, limits
 from certify.pairs import TRANSFER, parse_pairs
-from certify.radius import ABSTAIN, ceiling_radius, certified_radius, two_class_radius
+from certify.radius import ABSTAIN, ceiling_radius, certified_radius, is_right, two_class_radius
 
 #: Votes that are none, because a logit was not finite; ``invalid`` in the file.
 INVALID = -2
@@ -120,7 +120,7 @@ def format_seconds(seconds: float) -> str:
 
 def _check_claim(row: Mapping[str, Any]) -> None:
     predict, radius = row["predict"], row["radius"]
-    if row["correct"] != (predict == row["label"]):
+    if row["correct"] != is_right(predict, row["label"]):
         raise ValueError(f"correct is {row['correct']}, but predict is {predict} and label {row['label']}.")
     if predict == ABSTAIN and radius != 0:
         raise ValueError(f"an abstention must have radius 0, got {radius}.")
@@ -277,7 +277,7 @@ _COUNT, _LEVEL = _integer(0), _number("a number in (0, 1)", lambda value: 0 < va
 
 PARSERS: Mapping[str, Callable[[str], Any]] = {
     "idx": _integer(0),
-    "label": _integer(0),
+    "label": lambda text: -1 if text == "-1" else _COUNT(text),  # -1: the image has none
     "predict": _integer(ABSTAIN),
     "radius": _number("a number >= 0", lambda value: value >= 0),
     "correct": _integer(0, 1),

@@ -16,6 +16,7 @@ from certify.noise import PREDICTION, NoiseSource
 from certify.oversight import Oversight, paced
 from certify.predictions import PredictionRow, PredictionTable
 from certify.procedures import prediction
+from certify.radius import is_right
 from certify.rounds import certify_inputs
 from certify.sampling import Sampling
 from certify.table import RadiusTable, row_of, sparse
@@ -112,7 +113,7 @@ def predict_dataset(
                     idx=index,
                     label=label,
                     predict=predict,
-                    correct=predict == label,
+                    correct=is_right(predict, label),
                     seconds=share,
                     n=sampling.n,
                     sigma=sampling.sigma,

@@ -15,19 +15,23 @@ import torch
 
 from certify import devices, independence, loader, options, shards, torchrun
 from certify import manifest as manifests
+from certify.classes import ONE_LOGIT
 from certify.classifier import BaseClassifier
 from certify.foreign import ArrayFunction
 from certify.noise import NoiseSource
 from certify.smoothing import noise_source, noisy
 from certify.sources import Source
 from certify.tuning import compiled_if_faster, fastest_batch_size
-from data import registry, subset
+from data import class_map, console, registry, subset
 from data.dataset import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The arguments that ``certify run`` and ``certify predict`` share; see ``certify.cli`` for their meaning."""
+    """The arguments that ``certify run`` and ``certify predict`` share; see ``certify.cli`` for their meaning.
+
+    ``recorded`` is set where they come from a table's manifest, and its command has no options for them.
+    """
 
     model: str
     data: str | None
@@ -51,7 +55,8 @@ class Request:
     shard: str | None = None
     randomized: bool = False
     weights: str | None = None
-    recorded: bool = False  # made from a manifest, so that its settings are no options of the command
+    class_map: Path | Mapping[str, int] | None = None
+    recorded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,20 +100,29 @@ def open_session(
     name = request.data or loader.trained_on(request.model)
     sources = _sources(request.model, name)  # before they are read
     dataset = registry.load(name, request.split, request.data_root)
+    for note in dataset.notes if like is None else ():  # of several processes the first one talks
+        print(console.one_line(f"note: {note}"), file=sys.stderr)
+    described_data: dict[str, Any] = {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint}
+    if (mapping := request.class_map) is not None:
+        mapping = class_map.read(mapping) if isinstance(mapping, Path) else mapping
+        dataset, described_data["class_map"] = class_map.renumbered(dataset, mapping)
     loaded = loader.load(
         request.model,
         dataset.images.shape[1:],
-        dataset.num_classes,
+        0 if mapping is not None else dataset.num_classes,
         arch=request.arch,
         normalize=request.normalize,
         otherwise="cifar10" if name in ("cifar10", "cifar100") else None,
         weights=request.weights,
         batch_size=request.batch_size,
         device=device,
+        dataset=dataset,
     )
-    if not torchrun.local_rank():
+    if like is None:
         for note in loaded.notes:
-            print(f"note: {note}", file=sys.stderr)
+            print(console.one_line(f"note: {note}"), file=sys.stderr)
+        if "logits" in loaded.source:
+            print(f"note: number of logits: {ONE_LOGIT}.", file=sys.stderr)
     sigma = request.sigma if request.sigma is not None else loaded.sigma
     if sigma is None:
         raise ValueError(f"{request.model} does not say what noise it was trained with; pass --sigma.")
@@ -141,11 +155,12 @@ def open_session(
             **classifier.describe(),
             **classifier.fingerprint(torch.from_numpy(dataset.images[:32])),
         },
-        "data": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
+        "data": described_data,
         "protocol": described,
         "noise": {**noise.describe(), "probability_error": noise.probability_error(dataset.images[0].size)},
         "notes": {
             **_notes(request),
+            "classes": list(dataset.classes),
             "images": len(indices),
             "files": {str(file.path): file.sha256 for file in sources},
         },

@@ -86,6 +86,11 @@ class SmoothedClassifier:
         seed: int | None = None,
     ) -> None:
         require_sigma(sigma)
+        if num_classes < 2:
+            raise ValueError(
+                f"num_classes must be at least 2, got {num_classes}: where every vote is for one class, a certificate "
+                "says nothing. A network with one logit z becomes one of two classes by returning 0 and z."
+            )
         if not isinstance(model, nn.Module):
             model = ArrayFunction(model, num_classes)
         first = next((tensor for tensor in model.parameters()), None)

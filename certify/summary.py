@@ -17,6 +17,7 @@ from certify.binomial import proportion_interval
 from certify.population import false_certificates, largest_alpha, of_one_class, population_lower_bound
 from certify.radius import ABSTAIN, ceiling_radius
 from certify.row import format_seconds
+from data.dataset import UNLABELLED
 
 _STEP = 0.25
 
@@ -50,17 +51,10 @@ def summarize(table: pd.DataFrame) -> Summary:
     """The numbers of a table as `certify.table.read` returns it.
 
     Raises:
-        ValueError: If the table has no rows.
+        ValueError: If the table has no rows or no labels.
     """
-    _require_rows(table)
+    require_labels(table)
     correct, abstained = table["correct"] == 1, table["predict"] == ABSTAIN
-    sigma, n0, n, alpha = (_common(table, column) for column in ("sigma", "n0", "n", "alpha"))
-    procedure, bound = (_common(table, column) for column in ("procedure", "bound"))
-    if "procedure" in table and procedure != "fixed":
-        n = None
-    plain = procedure in ("fixed", None) and bound in ("clopper-pearson", None)
-    plain &= "norm" not in table or _common(table, "norm") == "l2"
-    unknown = sigma is None or n is None or alpha is None or not plain
     return Summary(
         images=len(table),
         correct=int(correct.sum()),
@@ -69,23 +63,58 @@ def summarize(table: pd.DataFrame) -> Summary:
         acr=average_certified_radius(table),
         largest_radius=float(table["radius"].max()),
         median_seconds=float(table["time"].median()),
-        sigma=sigma,
-        n0=n0,
-        n=n,
-        alpha=alpha,
-        procedure=procedure,
-        bound=bound,
-        ceiling=None if unknown else ceiling_radius(n, alpha, sigma),
+        **_settings(table),
     )
+
+
+def _settings(table: pd.DataFrame) -> dict[str, Any]:
+    """The last fields of a `Summary`, which do not depend on labels."""
+    sigma, n0, n, alpha = (_common(table, column) for column in ("sigma", "n0", "n", "alpha"))
+    procedure, bound = (_common(table, column) for column in ("procedure", "bound"))
+    if "procedure" in table and procedure != "fixed":
+        n = None
+    plain = procedure in ("fixed", None) and bound in ("clopper-pearson", None)
+    plain &= "norm" not in table or _common(table, "norm") == "l2"
+    unknown = sigma is None or n is None or alpha is None or not plain
+    ceiling = None if unknown else ceiling_radius(n, alpha, sigma)
+    settings = {"sigma": sigma, "n0": n0, "n": n, "alpha": alpha}
+    return {**settings, "procedure": procedure, "bound": bound, "ceiling": ceiling}
+
+
+def has_labels(table: pd.DataFrame) -> bool:
+    """Whether the images of a table have labels.
+
+    Raises:
+        ValueError: If the table has no rows, or only some of its images have labels.
+    """
+    if len(table) == 0:
+        raise ValueError("the table has no rows: nothing has been certified yet.")
+    unlabelled = int((table["label"] == UNLABELLED).sum())
+    if 0 < unlabelled < len(table):
+        raise ValueError(
+            f"{unlabelled} of {len(table)} rows have no label (-1), and such a mixture has no accuracy; certify images "
+            "with labels and images without into tables of their own."
+        )
+    return unlabelled == 0
+
+
+def require_labels(table: pd.DataFrame) -> None:
+    """Refuse a table that no accuracy can be read off.
+
+    Raises:
+        ValueError: If it has no rows, or its images have no labels.
+    """
+    if not has_labels(table):
+        raise ValueError("its images have no labels, so no accuracy is known; `certify show` prints its radii.")
 
 
 def average_certified_radius(table: pd.DataFrame) -> float:
     """Mean over all images of the certified radius, 0 for an abstention or a wrong prediction.
 
     Raises:
-        ValueError: If the table has no rows.
+        ValueError: If the table has no rows or no labels.
     """
-    _require_rows(table)
+    require_labels(table)
     return math.fsum(table["radius"][table["correct"] == 1]) / len(table)
 
 
@@ -104,13 +133,22 @@ def certified_accuracy(table: pd.DataFrame, radii: Sequence[float], confidence: 
         where all of more than four rows are of one class).
 
     Raises:
-        ValueError: If the table has no rows or a radius is negative or not finite.
+        ValueError: If the table has no rows or no labels, or a radius is negative or not finite.
     """
-    _require_rows(table)
+    require_labels(table)
+    return certified_share(table, radii, confidence)
+
+
+def certified_share(table: pd.DataFrame, radii: Sequence[float], confidence: float = 0.95) -> pd.DataFrame:
+    """As `certified_accuracy`; of images without labels the share that is certified, right or not.
+
+    The bound for the population is then on the images whose smoothed class, whichever it is, holds within the radius.
+    """
     at = np.asarray(list(radii), dtype=np.float64)
     if not np.all(np.isfinite(at) & (at >= 0)):
         raise ValueError(f"radii must be finite numbers >= 0, got {list(radii)}.")
-    proved = np.sort(table["radius"].to_numpy(np.float64)[table["correct"].to_numpy() == 1])
+    counted = table["correct"] == 1 if has_labels(table) else table["predict"] != ABSTAIN
+    proved = np.sort(table["radius"].to_numpy(np.float64)[counted.to_numpy()])
     certified = len(proved) - np.searchsorted(proved, at, side="left")  # inclusive: radius >= r
     low, high = proportion_interval(certified, len(table), confidence)
     alpha = None if of_one_class(table) else largest_alpha(table)
@@ -134,9 +172,9 @@ def default_radii(ceiling: float) -> list[float]:
 
 def radii_of(table: pd.DataFrame) -> list[float]:
     """The default radii of a table: up to its ceiling, or to its largest radius where the file tells no ceiling."""
-    summary = summarize(table)
-    end = summary.ceiling if summary.ceiling is not None else math.nextafter(summary.largest_radius, math.inf)
-    return default_radii(end)
+    has_labels(table)  # which refuses a table without rows
+    ceiling = _settings(table)["ceiling"]
+    return default_radii(math.nextafter(float(table["radius"].max()), math.inf) if ceiling is None else ceiling)
 
 
 def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
@@ -149,11 +187,13 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
     Raises:
         ValueError: If the table has no rows or a radius is negative or not finite.
     """
-    summary = summarize(table)
-    curve = certified_accuracy(table, radii_of(table) if radii is None else radii).to_dict("records")
+    labelled, images = has_labels(table), len(table)
+    settings = _settings(table)
+    curve = certified_share(table, radii_of(table) if radii is None else radii).to_dict("records")
     unproved = "none" if of_one_class(table) else "unknown"
     width = max(8, *(len(radius_text(row["radius"])) for row in curve))
-    lines = [f"{'radius':>{width}}  {'certified':>13}  {'accuracy':>8}  {'95 % interval':<16}  population >="]
+    share = "accuracy" if labelled else "share"
+    lines = [f"{'radius':>{width}}  {'certified':>13}  {share:>8}  {'95 % interval':<16}  population >="]
     for row in curve:
         count = f"{row['certified']}/{row['images']}"
         lines.append(
@@ -162,27 +202,35 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
             f"[{floor_text(row['low'], 4)}, {ceil_text(row['high'], 4)}]  "
             f"{unproved if math.isnan(row['population']) else floor_text(row['population'], 4):>13}"
         )
-    told = (("sigma", summary.sigma), ("n0", summary.n0), ("n", summary.n), ("alpha", summary.alpha))
-    settings = ", ".join(f"{name}={value}" for name, value in told if value is not None)
-    unusual = [name for name in (summary.procedure, summary.bound) if name not in (None, "fixed", "clopper-pearson")]
-    settings += "".join(f", {name}" for name in unusual)
+    told = ", ".join(f"{name}={settings[name]}" for name in ("sigma", "n0", "n", "alpha") if settings[name] is not None)
+    procedures = (settings["procedure"], settings["bound"])
+    unusual = [name for name in procedures if name not in (None, "fixed", "clopper-pearson")]
+    told += "".join(f", {name}" for name in unusual)
     ceiling = "unknown: it takes one sigma, n and alpha for all rows"
-    if summary.sigma is not None and summary.n is not None and summary.alpha is not None and "norm" in table:
+    if "norm" in table and not any(settings[name] is None for name in ("sigma", "n", "alpha")):
         ceiling = "not known for radii of this norm"
     if unusual:
         ceiling = f"not told by rows of {' and '.join(unusual)}; see `certify plan`"
-    if summary.ceiling is not None:
-        ceiling = f"{floor_text(summary.ceiling, 4)}, the radius of a unanimous vote"
+    if settings["ceiling"] is not None:
+        ceiling = f"{floor_text(settings['ceiling'], 4)}, the radius of a unanimous vote"
+    abstained = int((table["predict"] == ABSTAIN).sum())
+    if labelled:
+        acr = {"ACR": f"{floor_text(average_certified_radius(table), 4)} at {told or 'unknown n and alpha'}"}
+        wrong = images - abstained - int((table["correct"] == 1).sum())
+        last = {"wrong": f"{wrong}/{images}, predicted and certified as another class"}
+    else:
+        mean = math.fsum(table["radius"]) / images
+        acr = {"mean radius": f"{floor_text(mean, 4)} at {told or 'unknown n and alpha'}, 0 for an abstention"}
+        last = {"labels": "none: which of the certified classes are right is not known"}
+    median = float(table["time"].median())
     facts = {
-        "ACR": f"{floor_text(summary.acr, 4)} at {settings or 'unknown n and alpha'}",
+        **acr,
         "ceiling": ceiling,
-        "largest radius": floor_text(summary.largest_radius, 4),
-        "abstained": f"{summary.abstained}/{summary.images}",
-        "wrong": f"{summary.wrong}/{summary.images}, predicted and certified as another class",
+        "largest radius": floor_text(float(table["radius"].max()), 4),
+        "abstained": f"{abstained}/{images}",
+        **last,
         **_proved_texts(table),
-        "time": "unknown"
-        if math.isnan(summary.median_seconds)
-        else f"{format_seconds(summary.median_seconds)} an image (median)",
+        "time": "unknown" if math.isnan(median) else f"{format_seconds(median)} an image (median)",
     }
     return "\n".join([*lines, "", *(f"{name:<16}{text}" for name, text in facts.items())])
 
@@ -244,8 +292,3 @@ def _common(table: pd.DataFrame, column: str) -> Any:
         return None
     value = table[column].iloc[0]
     return value if isinstance(value, str) else value.item()
-
-
-def _require_rows(table: pd.DataFrame) -> None:
-    if len(table) == 0:
-        raise ValueError("the table has no rows: nothing has been certified yet.")

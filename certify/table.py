@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from certify.durable import DurableTable
 from certify.procedures import Certificate
-from certify.radius import ABSTAIN
+from certify.radius import ABSTAIN, is_right
 from certify.row import (
     ABSTAINED,
     CERTIFIED,
@@ -64,7 +64,7 @@ def row_of(proved: Certificate, idx: int, label: int, *, n0: int, sigma: float, 
         label=label,
         predict=proved.predict,
         radius=proved.radius,
-        correct=proved.predict == label,
+        correct=is_right(proved.predict, label),
         seconds=seconds,
         n0=n0,
         n=proved.n,

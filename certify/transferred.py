@@ -14,7 +14,7 @@ from certify.binomial import LARGEST_N
 from certify.durable import DurableTable
 from certify.pairs import TRANSFER, Pairs, format_pairs
 from certify.procedures import require_alpha
-from certify.radius import ABSTAIN, two_class_radius
+from certify.radius import ABSTAIN, is_right, two_class_radius
 from certify.recompute import recompute_row
 from certify.row import ABSTAINED, CERTIFIED, COLUMNS, Row, format_row, parse_fields
 
@@ -127,7 +127,7 @@ class Transfer:
         radius = float(two_class_radius(p_a_lower, p_b_upper, row.sigma)) if kept else 0.0
         predict = row.selected if kept else ABSTAIN
         fields = {name: getattr(voted, name) for name in Row.__dataclass_fields__}
-        fields |= {"predict": predict, "radius": radius, "correct": predict == row.label, "seconds": seconds}
+        fields |= {"predict": predict, "radius": radius, "correct": is_right(predict, row.label), "seconds": seconds}
         fields |= {"p_a_lower": p_a_lower, "p_b_upper": p_b_upper, "alpha": self.alpha}
         fields |= {"status": CERTIFIED if kept else ABSTAINED}
         return TransferredRow(**fields, transfer=counted)

@@ -25,10 +25,11 @@ def load(name: str, split: str, root: Path | None = None) -> Dataset:
     user's cache if it is not there; wherever it came from, it is compared with the official content.
 
     Args:
-        name: A registered name (``names()``), the path of an ``.npz`` file (see ``data.npz``), or the path of a folder
-            of class folders (see ``data.folder``). A folder that is called like a registered dataset is ``./name``.
-        split: ``train`` or ``test``. Files and folders without splits are used whole, whatever it is, and record
-            ``file`` or ``folder`` instead.
+        name: A registered name (``names()``), the path of an ``.npz`` file (see ``data.npz``), of a folder of class
+            folders or of images (see ``data.folder``), or of one image. A folder that is called like a registered
+            dataset is ``./name``.
+        split: ``train``, ``test`` or ``val``. Files and folders without splits are used whole, whatever it is, and
+            record ``file`` or ``folder`` instead.
         root: Where the user keeps registered datasets; None for nowhere. Paths are not taken relative to it.
 
     Returns:
@@ -42,15 +43,19 @@ def load(name: str, split: str, root: Path | None = None) -> Dataset:
     if name in official.CLASSES:
         return _load_registered(name, split, root)
     path = Path(name)
-    if path.suffix == ".npz":
-        return npz.read(path, split, name=name)
     if path.is_dir():
         return folder.read(path, split, name=name)
+    if path.suffix.lower() == ".npz":
+        return npz.read(path, split, name=name)
+    if folder.is_image(path):
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file; give the path of an image.")
+        return folder.read_file(path, name=name)
     nearest = difflib.get_close_matches(name, names(), n=1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
     raise ValueError(
-        f"unknown dataset {name!r}; {hint}Valid: {', '.join(names())}, the path of an .npz file, or the path of a "
-        "folder with one folder of images per class."
+        f"unknown dataset {name!r}; {hint}Valid: {', '.join(names())}, the path of an image or of an .npz file, or the "
+        "path of a folder with one folder of images per class, or with images alone."
     )
 
 

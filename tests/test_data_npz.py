@@ -59,7 +59,7 @@ def test_hyphens_and_underscores_are_both_found(tmp_path: Path, stem: str) -> No
 @pytest.mark.parametrize(
     ("arrays", "match"),
     [
-        ({"images": X}, r"mine\.npz: expected the arrays images, labels .* labels missing, found images"),
+        ({"images": X, "label": Y}, r"mine\.npz: expected the arrays images, labels .* labels missing, found images"),
         ({}, r"images and labels missing, found nothing"),
         ({"x_train": X, "y_train": Y}, r"x_test and y_test missing, found x_train, y_train"),
         ({"images": X / 255, "labels": Y}, r"mine\.npz \(images, labels\): images must be uint8"),
@@ -126,3 +126,89 @@ def test_members_that_are_no_arrays_are_refused(path: Path) -> None:
 def test_a_missing_file_is_named(path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"mine\.npz: no such file"):
         npz.read(path, "test")
+
+
+def test_images_alone_have_no_labels(path: Path) -> None:
+    np.savez(path, images=X)
+    dataset = npz.read(path, "test")
+    assert not dataset.labelled
+    assert dataset.num_classes == 0
+    np.savez(path, images=X, classes=np.array(["a", "b"]))
+    dataset = npz.read(path, "test")
+    assert not dataset.labelled
+    assert dataset.classes == ("a", "b")
+    np.savez(path, images=X, labels=np.full(3, -1))
+    assert not npz.read(path, "test").labelled
+
+
+def test_class_names_may_be_bytes(path: Path) -> None:
+    np.savez(path, images=X, labels=Y, classes=np.array([b"a", b"b", b"c"]))
+    assert npz.read(path, "test").classes == ("a", "b", "c")
+
+
+def test_splits_have_the_classes_of_all_of_them(path: Path) -> None:
+    np.savez(path, x_train=X[:2], y_train=np.array([0, 1]), x_test=X, y_test=Y)
+    train, test = npz.read(path, "train"), npz.read(path, "test")
+    assert train.classes == test.classes == ("0", "1", "2")
+    assert train.notes == (f"{path} (x_train, y_train): 1 of 3 classes have no image: 2.",)
+
+
+def test_splits_whose_images_differ_in_shape_are_refused_before_training(path: Path) -> None:
+    np.savez(path, x_train=X, y_train=Y, x_test=np.stack([X] * 3, axis=-1), y_test=Y)
+    with pytest.raises(ValueError, match=r"x_train has images of shape \(4, 4\), but x_test of \(4, 4, 3\)"):
+        npz.read(path, "train")
+    np.savez(path, x_train=X, y_train=Y, x_test=X[..., None], y_test=Y)
+    assert len(npz.read(path, "train").images) == 3
+
+
+@pytest.mark.parametrize("spelling", ["val", "valid", "validation"])
+def test_validation_images_are_a_split_and_stand_for_missing_test_images(path: Path, spelling: str) -> None:
+    halves = {"x_train": X, "y_train": Y, f"x_{spelling}": X[:1], f"y_{spelling}": Y[:1]}
+    np.savez(path, allow_pickle=False, **halves)
+    assert npz.read(path, "val").split == "val"
+    dataset = npz.read(path, "test")
+    assert (dataset.split, len(dataset.images)) == ("val", 1)
+    assert f"{path} has no split test; its split {spelling} is used instead." in dataset.notes
+
+
+def test_the_advice_on_labels_that_are_names_can_be_followed(path: Path) -> None:
+    labels = np.array(["dog", "cat", "dog"])
+    np.savez(path, images=X, labels=labels)
+    with pytest.raises(ValueError, match=r"names, numbers = numpy\.unique\(labels, return_inverse=True\)"):
+        npz.read(path, "test")
+    for kind in (np.str_, np.bytes_):
+        names, numbers = np.unique(labels.astype(kind), return_inverse=True)
+        np.savez(path, images=X, labels=numbers, classes=names)
+        dataset = npz.read(path, "test")
+        assert dataset.classes == ("cat", "dog")
+        np.testing.assert_array_equal(dataset.labels, [1, 0, 1])
+
+
+def test_labels_that_count_from_1_are_said(path: Path) -> None:
+    np.savez(path, images=X, labels=Y + 1)
+    (note,) = npz.read(path, "test").notes
+    assert "no image has the label 0, so class 0 of 4 stays empty; if the labels count from 1, save labels - 1" in note
+    np.savez(path, images=X, labels=Y + 1, classes=np.array(["a", "b", "c"]))
+    with pytest.raises(ValueError, match="the labels count from 1, up to 3 for 3 classes; save labels - 1"):
+        npz.read(path, "test")
+    np.savez(path, images=X, labels=Y + 1 - 1, classes=np.array(["a", "b", "c"]))
+    assert npz.read(path, "test").notes == ()
+
+
+def test_the_advice_on_an_alpha_channel_can_be_followed(path: Path) -> None:
+    images = np.stack([X] * 4, axis=-1)
+    np.savez(path, images=images, labels=Y)
+    with pytest.raises(ValueError, match=r"drop the alpha channel with images\[\.\.\., :3\]"):
+        npz.read(path, "test")
+    np.savez(path, images=images[..., :3], labels=Y)
+    assert npz.read(path, "test").images.shape == (3, 3, 4, 4)
+
+
+def test_a_split_may_lack_labels(path: Path) -> None:
+    np.savez(path, x_train=X, y_train=Y, x_test=X[:1])
+    assert npz.read(path, "train").labelled
+    dataset = npz.read(path, "test")
+    assert not dataset.labelled
+    assert dataset.classes == ("0", "1", "2")
+    np.savez(path, x_test=X)
+    assert npz.read(path, "test").num_classes == 0

@@ -91,6 +91,8 @@ def _train(
 ) -> None:
     objective = objectives.build(settings)
     dataset = images.load(settings.dataset, data_root)
+    for note in dataset.notes if world.first else ():
+        print(console.one_line(f"note: {note}"), file=sys.stderr)
     architecture = Architecture(
         arch=settings.arch,
         image_shape=dataset.images.shape[1:],

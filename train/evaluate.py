@@ -25,7 +25,7 @@ from scipy.stats import binomtest
 from torch import nn
 
 from data import console, registry, seen
-from data.dataset import Dataset
+from data.dataset import Dataset, listed
 from data.files import write_atomically
 from train import checkpoint
 from train.run_folder import RunFolder
@@ -73,7 +73,7 @@ def main(
         write_atomically(path.parent / PREDICTIONS, lines)  # first: test.json, by its hash, vouches for it
         write_atomically(out, json.dumps(described, indent=1).encode() + b"\n")
     print(
-        f"{dataset.name}, test: {right} of {len(dataset.labels)} right, accuracy {result['accuracy']:.4f}, "
+        f"{dataset.name}, {dataset.split}: {right} of {len(dataset.labels)} right, accuracy {result['accuracy']:.4f}, "
         f"{100 * confidence:g} % interval {result['lower']:.4f} to {result['upper']:.4f}: {out}"
     )
 
@@ -129,13 +129,21 @@ def _test_split(path: Path, loaded: checkpoint.Checkpoint, data_root: Path | Non
     if not isinstance(name, str):
         raise ValueError(f"{path} does not say on what it was trained; give a checkpoint of `python -m train`.")
     dataset = registry.load(name, "test", data_root)
-    if dataset.split != "test":
+    for note in dataset.notes:
+        print(console.one_line(f"note: {note}"), file=sys.stderr)
+    if dataset.split not in ("test", "val"):
         raise ValueError(f"{name} has no test split, only the images that {path} was trained on; give it one.")
     shape, classes = loaded.architecture.image_shape, loaded.architecture.num_classes
     if dataset.images.shape[1:] != shape or dataset.num_classes != classes:
         raise ValueError(
             f"{path} takes images of shape {shape} in {classes} classes, {name} has {dataset.images.shape[1:]} in "
             f"{dataset.num_classes}; use the dataset that it was trained on."
+        )
+    told = loaded.metadata.get("classes")
+    if isinstance(told, list) and told != list(dataset.classes) and set(told) == set(dataset.classes):
+        raise ValueError(
+            f"{path} was trained with the classes {listed(told)}, in this order, but {name} has "
+            f"{listed(dataset.classes)}; number the classes as in training."
         )
     return dataset
 

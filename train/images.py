@@ -19,10 +19,15 @@ def load(name: str, data_root: Path | None) -> Dataset:
     """The images to train on.
 
     Raises:
-        ValueError: If there is no such data set, it is damaged, or has one class.
+        ValueError: If there is no such data set, it is damaged, or has no labels or one class.
         OSError: If files cannot be read.
     """
     dataset = registry.load(name, "train", data_root)
+    if not dataset.labelled:
+        raise ValueError(
+            f"{name} has images without labels, and training needs labels; give one folder of images per class, or an "
+            ".npz with labels."
+        )
     if dataset.num_classes < 2:
         raise ValueError(f"{name} has one class, so there is nothing to tell apart; give at least two.")
     return dataset

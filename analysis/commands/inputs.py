@@ -202,8 +202,12 @@ def data_sets(files: Sequence[Path], loaded: Sequence[runs.Run]) -> dict[str, st
 
 
 def class_names(file: Path) -> tuple[str, ...] | None:
-    """The class names of the data set that a table's manifest tells; None if it tells none that is well known."""
-    return CLASSES.get(str(_told(file, "data", "name")))
+    """The class names of the data set that a table's manifest tells; None if it tells none that is well known.
+
+    A class map has given the labels the numbers of another network's classes, whose names are not known.
+    """
+    mapped = _told(file, "data", "class_map") is not None
+    return None if mapped else CLASSES.get(str(_told(file, "data", "name")))
 
 
 def _told(file: Path, section: str, name: str) -> object:

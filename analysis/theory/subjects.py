@@ -78,6 +78,8 @@ def load(name: str, *, data: str | None, data_root: Path | None, images: int, se
             smooth=toys.ACTIVATIONS[activation][1],
         )
     dataset = registry.load(data or loader.trained_on(name), "test", data_root)
+    if not dataset.labelled:
+        raise ValueError(f"{dataset.name} has no labels, and the loss takes them; give images with labels.")
     if images > len(dataset.images):
         raise ValueError(f"{dataset.name} has {len(dataset.images)} images, fewer than {images}.")
     loaded = loader.load(name, dataset.images.shape[1:], dataset.num_classes)

@@ -184,6 +184,11 @@ def _attack(request: AttackRequest, opened: Request, session: Session, goals: Se
 
 def _inputs(request: AttackRequest, certified: pd.DataFrame, session: Session) -> list[Certified]:
     images, labels = session.dataset.images, session.dataset.labels
+    if not session.dataset.labelled:
+        raise ValueError(
+            f"the images of {request.file} have no labels, so an attack cannot be told from a mistake; certify images "
+            "with labels for it."
+        )
     inputs = []
     for row in certified.head(request.maximum or len(certified)).to_dict("records"):
         index = int(row["idx"])

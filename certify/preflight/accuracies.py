@@ -13,6 +13,7 @@ from torch import Tensor
 from certify.binomial import lower_confidence_bound, proportion_interval
 from certify.preflight.finding import FACT, WARNING, Finding
 from certify.preflight.subject import Subject
+from data.dataset import UNLABELLED
 
 #: Fewer images cannot tell an accuracy from chance.
 FEWEST = 30
@@ -42,6 +43,11 @@ def accuracy_findings(subject: Subject, search: bool) -> Iterator[Finding]:
     """
     labels_I = subject.labels_I
     classes = {"clean": subject.classes(subject.clean), "noisy": subject.classes(subject.noisy)}
+    if bool((labels_I == UNLABELLED).all()):
+        share, common = _most_common(classes["noisy"])
+        seen = f"not known, without labels; class {common} is the answer to {share:.0%} of the noisy images"
+        yield Finding(level=FACT, check="accuracy", seen=seen)
+        return
     right = {name: (found_I == labels_I).numpy() for name, found_I in classes.items()}
     seen = ", ".join(f"{name} {_share(right_I)}" for name, right_I in right.items())
     k = subject.classifier.num_classes

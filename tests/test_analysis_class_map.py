@@ -1,0 +1,42 @@
+"""Tables whose labels a class map has numbered as the network does."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.commands.inputs import class_names
+from analysis.report_library import Library
+from analysis.report_subjects import Subject
+from data import npz
+
+
+def test_the_names_of_the_data_set_are_not_those_of_the_networks_numbers(tmp_path: Path) -> None:
+    table, manifest = tmp_path / "radii.tsv", tmp_path / "radii.manifest.json"
+    table.write_text("")
+    manifest.write_text(json.dumps({"schema": 1, "data": {"name": "mnist"}}))
+    assert class_names(table) == tuple("0123456789")
+    manifest.write_text(json.dumps({"schema": 1, "data": {"name": "mnist", "class_map": {"0": 9}}}))
+    assert class_names(table) is None
+
+
+@pytest.mark.parametrize("mapping", [{"cat": 281, "dog": 207}, {"cat": "x"}, {"cat": 281}])
+def test_a_report_finds_the_images_by_the_map_of_the_manifest(tmp_path: Path, mapping: dict[str, Any]) -> None:
+    path = tmp_path / "pets.npz"
+    images = np.arange(32, dtype=np.uint8).reshape(2, 4, 4)
+    np.savez(path, images=images, labels=np.array([1, 0]), classes=np.array(["cat", "dog"]))
+    told = {"name": "pets.npz", "split": "file", "fingerprint": npz.read(path, "test").fingerprint}
+    told |= {"class_map": mapping}
+    table = pd.DataFrame({"idx": [0, 1], "label": [207, 281]})
+    subject = SimpleNamespace(told=lambda section, key: told.get(key), run=SimpleNamespace(table=table))
+    found = Library(tmp_path).of(cast(Subject, subject))
+    if mapping == {"cat": 281, "dog": 207}:
+        assert not isinstance(found, str)
+        assert found.classes[281] == "cat"
+    else:
+        assert isinstance(found, str)
+        assert found.startswith("The class map of the manifest does not fit the data")
