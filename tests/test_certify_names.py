@@ -78,7 +78,7 @@ MODULES = {
     "parses": ("import argparse\nargparse.ArgumentParser().parse_args()", r"parses\.py' failed: .*parses the command"),
     "leaves": (
         "import sys\nsys.exit('cannot find the weights')",
-        r"SystemExit: cannot find the weights \(.*leaves\.py:2",
+        r"SystemExit: cannot find the weights \(.*leaves",
     ),
     "breaks": ("from beside import SEED\nx = {}[SEED]", r"KeyError: 3 \(.*breaks\.py:2\)"),
     "needs": ("import not_installed_here", r"No module named 'not_installed_here' \(.*needs\.py:1\)"),
