@@ -286,7 +286,7 @@ def probe(model: nn.Module, image_shape: Sequence[int], batch_sizes: tuple[int, 
     rows = min(max(2, batch_sizes[0]), batch_sizes[1])
     x = torch.full((rows, *image_shape), 0.5, device=first.device, dtype=first.dtype)
     shape = "x".join(map(str, image_shape))
-    with user_code(f"the model does not take {shape} (CxHxW) images"), torch.inference_mode():
+    with user_code(f"the model does not take {shape} (CxHxW) images", fewer=False), torch.inference_mode():
         logits = model(x)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != rows:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

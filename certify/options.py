@@ -61,7 +61,7 @@ def new_table(text: str) -> Path:
 class Group(typer.core.TyperGroup):
     """Takes --debug wherever it stands."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The arguments with --debug in front."""
         return super().parse_args(ctx, ["--debug"] * ("--debug" in args) + [text for text in args if text != "--debug"])
 

@@ -13,6 +13,8 @@ from certify_command import certify
 from torch import nn
 
 from certify import loader
+from certify.classifier import BaseClassifier
+from certify.foreign import ArrayFunction
 from data import console
 
 _here = certify_command.here
@@ -212,12 +214,10 @@ def test_masked_classes_do_not_void_a_vote() -> None:
         "        return found\n"
         "    return logits\n"
     )
-    from certify.classifier import BaseClassifier
-
     f = BaseClassifier(loader.load("masked:load", SHAPE, 10).model, 10, batch_size=4)
     x = torch.zeros(4, *SHAPE)
     x[2:] = 3.0  # only minus infinity: no vote
     assert f.classify(x).tolist() == [0, 0, 10, 10]
     rows = torch.tensor([[0.0, torch.nan], [0.0, torch.inf], [-torch.inf, 0.0]]).numpy()
-    g = BaseClassifier(loader.ArrayFunction(lambda x: np.asarray(rows[: len(x)]), 2), 2, batch_size=3)
+    g = BaseClassifier(ArrayFunction(lambda x: np.asarray(rows[: len(x)]), 2), 2, batch_size=3)
     assert g.classify(torch.zeros(3, *SHAPE)).tolist() == [2, 2, 1]

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from certify import arguments, loader
+from certify.normalizations import normalization
 from data import strict_json, toml
 from fuzz.model_files import wrapped
 from fuzz.watch import limited_memory, watched
@@ -179,7 +180,7 @@ def test_weights_whose_parts_are_compressed_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["nan/1", "0/inf", "0/0", "0/-1", "1", "1/2/3", "x/y", "0/" + "1" * 5000 + "x"])
 def test_a_normalisation_must_be_one_that_can_be_undone(text: str) -> None:
     with pytest.raises(ValueError, match=r"^--normalize must be .{1,400}$"):
-        loader.normalization(text)
+        normalization(text)
 
 
 @pytest.mark.parametrize("text", ["1" * 5000, "\u0661", "-1", "1e3", "", "0x10", "1_0"])
