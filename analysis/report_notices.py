@@ -62,8 +62,8 @@ def different_settings(subjects: Sequence[Subject]) -> list[str]:
     loaded = [subject.run for subject in subjects]
     if (norms := different_norm(loaded)) is not None:
         found.append(f"not comparable: {norms}.")
-    elif not found and (why := refuted(loaded)) is not None:
-        found.append(f"{why}: not the same settings.")
+    elif not found and (reason := refuted(loaded)) is not None:
+        found.append(f"{reason}: not the same settings.")
     first, *others = subjects
     for other in others:
         if (differing := runs.different_stopping(first.run, other.run)) is not None:

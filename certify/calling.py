@@ -37,13 +37,14 @@ class ModelError(ValueError):
 
 
 @contextlib.contextmanager
-def user_code(name: str) -> Iterator[None]:
+def user_code(name: str, *, fewer: bool = True) -> Iterator[None]:
     """Turn what a user's code raises into a ``ModelError``.
 
     Signals, memory that has run out, a lost accelerator, and ``ValueError`` of this package pass as they are.
 
     Args:
         name: What is called, for the message, such as "module:factory" or "the model".
+        fewer: Whether the caller goes on with fewer rows where memory runs out; else that is an error like any other.
 
     Raises:
         ModelError: For any other ``Exception`` or ``SystemExit``.
@@ -51,7 +52,7 @@ def user_code(name: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        if _passes(error):
+        if _passes(error) and (fewer or not is_out_of_memory(error)):
             raise
         raise ModelError(f"{name}: {described(error)}") from error
 

@@ -27,7 +27,7 @@ def made(name: str) -> tuple[Any, list[str]]:
     with undisturbed(where) as notes:
         module = _module_of_file(Path(where)) if where.endswith(".py") else _module(where)
     factory = _factory(module, where, attribute)
-    with undisturbed(f"{name}()") as more, user_code(f"{name}(), called without arguments, failed"):
+    with undisturbed(f"{name}()") as more, user_code(f"{name}(), called without arguments, failed", fewer=False):
         found = factory()
     return found, notes + more
 
@@ -50,7 +50,7 @@ def _factory(module: ModuleType, where: str, attribute: str) -> Callable[[], Any
 def _module(name: str) -> ModuleType:
     _also_from(Path.cwd())
     try:
-        with user_code(f"importing {name!r} failed"):
+        with user_code(f"importing {name!r} failed", fewer=False):
             return importlib.import_module(name)
     except ValueError as error:
         missing = error.__cause__.name if isinstance(error.__cause__, ModuleNotFoundError) else None
@@ -71,7 +71,7 @@ def _module_of_file(path: Path) -> ModuleType:
     while (folder / "__init__.py").is_file():
         name, folder = f"{folder.name}.{name}", folder.parent
     _also_from(folder)
-    with user_code(f"importing {path.name!r} failed"):
+    with user_code(f"importing {path.name!r} failed", fewer=False):
         loaded = sys.modules.get(name)
         if "." in name and loaded is None:
             loaded = importlib.import_module(name)

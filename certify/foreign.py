@@ -191,8 +191,12 @@ def onnx_model(path: Path, image_shape: Sequence[int], num_classes: int, device:
     return ForeignModel(ArrayFunction(run, num_classes), sizes, _sha256(path), pixels, (name,), others)
 
 
-def program(path: Path) -> ForeignModel:
-    """A model from a file of TorchScript, on the CPU.
+def program(path: Path, num_classes: int) -> ForeignModel:
+    """A model from a file of TorchScript, on the CPU; one that was frozen stays there.
+
+    Args:
+        path: Of a program with one input, (B, C, H, W).
+        num_classes: Of the data set.
 
     Raises:
         ValueError: If torch cannot read it.
@@ -203,6 +207,9 @@ def program(path: Path) -> ForeignModel:
             script = torch.jit.load(path, map_location="cpu")
     except Exception as error:  # in whatever way the damage asks for
         raise ValueError(f"{path} is no TorchScript program that this torch can read: {_line(error)}.") from error
+    if not hasattr(script, "training"):  # frozen: weights are constants of its code, which nothing can move
+        frozen = ArrayFunction(lambda x_BCHW: script(torch.from_numpy(x_BCHW)).detach().numpy(), num_classes)
+        return ForeignModel(frozen, ANY_BATCH, _sha256(path))
     for parameter in script.parameters():
         parameter.requires_grad_(False)  # or copies of it would be part of a graph
     model = nn.Sequential(script)

@@ -105,7 +105,7 @@ def load(
         if value is not None and (script or not others) and (path.exists() or ":" in name):
             raise ValueError(f"{options(option)} is for files of weights alone; {name} says itself what it is.")
     if script:
-        loaded = _from_file("torchscript", program(path), asked)
+        loaded = _from_file("torchscript", program(path, num_classes), asked)
     elif others:
         loaded = _from_weights(path, asked)
     elif path.suffix == ".safetensors":
@@ -188,8 +188,9 @@ def _from_checkpoint(path: Path, asked: _Asked) -> LoadedModel:
     loaded = checkpoint.load(path)
     expected = loaded.architecture.image_shape
     if tuple(asked.image_shape) != expected:
+        ours, theirs = ("x".join(map(str, shape)) for shape in (expected, asked.image_shape))
         raise ValueError(
-            f"{path} takes {_shape(expected)} images, the data set has {_shape(asked.image_shape)}; "
+            f"{path} takes {ours} images, the data set has {theirs}; "
             f"it was trained on {loaded.metadata.get('config', {}).get('dataset', 'another data set')}."
         )
     config = loaded.metadata.get("config", {})
@@ -204,6 +205,7 @@ def _from_checkpoint(path: Path, asked: _Asked) -> LoadedModel:
 
 
 def _from_file(kind: str, found: ForeignModel, asked: _Asked) -> LoadedModel:
+    require_evaluation_mode(found.model)
     source = {"kind": kind, "sha256": found.sha256}
     if found.pixels is None:
         return _in_front(found.model, source, asked, batch_sizes=found.batch_sizes)
@@ -323,7 +325,3 @@ def _normalized(network: nn.Module, pair: Normalization, image_shape: Sequence[i
     for module in (whole, first):
         module.training = False  # not eval(): programs do not support it
     return whole
-
-
-def _shape(image_shape: Sequence[int]) -> str:
-    return "x".join(map(str, image_shape))

@@ -30,7 +30,7 @@ def probe(model: nn.Module, image_shape: Sequence[int], batch_sizes: tuple[int, 
     for kind in kinds:
         x_BCHW = torch.full((rows, *image_shape), 0.5, device=first.device, dtype=kind)
         try:
-            with user_code(f"the model does not take {shape} (CxHxW) images"), torch.inference_mode():
+            with user_code(f"the model does not take {shape} (CxHxW) images", fewer=False), torch.inference_mode():
                 output = model(x_BCHW)
         except ModelError:
             if kind is kinds[-1]:

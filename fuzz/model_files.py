@@ -11,6 +11,7 @@ import torch
 
 from analysis.commands import inputs
 from certify import arguments, loader
+from certify.normalizations import normalization
 from data.subset import protocol
 from fuzz.parser import Parser
 from train import checkpoint, config_file, models
@@ -45,7 +46,7 @@ def _set(text: str) -> None:
 
 
 def _normalize(text: str) -> None:
-    models.build("small", (3, 4, 4), 2, **dict(zip(("mean", "std"), loader.normalization(text), strict=True)))
+    models.build("small", (3, 4, 4), 2, **dict(zip(("mean", "std"), normalization(text), strict=True)))
 
 
 def _small() -> torch.nn.Module:

@@ -57,6 +57,12 @@ def test_signals_and_memory_pass_as_they_are(error: BaseException) -> None:
     assert found.value is error
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_memory_that_runs_out_is_an_error_where_nobody_tries_fewer_rows(error: Exception) -> None:
+    with pytest.raises(ModelError, match=type(error).__name__), user_code("module:load", fewer=False):
+        raised(error)
+
+
 def test_what_this_package_says_of_a_model_stays_as_it_is() -> None:
     wrong = ArrayFunction(lambda x: x, 10)
     with pytest.raises(ValueError, match=r"^the function must return logits") as found, user_code("the model"):

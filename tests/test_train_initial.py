@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
@@ -82,3 +83,30 @@ def test_what_does_not_fit_is_refused(images: Path, tmp_path: Path, changes: lis
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(said)
     assert not (tmp_path / "b").exists()
+
+
+def test_weights_of_any_usual_file_are_taken_with_the_choice_of_the_set(images: Path, tmp_path: Path) -> None:
+    assert train(images, tmp_path / "a", "lr=0.1", "seed=3") == (0, "")
+    state = checkpoint.load(tmp_path / "a" / "checkpoint.safetensors").model.get_submodule("backbone").state_dict()
+    zeros = {f"model.{name}": torch.zeros_like(tensor) for name, tensor in state.items()}
+    both, file = {**zeros, **{f"model_ema.{k}": v for k, v in state.items()}}, tmp_path / "both.ckpt"
+    torch.save({"state_dict": both}, file)
+    code, said = train(images, tmp_path / "b", f"init={file}")
+    assert code != 0
+    assert "say which with init_weights = ema or raw" in said
+    assert train(images, tmp_path / "b", f"init={file}", "init_weights=ema") == (0, "")
+    torch.testing.assert_close(weights(tmp_path / "b"), weights(tmp_path / "a"), atol=1e-9, rtol=0)
+    other = tmp_path / "other.safetensors"
+    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in state.items()}, other)
+    assert train(images, tmp_path / "c", f"init={other}") == (0, "")
+    assert weights(tmp_path / "c").equal(weights(tmp_path / "b"))
+
+
+def test_a_normalisation_that_a_file_stores_must_be_that_of_the_run(images: Path, tmp_path: Path) -> None:
+    assert train(images, tmp_path / "a", "lr=0.1", "mean=[0.3]", "std=[0.4]") == (0, "")
+    state, file = checkpoint.load(tmp_path / "a" / "checkpoint.safetensors").model.state_dict(), tmp_path / "a.pth"
+    torch.save(state, file)
+    code, said = train(images, tmp_path / "b", f"init={file}")
+    assert code != 0
+    assert "normalises images with mean = [0.3], this run with [0]; set mean to the former" in said
+    assert train(images, tmp_path / "b", f"init={file}", "mean=[0.3]", "std=[0.4]") == (0, "")

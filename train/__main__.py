@@ -15,6 +15,7 @@ watch the run with TensorBoard.
 import json
 import math
 import platform
+import sys
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from datetime import timedelta
