@@ -100,7 +100,7 @@ def _trained(session: "Session", request: "Request") -> NDArray[np.bool_] | None
         return None
     path = Path(request.model)
     known = seen.read(path if path.is_dir() else path.parent)
-    return None if known is None else np.isin(seen.hashes(session.dataset.images[session.indices]), known)
+    return None if known is None else np.isin(seen.hashes(session.dataset.images, session.indices), known)
 
 
 def finished(table: Path) -> set[int]:

@@ -6,6 +6,7 @@ training images another image has the hash of one with probability 5e-14.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ FILE = "train_images.hashes"
 _LARGEST = 8 * 10**9
 
 
-def hashes(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """One hash for each image of (N, C, H, W), (N,)."""
+def hashes(images: NDArray[np.uint8], indices: Sequence[int] | None = None) -> NDArray[np.uint64]:
+    """One hash for each image of (N, C, H, W), or for those at ``indices``, in their order."""
     shape = np.asarray(images.shape[1:], dtype="<i8").tobytes()
-    found = [hashlib.blake2b(shape + image.tobytes(), digest_size=8).digest() for image in images]
+    chosen = images if indices is None else (images[index] for index in indices)  # one at a time: there may be many
+    found = [hashlib.blake2b(shape + image.tobytes(), digest_size=8).digest() for image in chosen]
     return np.frombuffer(b"".join(found), dtype="<u8").astype(np.uint64)
 
 

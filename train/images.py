@@ -134,7 +134,7 @@ def _warnings(train: Dataset, held: NDArray[np.int64], test: Dataset | None) -> 
     if (lost := np.flatnonzero((np.bincount(trained, minlength=train.num_classes) == 0) & (sizes > 0))).size:
         found.append(f"holdout = {len(held)} leaves no training image of {_classes(train, lost)}; lower it.")
     if test is not None:
-        both = np.isin(seen.hashes(test.images), seen.hashes(np.delete(train.images, held, axis=0)))
+        both = np.isin(seen.hashes(test.images), np.delete(seen.hashes(train.images), held))
         if both.any():
             found.append(
                 f"{train.name}: {both.sum()} of {both.size} test images are trained on, the first is number "
