@@ -29,7 +29,7 @@ def test_a_report_finds_the_images_by_the_map_of_the_manifest(tmp_path: Path, ma
     path = tmp_path / "pets.npz"
     images = np.arange(32, dtype=np.uint8).reshape(2, 4, 4)
     np.savez(path, images=images, labels=np.array([1, 0]), classes=np.array(["cat", "dog"]))
-    told = {"name": "pets.npz", "split": "file", "fingerprint": npz.read(path, "test").fingerprint}
+    told: dict[str, Any] = {"name": "pets.npz", "split": "file", "fingerprint": npz.read(path, "test").fingerprint}
     told |= {"class_map": mapping}
     table = pd.DataFrame({"idx": [0, 1], "label": [207, 281]})
     subject = SimpleNamespace(told=lambda section, key: told.get(key), run=SimpleNamespace(table=table))
