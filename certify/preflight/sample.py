@@ -34,6 +34,8 @@ class Sample:
 def class_findings(sample: Sample) -> Iterator[Finding]:
     """Classes whose share among the certified images is not their share in the split."""
     labels_I, total = sample.labels_N[sample.indices_I], len(sample.labels_N)
+    if sample.labels_N.min(initial=0) < 0:
+        return  # images without labels
     sizes_K = np.bincount(sample.labels_N, minlength=len(sample.classes))
     found_K = np.bincount(labels_I, minlength=len(sample.classes))
     if np.count_nonzero(sizes_K) < 2 or len(labels_I) < 2:
