@@ -208,11 +208,12 @@ def _from_file(kind: str, found: ForeignModel, asked: _Asked) -> LoadedModel:
     require_evaluation_mode(found.model)
     source = {"kind": kind, "sha256": found.sha256}
     if found.pixels is None:
-        return _in_front(found.model, source, asked, batch_sizes=found.batch_sizes)
+        return _in_front(found.model, source, asked, batch_sizes=found.batch_sizes, foreign=found)
     if asked.normalize not in (None, "none"):
         raise ValueError(f"the model takes {found.pixels} pixels; leave {asked.options('normalize')} out.")
     source["pixels"] = found.pixels
-    return _in_front(found.model, source, asked, batch_sizes=found.batch_sizes, notes=(found.pixels_text,))
+    notes = (found.pixels_text,)
+    return _in_front(found.model, source, asked, batch_sizes=found.batch_sizes, notes=notes, foreign=found)
 
 
 def _from_zoo(name: str, asked: _Asked) -> LoadedModel:

@@ -60,7 +60,7 @@ def of_one_class(table: pd.DataFrame) -> bool:
 
     Few rows may be of one class by chance, and their bound claims little.
     """
-    return len(table) > _FEW and table["label"].nunique() == 1
+    return "label" in table and len(table) > _FEW and table["label"].nunique() == 1
 
 
 def population_lower_bound(

@@ -89,7 +89,7 @@ def has_labels(table: pd.DataFrame) -> bool:
     """
     if len(table) == 0:
         raise ValueError("the table has no rows: nothing has been certified yet.")
-    unlabelled = int((table["label"] == UNLABELLED).sum())
+    unlabelled = int((table["label"] == UNLABELLED).sum()) if "label" in table else 0
     if 0 < unlabelled < len(table):
         raise ValueError(
             f"{unlabelled} of {len(table)} rows have no label (-1), and such a mixture has no accuracy; certify images "

@@ -1,6 +1,7 @@
 """``certify attack`` on classifiers whose true radius is known: what must succeed does, what must not does not."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from attacked_plane import ATTACKS, Image, attack, edit, run, true_radius, with_
 
 from certify.attack.judge import Judge
 from certify.attack.table import AttackRow, AttackTable, read_attacks
-from certify.noise import exact
+from certify.noise import PREDICTION, exact
 
 _here = attacked_plane.here
 
@@ -117,16 +118,19 @@ def test_a_resumed_run_equals_the_undisturbed_one(rows: int, monkeypatch: pytest
 def test_judging_uses_noise_that_neither_certificates_nor_choosing_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     run()
     edit(with_radius_of(2999))
-    seen: set[int] = set()
+    seen: set[tuple[int, int]] = set()
+    seed = json.loads(Path("radii.manifest.json").read_text())["noise"]["seed"]
     fill = exact.ExactNoise.fill
 
     def noted(self: exact.ExactNoise, *args: Any, **more: Any) -> None:
-        seen.add(more["stage"])
+        seen.add((self.seed, more["stage"]))
         fill(self, *args, **more)
 
     monkeypatch.setattr(exact.ExactNoise, "fill", noted)
     attack("--of-radius", "0.9", "--seed", "1", status=1)  # the table's own seed
-    assert {33, 34} <= seen <= {32, 33, 34}
+    stages = {stage for own, stage in seen if own == seed}
+    assert {33, 34} <= stages <= {32, 33, 34}
+    assert all(stage == PREDICTION for own, stage in seen if own != seed)  # of the check of f, on a stream of its own
 
 
 def test_without_radii_those_of_show_are_attacked() -> None:
