@@ -109,7 +109,7 @@ def test_an_error_of_another_kind_is_not_taken_for_lack_of_memory(error: Excepti
 
 
 def test_memory_that_does_not_do_is_one_line_with_the_fix() -> None:
-    with pytest.raises(ValueError, match=r"memory ran out at 1 rows, the fewest .*; pass --device cpu"):
+    with pytest.raises(ValueError, match=r"memory ran out at 1 rows, the fewest .*; pass --dtype bfloat16"):
         BaseClassifier(Small(0), 2, batch_size=8).classify(torch.zeros(8, 1, 2, 2))
     fixed = BaseClassifier(Small(4), 2, batch_size=8, smallest_batch=8)  # an ONNX file, an exported program
     with pytest.raises(ValueError, match="memory ran out at 8 rows, the fewest that the model takes; export it"):

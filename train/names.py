@@ -1,6 +1,7 @@
 """What to say of a name that is unknown: how the same thing is called here, or which name it is nearest to, if any."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 
 _NEAR = 0.8  # of difflib's ratio: a letter too many or too few in a short word, two or three in a long one
@@ -66,7 +67,8 @@ def hint(name: str, known: Iterable[str]) -> str:
     Returns:
         Such as "; did you mean 'sigma'?", or "." where no name is near.
     """
-    names = {word.lower(): word for word in known}
+    numbers = re.findall(r"\d+", name)  # resnet18 is not a misspelt resnet110
+    names = {word.lower(): word for word in known if not numbers or re.findall(r"\d+", word) == numbers}
     near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=_NEAR)
     return f"; did you mean {names[near[0]]!r}?" if near else "."
 
