@@ -92,8 +92,6 @@ def _train(
 ) -> None:
     objective = objectives.build(settings)
     dataset = images.load(settings.dataset, data_root)
-    for note in dataset.notes if world.first else ():
-        print(console.one_line(f"note: {note}"), file=sys.stderr)
     architecture = Architecture(
         arch=settings.arch,
         image_shape=dataset.images.shape[1:],
@@ -105,6 +103,8 @@ def _train(
         world.of_first(lambda: stack.enter_context(folder.held()))
         state = world.of_first(lambda: folder.find_state(settings, resume=resume))
         if state is None:
+            for note in dataset.notes if world.first else ():
+                print(console.one_line(f"note: {note}"), file=sys.stderr)
             world.of_first(lambda: images.check(dataset, settings.holdout))
         trainer = _trainer(settings, objective, architecture, dataset, device, world, state)
         if state is not None:
