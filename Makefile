@@ -67,7 +67,7 @@ lint: .venv/.made
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 bench: .venv/.made
 	@for question in $$(ls benchmarks/*_bench.py) benchmarks/maxup_step.py; do \

@@ -62,8 +62,8 @@ rounded down, never up.
 
 import typer
 
-from analysis.commands import comparisons, imports, report_page, reports, tables, theory, views
-from data import console
+from maxup_smoothing.analysis.commands import compare, import_log, report_page, reports, tables, theory, views
+from maxup_smoothing.data.runtime import console
 
 app = typer.Typer(
     help=console.manual(__doc__),
@@ -75,12 +75,12 @@ app = typer.Typer(
 
 app.command()(tables.curve)
 app.command()(tables.table)
-app.command()(comparisons.compare)
+app.command()(compare.compare)
 app.command()(tables.parts)
 app.command()(views.votes)
 app.command()(views.samples)
 app.command("sandwich")(views.sandwich_)
-app.command("import")(imports.import_)
+app.command("import")(import_log.import_)
 app.command()(report_page.report)
 app.command("theory")(theory.check)
 app.command()(reports.results)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from certify.summary import certified_accuracy
+from maxup_smoothing.certify.tables.summary import certified_accuracy
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def step_curve(table: pd.DataFrame, end: float, confidence: float = 0.95) -> Cur
     """The certified accuracy over all radii in [0, end], without a grid: a step at every certified radius.
 
     Args:
-        table: Rows as `certify.table.read` returns them.
+        table: Rows as `certify.tables.radius_table.read` returns them.
         end: Last radius of the curve, positive.
         confidence: Of the pointwise Clopper-Pearson band, in (0, 1).
 

@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal
 
-from analysis.runs import Run
-from certify.population import false_certificates
-from certify.summary import ceil_text, certified_accuracy, floor_text, fraction_text, radius_text
+from maxup_smoothing.analysis.runs.run import Run
+from maxup_smoothing.certify.statistics.rounding import ceil_text, floor_text, fraction_text, radius_text
+from maxup_smoothing.certify.tables.population import false_certificates
+from maxup_smoothing.certify.tables.summary import certified_accuracy
 
 #: What stands beside an accuracy: its 95 % interval, or the 95 % lower bound on the truly robust share of all images.
 Statement = Literal["interval", "population"]

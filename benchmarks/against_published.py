@@ -11,7 +11,7 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.table import read
+from maxup_smoothing.certify.tables.radius_table import read
 
 RADII = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75)
 

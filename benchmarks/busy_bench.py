@@ -52,7 +52,18 @@ def main() -> None:
     rates: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = [sys.executable, "-m", "certify", "run", str(model(folder)), "-n", str(n), "--max", "4", "--seed"]
+        command = [
+            sys.executable,
+            "-m",
+            "maxup_smoothing.certify",
+            "run",
+            str(model(folder)),
+            "-n",
+            str(n),
+            "--max",
+            "4",
+            "--seed",
+        ]
         command += ["0", "--device", "cpu", "--overwrite", "--out", str(folder / "radii.tsv")]
         for _, count, (way, policy) in itertools.product(range(repetitions), BUSY, WAYS.items()):
             with busy(count):

@@ -22,7 +22,7 @@ from benchmarks import campaign_steps
 from benchmarks.campaign_record import FAILED, Record, held
 from benchmarks.campaign_runner import Budget, Outcome, Runner
 from benchmarks.campaign_steps import Campaign
-from data import console
+from maxup_smoothing.data.runtime import console
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks.campaign_record import shown
 from benchmarks.campaign_steps import Command
-from data import console
-from data.stopping import GRACE
+from maxup_smoothing.data.runtime import console
+from maxup_smoothing.data.runtime.signals import GRACE
 
 ROOT = Path(__file__).parents[1]
 #: Seconds that a command has after SIGTERM before it is killed: it keeps to GRACE, and Python needs a moment to end.

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.campaign_steps import Campaign, Command
-from data import strict_json
-from data.files import make_folder, write_atomically
+from maxup_smoothing.data.runtime import strict_json
+from maxup_smoothing.data.runtime.atomic import make_folder, write_atomically
 
 DONE, CUT, FAILED = "done", "cut", "failed"
 _SCHEMA = 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.campaign_process import STOPPING, Ended, run_until
 from benchmarks.campaign_record import CUT, DONE, FAILED, Entry, Record, shown
 from benchmarks.campaign_steps import Campaign, Command, Report, Step
-from data.files import make_folder
+from maxup_smoothing.data.runtime.atomic import make_folder
 
 
 @dataclass(frozen=True, kw_only=True)

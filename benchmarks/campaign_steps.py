@@ -88,13 +88,13 @@ class Comparison:
             found += [
                 Step(
                     name=f"train/{name}",
-                    command=("-m", "train", config, *sets, "--out", folder, "--resume"),
+                    command=("-m", "maxup_smoothing.train", config, *sets, "--out", folder, "--resume"),
                     estimate=self.seconds[0] * _PASSES.get(method, 1),
                     grows=f"{folder}/train.csv",
                 ),
                 Step(
                     name=self.certified(method),
-                    command=("-m", "certify", "run", folder, *self.certify),
+                    command=("-m", "maxup_smoothing.certify", "run", folder, *self.certify),
                     estimate=self.seconds[1],
                     grows=f"{folder}/radii.tsv",
                     after=(f"train/{name}",),
@@ -110,7 +110,15 @@ class Comparison:
             methods = [method_of[name] for name in finished]
             controls = [part for method in methods if method in _CONTROLS for part in ("--control", method)]
             folders = [self.folder(method) for method in methods]
-            return ("-m", "analysis", "results", *folders, *controls, "--out", f"{{out}}/results/{self.name}.md")
+            return (
+                "-m",
+                "maxup_smoothing.analysis",
+                "results",
+                *folders,
+                *controls,
+                "--out",
+                f"{{out}}/results/{self.name}.md",
+            )
 
         return Report(name=f"results/{self.name}", of=tuple(method_of), command=command)
 
@@ -228,6 +236,6 @@ def _seeds(dataset: str, a: str, b: str) -> Report:
     return Report(
         name=f"seeds/{dataset}-{a}-against-{b}",
         of=tuple(f"certify/{dataset}-seed-{seed}/{method}" for method in (a, b) for seed in range(3)),
-        command=lambda finished: ("-m", "analysis", "compare", *patterns, "--labels", f"{a},{b}"),
+        command=lambda finished: ("-m", "maxup_smoothing.analysis", "compare", *patterns, "--labels", f"{a},{b}"),
         whole=True,
     )

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import report
-from certify.classifier import BaseClassifier
-from certify.engine import Item, count_votes
-from certify.noise import ESTIMATION
-from certify.noise.exact import ExactNoise
-from certify.tuning import fastest_batch_size
-from train import models
+from maxup_smoothing.certify.engine.votes import Item, count_votes
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.models.tuning import fastest_batch_size
+from maxup_smoothing.certify.noise import ESTIMATION
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.train import models
 
 SIGMA, CLASSES = 0.5, 10
 SHAPES = {

@@ -28,11 +28,11 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import report
-from train import models
-from train.maxup import maxup_loss
-from train.perturbations import GaussianNoise
-from train.seeds import derive_seed, generator
-from train.step import DROPOUT, same_randomness
+from maxup_smoothing.train import models
+from maxup_smoothing.train.maxup import maxup_loss
+from maxup_smoothing.train.perturbations import GaussianNoise
+from maxup_smoothing.train.seeds import derive_seed, generator
+from maxup_smoothing.train.step import DROPOUT, same_randomness
 
 SIGMA, CLASSES, M = 0.25, 10, 4
 #: Image shape and batch size, as in the recipes.

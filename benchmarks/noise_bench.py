@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import report
-from certify.noise import ESTIMATION
-from certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.noise import ESTIMATION
+from maxup_smoothing.certify.noise.exact import ExactNoise
 
 SIGMA, BATCH = 0.5, 256
 SHAPES = ((1, 28, 28), (3, 32, 32))

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from benchmarks import report
-from train import checkpoint
-from train.checkpoint import Architecture
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.checkpoint import Architecture
 
 N0, SIGMA = 100, 0.5
 ONE = "one process, one thread"
@@ -58,7 +58,18 @@ def main() -> None:
     counts = sorted({2, os.cpu_count() or 1} - {1})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        arguments = ["-m", "certify", "run", str(model(folder)), "-n", str(n), "--n0", str(N0), "--seed", "0"]
+        arguments = [
+            "-m",
+            "maxup_smoothing.certify",
+            "run",
+            str(model(folder)),
+            "-n",
+            str(n),
+            "--n0",
+            str(N0),
+            "--seed",
+            "0",
+        ]
         arguments += ["--batch-size", "256", "--device", "cpu", "--compile", "off", "--no-check", "--overwrite"]
         ways = {ONE: [sys.executable, *arguments]}
         for count in counts:

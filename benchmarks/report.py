@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from data.hardware import cpu_name
+from maxup_smoothing.data.runtime.hardware import cpu_name
 
 
 def arguments(docstring: str | None, networks: Iterable[str] = ()) -> argparse.Namespace:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from certify import manifest
-from certify.table import read
+from maxup_smoothing.certify.tables import manifest
+from maxup_smoothing.certify.tables.radius_table import read
 
 
 def compare(fixed: pd.DataFrame, early: pd.DataFrame, radii: list[float]) -> str:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from benchmarks import report
-from certify.classifier import BaseClassifier
-from certify.engine import Item, count_votes
-from certify.noise import ESTIMATION, SELECTION
-from certify.noise.exact import ExactNoise
-from train import models
+from maxup_smoothing.certify.engine.votes import Item, count_votes
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise import ESTIMATION, SELECTION
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.train import models
 
 SHAPE, CLASSES, BATCH, SIGMA, N0 = (1, 28, 28), 10, 256, 0.5, 100
 

@@ -1,6 +1,6 @@
 """The command ``certify``, and ``python -m certify``: its imports take seconds, in which Ctrl-C is no traceback."""
 
-from data import console
+from maxup_smoothing.data.runtime import console
 
 
 def main() -> None:
@@ -9,9 +9,9 @@ def main() -> None:
 
 
 def _command() -> None:
-    from certify import cli
+    from maxup_smoothing.certify.commands import app
 
-    cli.obey()
+    app.obey()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The smoothed classifier g: the class that f returns most often under Gaussian noise, for library users.
 
-``certify.run`` does the same for whole data sets, with a durable table, and with batch norms folded.
+``certify.engine.datasets`` does the same for whole data sets, with a durable table, and with batch norms folded.
 """
 
 # Shapes: N inputs, K classes, V = K + 1 kinds of vote; C channels, H height, W width.
@@ -15,36 +15,17 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from certify import independence
-from certify.classifier import BaseClassifier
-from certify.engine import Item, count_votes
-from certify.foreign import ArrayCallable, ArrayFunction
-from certify.noise import PREDICTION, SOURCES, NoiseSource
-from certify.noise.exact import ExactNoise
-from certify.noise.floating import FloatNoise
-from certify.procedures import Certificate, prediction, require_predictable, require_sigma
-from certify.radius import ABSTAIN
-from certify.rounds import certify_inputs
-from certify.sampling import Sampling
-
-
-def noise_source(name: str, sigma: float, seed: int) -> NoiseSource:
-    """The source of noisy copies of that name.
-
-    Raises:
-        ValueError: If there is none, or it cannot draw noise of this sigma.
-    """
-    if name not in SOURCES:
-        raise ValueError(f"noise must be one of {', '.join(SOURCES)}, got {name!r}.")
-    return ExactNoise(sigma, seed) if name == "exact" else FloatNoise(sigma, seed)
-
-
-def noisy(images_NCHW: Tensor, noise: NoiseSource) -> Tensor:
-    """One noisy copy of each image, float32, (N, C, H, W), on a stream of ``noise`` that no input of a run has."""
-    x_NCHW = torch.empty(images_NCHW.shape)
-    for row, image_CHW in enumerate(images_NCHW.cpu()):
-        noise.fill(x_NCHW[row : row + 1], image_CHW, input_id=2**31 + 1, stage=PREDICTION, start=row)
-    return x_NCHW
+from maxup_smoothing.certify.engine.scheduler import certify_inputs
+from maxup_smoothing.certify.engine.votes import Item, count_votes
+from maxup_smoothing.certify.models.adapters import ArrayCallable, ArrayFunction
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise import PREDICTION
+from maxup_smoothing.certify.noise.floating import FloatNoise
+from maxup_smoothing.certify.noise.source import noise_source, noisy
+from maxup_smoothing.certify.preflight import independence
+from maxup_smoothing.certify.statistics.certificate import Certificate, prediction, require_predictable, require_sigma
+from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.statistics.radius import ABSTAIN
 
 
 class SmoothedClassifier:
@@ -52,13 +33,13 @@ class SmoothedClassifier:
 
     Args:
         model: An ``nn.Module`` in evaluation mode, from (B, C, H, W) images in [0, 1] to (B, K) logits, with its
-            normalisation inside; it is copied. Or any function of arrays; see ``certify.foreign.ArrayFunction``.
+            normalisation inside; it is copied. Or any function of arrays; see ``models.adapters.ArrayFunction``.
         num_classes: K.
         sigma: Standard deviation of the noise in [0, 1] pixel units, positive.
         device: Where to compute; the model's own device by default.
         dtype: None for the model's own arithmetic; "float32", "bfloat16" or "float16" to cast it.
         batch_size: Rows of a forward pass.
-        randomized: The model draws random numbers of its own, afresh for every row; see ``certify.independence``.
+        randomized: The model draws random numbers of its own, afresh for every row; see ``preflight.independence``.
         noise: "exact" (integer noise on the grid of 8-bit images, sound in floating point) or "float".
         seed: In [0, 2^64); from the operating system if None. See the attribute ``seed``. Choose it before looking at
             results: the best of several seeds is not a certificate.
@@ -117,7 +98,7 @@ class SmoothedClassifier:
         looks: Sequence[int] | None = None,
         input_ids: Sequence[int] | None = None,
     ) -> list[Certificate]:
-        """CERTIFY for each image, with a fixed number of samples or as few as it takes; see ``certify.sampling``.
+        """CERTIFY for each image, with a fixed number of samples or as few as it takes; see ``statistics.procedure``.
 
         Args:
             images: (N, C, H, W), or one of (C, H, W): uint8, or floats in [0, 1]. For exact noise floats are moved to

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from certify.sampling import Sampling
-from certify.smoothing import SmoothedClassifier
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
+from maxup_smoothing.certify.statistics.procedure import Sampling
 
 N0, ALPHA = 100, 0.001
 _KEY = 0x76616C6964  # certificates of the model that is kept must not meet the noise by which it was chosen

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data import strict_json
-from data.bounded import read_bytes
-from data.dataset import Dataset, listed
+from maxup_smoothing.data.dataset import Dataset, listed
+from maxup_smoothing.data.runtime import strict_json
+from maxup_smoothing.data.runtime.untrusted import read_bytes
 
 _LARGEST = 10_000_000
 _MOST = 1_000_000  # classes of a network

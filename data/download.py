@@ -8,7 +8,7 @@ from pathlib import Path
 import pooch
 from rich.progress import Progress, TransferSpeedColumn
 
-from data import console
+from maxup_smoothing.data.runtime import console
 
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"

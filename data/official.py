@@ -4,7 +4,7 @@ A radius is a claim about one image. "MNIST test image 17" only means something 
 data that is loaded under a well-known name is compared with the fingerprint below, wherever it came from.
 """
 
-from data.dataset import Dataset
+from maxup_smoothing.data.dataset import Dataset
 
 _FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",

@@ -3,8 +3,9 @@
 import difflib
 from pathlib import Path
 
-from data import cifar, download, folder, idx, npz, official
-from data.dataset import Dataset
+from maxup_smoothing.data import download, official
+from maxup_smoothing.data.dataset import Dataset
+from maxup_smoothing.data.formats import cifar, folder, idx, npz
 
 __all__ = ["Dataset", "load", "names"]
 
@@ -25,8 +26,8 @@ def load(name: str, split: str, root: Path | None = None) -> Dataset:
     user's cache if it is not there; wherever it came from, it is compared with the official content.
 
     Args:
-        name: A registered name (``names()``), the path of an ``.npz`` file (see ``data.npz``), of a folder of class
-            folders or of images (see ``data.folder``), or of one image. A folder that is called like a registered
+        name: A registered name (``names()``), the path of an ``.npz`` file (see ``formats.npz``), of a folder of class
+            folders or of images (see ``formats.folder``), or of one image. A folder that is called like a registered
             dataset is ``./name``.
         split: ``train``, ``test`` or ``val``. Files and folders without splits are used whole, whatever it is, and
             record ``file`` or ``folder`` instead.

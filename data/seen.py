@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.bounded import read_bytes
-from data.files import write_atomically
+from maxup_smoothing.data.runtime.atomic import write_atomically
+from maxup_smoothing.data.runtime.untrusted import read_bytes
 
 FILE = "train_images.hashes"
 _LARGEST = 8 * 10**9

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data import cifar, folder, idx, npz, registry
 from fuzz.parser import Parser
+from maxup_smoothing.data import registry
+from maxup_smoothing.data.formats import cifar, folder, idx, npz
 
 _IMAGES = np.random.default_rng(0).integers(0, 256, (4, 5, 5), dtype=np.uint8)
 _LABELS = np.array([0, 1, 1, 0], dtype=np.uint8)

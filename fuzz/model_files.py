@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 
-from analysis.commands import inputs
-from certify import arguments, loader
-from certify.normalizations import normalization
-from data.subset import protocol
 from fuzz.parser import Parser
-from train import checkpoint, config_file, models
-from train.run_folder import RunFolder
+from maxup_smoothing.analysis.commands import inputs
+from maxup_smoothing.certify.commands import arguments
+from maxup_smoothing.certify.models import loading
+from maxup_smoothing.certify.models.normalizations import normalization
+from maxup_smoothing.data.subset import protocol
+from maxup_smoothing.train import checkpoint, config_file, models
+from maxup_smoothing.train.run_folder import RunFolder
 
 _SHAPE, _CLASSES = (1, 4, 4), 2
 _CONFIG = """base = "fashion_sample_gaussian"
@@ -75,8 +76,8 @@ def wrapped(described: bytes) -> bytes:
 
 
 def _load_checkpoint(path: Path) -> None:
-    loader.load(str(path), _SHAPE, _CLASSES)
-    loader.trained_on(str(path))
+    loading.load(str(path), _SHAPE, _CLASSES)
+    loading.trained_on(str(path))
 
 
 def _load_described(path: Path) -> None:
@@ -113,7 +114,7 @@ def _weights() -> list[bytes]:
 
 
 def _load_weights(path: Path) -> None:
-    loader.load(str(path), _SHAPE, _CLASSES, arch="small")
+    loading.load(str(path), _SHAPE, _CLASSES, arch="small")
 
 
 @cache
@@ -152,7 +153,7 @@ def _exported() -> list[bytes]:
 
 
 def _load(path: Path) -> None:
-    loader.load(str(path), _SHAPE, _CLASSES)
+    loading.load(str(path), _SHAPE, _CLASSES)
 
 
 def _line(name: str, seeds: list[bytes], *readers: Callable[[str], object]) -> Parser:

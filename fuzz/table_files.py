@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from scipy.io import savemat
 
-from analysis import published, run_folders, runs
-from analysis.report_subjects import load_subjects
-from certify import manifest as manifests
-from certify import predictions, stored, table
-from certify.audit import audit_log, render
-from certify.logs.reader import read_log
-from certify.row import format_row
-from certify.table import RadiusTable
 from fuzz.parser import Parser
+from maxup_smoothing.analysis.literature import curves
+from maxup_smoothing.analysis.report.subjects import load_subjects
+from maxup_smoothing.analysis.runs import folders, run
+from maxup_smoothing.certify.audit.auditing import audit_log, render
+from maxup_smoothing.certify.logs.reader import read_log
+from maxup_smoothing.certify.tables import manifest as manifests
+from maxup_smoothing.certify.tables import prediction_table, radius_table, stored
+from maxup_smoothing.certify.tables.radius_table import RadiusTable
+from maxup_smoothing.certify.tables.row import format_row
 
 _ROOT = Path(__file__).parents[1]
 _LENET = _ROOT / "docs/results/lenet/fashion_mnist/gaussian"
@@ -62,7 +63,7 @@ def _continue(path: Path) -> None:
 
 
 def _read_table(path: Path) -> None:
-    found = table.read(path)
+    found = radius_table.read(path)
     assert (found["radius"] >= 0).all()
     assert np.isfinite(found["radius"]).all()
 
@@ -77,12 +78,12 @@ def _audit(path: Path) -> None:
 
 
 def _predict(path: Path) -> None:
-    with predictions.PredictionTable.open(path, {"sampling": {"n": 100}}):
+    with prediction_table.PredictionTable.open(path, {"sampling": {"n": 100}}):
         pass
 
 
 _PREDICTIONS = (
-    "\t".join(predictions.COLUMNS) + "\n"
+    "\t".join(prediction_table.COLUMNS) + "\n"
     "0\t3\t3\t1\t0:00:00.001000\t100\t0.5\t0.001\t3:90,5:10\n"
     "1\t3\t-1\t0\t0:00:00.001000\t100\t0.5\t0.001\tinvalid:1,3:52,5:47\n"
 )
@@ -107,12 +108,12 @@ def _run() -> dict[str, bytes]:
 
 
 def _read_run(path: Path) -> None:
-    for one in run_folders.load_folders([path.parent]):
+    for one in folders.load_folders([path.parent]):
         one.warnings(), one.total_seconds(), one.images_per_second(), one.sigma, one.dataset
 
 
 def _one_method(path: Path) -> None:
-    run_folders.one_method([path.with_name("radii.tsv")])
+    folders.one_method([path.with_name("radii.tsv")])
 
 
 def _subjects(path: Path) -> None:
@@ -163,7 +164,7 @@ def _read_log(path: Path) -> None:
 
 @cache
 def _published() -> list[bytes]:
-    lines = (_ROOT / "analysis/published/cifar10.csv").read_text().splitlines()
+    lines = (_ROOT / "analysis/literature/published/cifar10.csv").read_text().splitlines()
     return [("\n".join(lines[:4]) + "\n").encode()]
 
 
@@ -175,7 +176,7 @@ PARSERS = [
         file="radii.tsv",
         seeds=_tables,
         beside=lambda: {"radii.manifest.json": _manifest()},
-        readers=(_read_table, _read_rows, _audit, _continue, lambda path: runs.load([path])),
+        readers=(_read_table, _read_rows, _audit, _continue, lambda path: run.load([path])),
     ),
     Parser(
         name="predictions",
@@ -209,5 +210,5 @@ PARSERS = [
         beside=lambda: {"votes.txt": b"idx\tlabel\tcounts\n0\t1\t[3, 97]\n"},
         readers=(lambda path: read_log(path.with_name("votes.txt")),),
     ),
-    Parser(name="published", file="rows.csv", seeds=_published, readers=(published.load_published,)),
+    Parser(name="published", file="rows.csv", seeds=_published, readers=(curves.load_published,)),
 ]

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from certify.attack.table import AttackRow
-from certify.binomial import lower_confidence_bound
-from certify.cli import app as certify
-from certify.radius import certified_radius
-from certify.row import Row, format_row, parse_row
+from maxup_smoothing.certify.attack.table import AttackRow
+from maxup_smoothing.certify.commands.app import app as certify
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.radius import certified_radius
+from maxup_smoothing.certify.tables.row import Row, format_row, parse_row
 
 Image = NDArray[Any]
 TESTS = Path(__file__).parent
@@ -99,7 +99,7 @@ def edit(change: Callable[[Row], Row]) -> None:
 
 
 def with_radius_of(n_a: int) -> Callable[[Row], Row]:
-    """A row that claims so many votes; certify.table.read finds nothing wrong with it."""
+    """A row that claims so many votes; certify.tables.radius_table.read finds nothing wrong with it."""
 
     def change(row: Row) -> Row:
         bound = float(lower_confidence_bound(n_a, row.n, row.alpha))

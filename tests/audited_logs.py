@@ -6,9 +6,9 @@ from decimal import ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Any
 
-from certify.audit import Audit, Finding, render
-from certify.binomial import lower_confidence_bound
-from certify.radius import certified_radius
+from maxup_smoothing.certify.audit.auditing import Audit, Finding, render
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.radius import certified_radius
 
 # 500 CIFAR-10 images of a published log: the votes of 100,000 for the predicted class, at sigma 0.5.
 with (Path(__file__).parent / "reference" / "counts-to-radius.tsv").open() as _lines:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from certify.cli import app
-from data import registry
-from train import checkpoint
-from train.checkpoint import Architecture
+from maxup_smoothing.certify.commands.app import app
+from maxup_smoothing.data import registry
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.checkpoint import Architecture
 
 TESTS = Path(__file__).parent
 

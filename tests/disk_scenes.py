@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from oracles import Pixel
 
-from certify import parts
-from certify.classifier import BaseClassifier
-from certify.noise.exact import ExactNoise
-from certify.run import certify_dataset
-from certify.sampling import Sampling
-from certify.table import RadiusTable
-from data.dataset import Dataset
-from data.files import write_atomically
-from train.config_file import load
-from train.loop import Epoch
-from train.run_folder import RunFolder
+from maxup_smoothing.certify.distributed import rank_tables
+from maxup_smoothing.certify.engine.datasets import certify_dataset
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.tables.radius_table import RadiusTable
+from maxup_smoothing.data.dataset import Dataset
+from maxup_smoothing.data.runtime.atomic import write_atomically
+from maxup_smoothing.train.config_file import load
+from maxup_smoothing.train.loop import Epoch
+from maxup_smoothing.train.run_folder import RunFolder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 1, 2, 2), dtype=np.uint8)
 DATA = Dataset(name="d", split="test", images=IMAGES, labels=np.array([0, 1, 0]), classes=("a", "b"))
@@ -45,7 +45,7 @@ def certification(
     classifier = BaseClassifier(Pixel().eval(), 2, batch_size=8)
     with RadiusTable.open(folder / "out" / name, manifest, overwrite=overwrite) as table:
         if name == "radii.tsv":
-            parts.gather(table, manifest)
+            rank_tables.gather(table, manifest)
         tell(len(table.done))
         noise = ExactNoise(0.5, seed)
         certify_dataset(

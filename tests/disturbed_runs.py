@@ -12,9 +12,10 @@ import pytest
 import torch
 from table_lines import lines
 
-import certify.cli
-from certify import rounds
-from data import console, registry
+import maxup_smoothing.certify.commands.app
+from maxup_smoothing.certify.engine import scheduler
+from maxup_smoothing.data import registry
+from maxup_smoothing.data.runtime import console
 
 TESTS = Path(__file__).parent
 COMMAND = ["certify", "run", "mymodel:factory", "--data", "images.npz", "--sigma", "0.5", "--n", "200", "--seed", "1"]
@@ -46,8 +47,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.syspath_prepend(str(TESTS))
     monkeypatch.delenv("DATA_ROOT", raising=False)
-    monkeypatch.setattr(rounds, "_SAMPLES", 600)
-    monkeypatch.setattr(rounds, "_BATCHES", 1)
+    monkeypatch.setattr(scheduler, "_SAMPLES", 600)
+    monkeypatch.setattr(scheduler, "_BATCHES", 1)
     Path("mymodel.py").write_text(MODEL)
     sample = registry.load("fashion-sample", "test")
     np.savez("images.npz", images=sample.images[:8, 0], labels=sample.labels[:8], classes=np.array(sample.classes))
@@ -65,7 +66,7 @@ def run(command: list[str], events: dict[int, Any], patch: pytest.MonkeyPatch) -
     mymodel.Model.events = events
     patch.setattr(sys, "argv", command)
     try:
-        console.run(certify.cli.app)
+        console.run(maxup_smoothing.certify.commands.app.app)
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0

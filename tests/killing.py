@@ -20,13 +20,14 @@ import numpy as np
 import torch
 import torch._dynamo  # the first optimizer of a process imports it, which takes seconds
 
-import certify.cli
-import certify.session
-import train.__main__ as training
-from certify import rounds
-from data import console, registry
-from train import checkpoint
-from train.checkpoint import Architecture
+import maxup_smoothing.certify.commands.app
+import maxup_smoothing.certify.runs.session
+import maxup_smoothing.train.__main__ as training
+from maxup_smoothing.certify.engine import scheduler
+from maxup_smoothing.data import registry
+from maxup_smoothing.data.runtime import console
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.checkpoint import Architecture
 
 IMAGES, EPOCHS = 12, 3
 CERTIFY = ["certify", "run", "run", "--n", "100", "--n0", "20", "--seed", "1", "--batch-size", "16", "--no-check"]
@@ -40,7 +41,7 @@ TRAIN += ["--out"]
 def prepare() -> None:
     """Real images, a network, and rounds of few samples, so that a table takes several."""
     torch.set_num_threads(1)
-    rounds._SAMPLES, rounds._BATCHES = 256, 1
+    scheduler._SAMPLES, scheduler._BATCHES = 256, 1
     sample = registry.load("fashion-sample", "test")
     images = sample.images[:IMAGES, 0] if sys.argv[1] == "certify" else sample.images[:60, 0]
     np.savez("images.npz", images=images, labels=sample.labels[: len(images)], classes=np.array(sample.classes))
@@ -61,7 +62,7 @@ def begin(arguments: Sequence[str]) -> int:
         os.dup2(silent, 1)
         os.dup2(silent, 2)
         sys.argv = list(arguments)
-        console.run(certify.cli.app if arguments[0] == "certify" else training.app)
+        console.run(maxup_smoothing.certify.commands.app.app if arguments[0] == "certify" else training.app)
         status = 0
     except SystemExit as ended:
         status = int(ended.code or 0)

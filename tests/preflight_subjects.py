@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from certify.classifier import BaseClassifier
-from certify.preflight.examination import QUICK, examine
-from certify.preflight.finding import Finding
-from certify.preflight.subject import Subject
-from certify.smoothing import noise_source
-from data import registry
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise.source import noise_source
+from maxup_smoothing.certify.preflight.checks import QUICK, examine
+from maxup_smoothing.certify.preflight.finding import Finding
+from maxup_smoothing.certify.preflight.subject import Subject
+from maxup_smoothing.data import registry
 
 SIGMA, SHAPE = 0.25, (1, 28, 28)
 MEAN, STD = 0.1307, 0.3081

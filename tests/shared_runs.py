@@ -13,10 +13,12 @@ import pytest
 import torch.distributed as dist
 from table_lines import lines
 
-import certify.cli
-from certify import launch, rounds
-from certify.distributed import Store, World
-from data import console, registry
+import maxup_smoothing.certify.commands.app
+from maxup_smoothing.certify.distributed.world import Store, World
+from maxup_smoothing.certify.engine import scheduler
+from maxup_smoothing.certify.runs import launch
+from maxup_smoothing.data import registry
+from maxup_smoothing.data.runtime import console
 
 TESTS = Path(__file__).parent
 MODEL = """
@@ -43,8 +45,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(TESTS), str(TESTS.parent)]))
     for name in ("DATA_ROOT", "LOCAL_RANK", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(rounds, "_SAMPLES", 600)
-    monkeypatch.setattr(rounds, "_BATCHES", 1)
+    monkeypatch.setattr(scheduler, "_SAMPLES", 600)
+    monkeypatch.setattr(scheduler, "_BATCHES", 1)
     sys.modules.pop("mymodel", None)
     Path("mymodel.py").write_text(MODEL)
     sample = registry.load("fashion-sample", "test")
@@ -55,7 +57,7 @@ def run(*arguments: str) -> int:
     """The exit status of a command in this process."""
     before, sys.argv = sys.argv, ["certify", *arguments]
     try:
-        console.run(certify.cli.app)
+        console.run(maxup_smoothing.certify.commands.app.app)
     except SystemExit as ended:
         return int(ended.code or 0)
     finally:
@@ -71,7 +73,7 @@ def torchrun(*arguments: str, restarts: int = 0, processes: int = 2) -> list[str
 
 def run_in_thread(*arguments: str) -> int:
     """As `run`, without what belongs to a process: its arguments and its exit."""
-    certify.cli.app(list(arguments), standalone_mode=False)
+    maxup_smoothing.certify.commands.app.app(list(arguments), standalone_mode=False)
     return 0
 
 

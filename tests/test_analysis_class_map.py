@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.commands.inputs import class_names
-from analysis.report_library import Library
-from analysis.report_subjects import Subject
-from data import npz
+from maxup_smoothing.analysis.commands.inputs import class_names
+from maxup_smoothing.analysis.report.datasets import Library
+from maxup_smoothing.analysis.report.subjects import Subject
+from maxup_smoothing.data.formats import npz
 
 
 def test_the_names_of_the_data_set_are_not_those_of_the_networks_numbers(tmp_path: Path) -> None:

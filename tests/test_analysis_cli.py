@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.__main__ import main
+from maxup_smoothing.analysis.__main__ import main
 
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
 

@@ -6,7 +6,7 @@ from scipy.special import ndtri
 from test_analysis_cli import HEADER, call, without_notes
 from test_analysis_figures import write_run
 
-from certify.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 
 Call = pytest.MonkeyPatch
 Said = pytest.CaptureFixture[str]

@@ -8,8 +8,15 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from analysis.compare import Comparison, compare_tables, contributions, outwards_text, verdict
-from analysis.pairs import holm, mcnemar_p_value, mean_interval, paired_interval, sign_flip_p_value
+from maxup_smoothing.analysis.comparison.networks import Comparison, compare_tables, outwards_text, verdict
+from maxup_smoothing.analysis.comparison.significance import (
+    holm,
+    mcnemar_p_value,
+    mean_interval,
+    paired_interval,
+    sign_flip_p_value,
+)
+from maxup_smoothing.certify.tables.summary import contributions
 
 
 def rows(radii: Sequence[float | None], **settings: object) -> pd.DataFrame:

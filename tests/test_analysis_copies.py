@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from test_analysis_results import folder, report
 
-from analysis.copies import copies_text
+from maxup_smoothing.analysis.runs.training import copies_text
 
 
 @pytest.mark.parametrize(

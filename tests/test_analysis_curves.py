@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.curves import step_curve
-from certify.binomial import proportion_interval
-from certify.summary import certified_accuracy
+from maxup_smoothing.analysis.curves import step_curve
+from maxup_smoothing.certify.statistics.binomial import proportion_interval
+from maxup_smoothing.certify.tables.summary import certified_accuracy
 
 TABLE = pd.DataFrame({"radius": [0.5, 0.25, 0.75, 0.0, 0.25], "correct": [1, 1, 0, 0, 1]})
 

@@ -4,10 +4,11 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from numpy.typing import ArrayLike
 
-from analysis.compare import compare_tables
-from analysis.difference import difference_curve, draw_difference, limits_of
-from analysis.figures import COLOURS
-from analysis.pairs import paired_interval
+from maxup_smoothing.analysis.comparison.difference import difference_curve
+from maxup_smoothing.analysis.comparison.networks import compare_tables
+from maxup_smoothing.analysis.comparison.significance import paired_interval
+from maxup_smoothing.analysis.figures.curves import COLOURS
+from maxup_smoothing.analysis.figures.difference import draw_difference, limits_of
 
 
 def table(radii: ArrayLike) -> pd.DataFrame:

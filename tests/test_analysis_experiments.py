@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.__main__ import main
-from analysis.experiments import experiments_text
+from maxup_smoothing.analysis.__main__ import main
+from maxup_smoothing.analysis.results.search import experiments_text
 
 HEADER = "epoch,noisy_accuracy,validation_acr,seconds\n"
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.figures import draw, encode, styles
-from analysis.runs import Run, load
-from certify.procedures import certificate
-from certify.radius import ceiling_radius
-from certify.table import RadiusTable, row_of
+from maxup_smoothing.analysis.figures.curves import draw, encode, styles
+from maxup_smoothing.analysis.runs.run import Run, load
+from maxup_smoothing.certify.statistics.certificate import certificate
+from maxup_smoothing.certify.statistics.radius import ceiling_radius
+from maxup_smoothing.certify.tables.radius_table import RadiusTable, row_of
 
 
 def write_run(path: Path, votes: list[int], n: int = 1000, sigma: float = 0.5) -> Path:

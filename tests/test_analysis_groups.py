@@ -3,9 +3,9 @@ from collections.abc import Sequence
 import pandas as pd
 import pytest
 
-from analysis.groups import by_class, by_difficulty, extremes
-from analysis.runs import Run
-from certify.summary import summarize
+from maxup_smoothing.analysis.runs.groups import by_class, by_difficulty, extremes
+from maxup_smoothing.analysis.runs.run import Run
+from maxup_smoothing.certify.tables.summary import summarize
 
 
 def run(name: str, rows: Sequence[tuple[int, int, float]], first: int = 0) -> Run:

@@ -8,12 +8,12 @@ import pytest
 from scipy.special import ndtri
 from test_analysis_cli import HEADER, call
 
-from analysis.compare import compare_tables
-from analysis.curves import told_curve
-from certify.audit import audit_log
-from certify.binomial import lower_confidence_bound
-from certify.logs.reader import read_log
-from certify.logs.settings import norm_of
+from maxup_smoothing.analysis.comparison.networks import compare_tables
+from maxup_smoothing.analysis.curves import told_curve
+from maxup_smoothing.certify.audit.auditing import audit_log
+from maxup_smoothing.certify.logs.reader import read_log
+from maxup_smoothing.certify.logs.settings import norm_of
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 
 Call = pytest.MonkeyPatch
 Said = pytest.CaptureFixture[str]
@@ -173,7 +173,7 @@ def test_a_folder_of_arrays_is_read_by_every_command(
     outs = {"curve": "x.png", "report": "x.html", "parts": "x.svg"}
     out = ["--out", str(tmp_path / outs[command])] if command in outs else []
     if command == "audit":
-        from certify.__main__ import main
+        from maxup_smoothing.certify.__main__ import main
 
         monkeypatch.setattr("sys.argv", ["certify", "audit", str(arrays)])
         with pytest.raises(SystemExit) as ended:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from certify.logs.log import Log
-from certify.logs.reader import read_log
+from maxup_smoothing.certify.logs.log import Log
+from maxup_smoothing.certify.logs.reader import read_log
 
 SIX = "idx\tlabel\tpredict\tradius\tcorrect\ttime"
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from scipy.io import savemat
 
-from analysis.runs import load
-from certify import table as tables
-from certify.logs import reader
-from certify.logs.log import KINDS
-from certify.logs.reader import DIALECTS, read_log
-from certify.logs.settings import infer_settings
-from certify.summary import certified_accuracy, summarize
+from maxup_smoothing.analysis.runs.run import load
+from maxup_smoothing.certify.logs import reader
+from maxup_smoothing.certify.logs.log import KINDS
+from maxup_smoothing.certify.logs.reader import DIALECTS, read_log
+from maxup_smoothing.certify.logs.settings import infer_settings
+from maxup_smoothing.certify.tables import radius_table as tables
+from maxup_smoothing.certify.tables.summary import certified_accuracy, summarize
 
 LOGS = Path(__file__).parents[2] / "shared" / "reference-logs"
 EXCERPTS = Path(__file__).parent / "reference" / "logs"

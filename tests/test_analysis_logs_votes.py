@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import io, stats
 
-from certify.binomial import lower_confidence_bound, upper_confidence_bound
-from certify.logs.reader import read_log
-from certify.radius import certified_radius
+from maxup_smoothing.certify.logs.reader import read_log
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, upper_confidence_bound
+from maxup_smoothing.certify.statistics.radius import certified_radius
 
 HERE = Path(__file__).parent
 LOGS = HERE.parents[1] / "shared" / "reference-logs" / "logs"

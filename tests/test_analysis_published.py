@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.published import load_published
+from maxup_smoothing.analysis.literature.curves import load_published
 
 HEADER = "dataset,arch,method,sigma,subset,images,seeds,n,alpha,acr,0.00,0.50,source\n"
 LINE = "mnist,lenet,Gaussian,0.50,skip20,500,1,100000,0.001,1.5,99.20,90.00,here\n"

@@ -7,9 +7,9 @@ import pytest
 from test_analysis_cli import HEADER, call, without_notes
 from test_analysis_figures import texts, write_run
 
-from analysis.figures import draw
-from analysis.published import Published, different_conditions, load_published, require_data
-from analysis.runs import load
+from maxup_smoothing.analysis.figures.curves import draw
+from maxup_smoothing.analysis.literature.curves import Published, different_conditions, load_published, require_data
+from maxup_smoothing.analysis.runs.run import load
 
 
 def run(folder: Path, data: str | None, n: int = 1000) -> Path:

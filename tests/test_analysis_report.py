@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 import typer
 
-from analysis import report_pictures
-from analysis.commands.report_page import report
-from analysis.report import build_page
-from analysis.report_numbers import accuracy_table, false_text, interval_text, percent
-from analysis.report_subjects import isolated, load_subjects, plain_name, printable
-from certify.population import false_certificates
-from certify.summary import certified_accuracy, floor_text, summarize
-from certify.table import read
-from data import console, download, registry
+from maxup_smoothing.analysis.commands.report_page import report
+from maxup_smoothing.analysis.report import images
+from maxup_smoothing.analysis.report.numbers import accuracy_table, false_text, interval_text, percent
+from maxup_smoothing.analysis.report.page import build_page
+from maxup_smoothing.analysis.report.subjects import isolated, load_subjects, plain_name, printable
+from maxup_smoothing.certify.statistics.rounding import floor_text
+from maxup_smoothing.certify.tables.population import false_certificates
+from maxup_smoothing.certify.tables.radius_table import read
+from maxup_smoothing.certify.tables.summary import certified_accuracy, summarize
+from maxup_smoothing.data import download, registry
+from maxup_smoothing.data.runtime import console
 
 LENET = Path(__file__).parents[1] / "docs/results/lenet"
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
@@ -263,7 +265,7 @@ def test_a_path_in_a_manifest_is_looked_up_by_its_last_part_under_the_data_root_
 
 
 def test_large_pictures_are_made_smaller() -> None:
-    picture = report_pictures._picture(np.zeros((3, 224, 112), np.uint8))
+    picture = images._picture(np.zeros((3, 224, 112), np.uint8))
     assert picture.size == (48, 96)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from analysis.report import build_page
-from analysis.report_subjects import load_subjects
-from data import registry
+from maxup_smoothing.analysis.report.page import build_page
+from maxup_smoothing.analysis.report.subjects import load_subjects
+from maxup_smoothing.data import registry
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (

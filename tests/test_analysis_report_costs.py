@@ -7,18 +7,18 @@ import pytest
 from test_analysis_difference import table
 from test_analysis_report import LENET, Page, write_run
 
-from analysis.compare import AtRadius
-from analysis.difference import DifferenceCurve
-from analysis.pairs import mcnemar_p_value
-from analysis.report import build_page
-from analysis.report_bands import band_text
-from analysis.report_caveats import caveats, total
-from analysis.report_outcomes import certified_mistakes, failures
-from analysis.report_pairs import pairs
-from analysis.report_subjects import Subject, load_subjects
-from analysis.report_terms import origin, terms
-from analysis.report_text import filters
-from certify.table import read
+from maxup_smoothing.analysis.comparison.bands import band_text
+from maxup_smoothing.analysis.comparison.difference import DifferenceCurve
+from maxup_smoothing.analysis.comparison.networks import AtRadius
+from maxup_smoothing.analysis.comparison.outcomes import certified_mistakes, failures
+from maxup_smoothing.analysis.comparison.significance import mcnemar_p_value
+from maxup_smoothing.analysis.report.caveats import caveats, total
+from maxup_smoothing.analysis.report.comparisons import pairs
+from maxup_smoothing.analysis.report.page import build_page
+from maxup_smoothing.analysis.report.subjects import Subject, load_subjects
+from maxup_smoothing.analysis.report.terms import origin, terms
+from maxup_smoothing.analysis.report.text import filters
+from maxup_smoothing.certify.tables.radius_table import read
 
 FASHION = [LENET / "fashion_mnist" / name / "radii.tsv" for name in ("gaussian", "maxup-4")]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from test_analysis_report import LENET, page_of, write_run
 
-from analysis.report_numbers import card, chosen_radii, shared_radii
-from analysis.report_pairs import pairs
-from analysis.report_subjects import load_subjects
+from maxup_smoothing.analysis.report.comparisons import pairs
+from maxup_smoothing.analysis.report.numbers import card, chosen_radii, shared_radii
+from maxup_smoothing.analysis.report.subjects import load_subjects
 
 NAMES = ("graded-8-1.00", "maxup-4", "gaussian")  # sigma 1, whose ceiling is 3.81, and twice 0.5, of which it is 1.90
 MIXED = [LENET / "fashion_mnist" / name / "radii.tsv" for name in NAMES]

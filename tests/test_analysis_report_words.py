@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from test_analysis_report import LENET, OURS, page_of, sample_run, write_run
 
-from analysis import report_glance, report_pictures
-from analysis.report_notices import agreement
-from analysis.report_pairs import pairs
-from analysis.report_settings import differing
-from analysis.report_subjects import Subject, load_subjects
-from analysis.report_views import difference_views
-from data import registry
+from maxup_smoothing.analysis.report import images, overview
+from maxup_smoothing.analysis.report.comparisons import pairs
+from maxup_smoothing.analysis.report.figures import difference_views
+from maxup_smoothing.analysis.report.notices import agreement
+from maxup_smoothing.analysis.report.settings import differing
+from maxup_smoothing.analysis.report.subjects import Subject, load_subjects
+from maxup_smoothing.data import registry
 
 FASHION = [LENET / "fashion_mnist" / name / "radii.tsv" for name in ("gaussian", "maxup-4", "mean-of-4")]
 
@@ -66,7 +66,7 @@ def test_all_differences_of_a_page_have_one_scale(lenet: list[Subject], monkeypa
         scales.append(figure.axes[0].get_ylim())
         return "data:,"
 
-    monkeypatch.setattr("analysis.report_views.data_uri", kept)
+    monkeypatch.setattr("maxup_smoothing.analysis.report.figures.data_uri", kept)
     difference_views(pairs(lenet, "gaussian", [0.0])[0], lenet)
     assert len(scales) == 3
     assert len(set(scales)) == 1
@@ -99,7 +99,7 @@ def test_what_differs_is_a_table_without_values_that_only_one_run_records(lenet:
 
 
 def test_the_first_table_says_how_each_was_trained(lenet: list[Subject]) -> None:
-    rows = {str(name): values for name, *values in report_glance.glance(lenet).rows}
+    rows = {str(name): values for name, *values in overview.glance(lenet).rows}
     assert rows["training objective"] == [
         "loss of one noisy copy (gaussian)",
         "loss of the worst of 4 noisy copies (maxup)",
@@ -129,7 +129,7 @@ def test_the_first_table_says_how_each_was_trained(lenet: list[Subject]) -> None
 def test_an_objective_that_is_not_simple_is_named_with_its_copies(tmp_path: Path, config: str, words: str) -> None:
     path = write_run(tmp_path / "a", "0\t1\t1\t0.5\t1\t3\n")
     path.with_name("config.toml").write_text(config)
-    rows = {str(name): values for name, *values in report_glance.glance(load_subjects([path])).rows}
+    rows = {str(name): values for name, *values in overview.glance(load_subjects([path])).rows}
     assert rows["training objective"] == [words]
 
 
@@ -146,36 +146,36 @@ def test_an_objective_that_is_not_simple_is_named_with_its_copies(tmp_path: Path
     ],
 )
 def test_protocols_that_skip_are_told_in_words(tmp_path: Path, indices: str | None, words: str | None) -> None:
-    assert report_glance.every(told({"protocol": {"name": "own", "indices": indices}}, tmp_path / "a")) == words
+    assert overview.every(told({"protocol": {"name": "own", "indices": indices}}, tmp_path / "a")) == words
 
 
 def test_titles_name_what_all_runs_have_in_common(lenet: list[Subject], tmp_path: Path) -> None:
-    assert report_glance.title(lenet[1:2]) == "Certified robustness of maxup-4: fashion-mnist, lenet, sigma 0.5"
+    assert overview.title(lenet[1:2]) == "Certified robustness of maxup-4: fashion-mnist, lenet, sigma 0.5"
     other = told({"data": {"name": "mnist"}, "model": {"arch": "lenet"}}, tmp_path / "a")
-    assert report_glance.title([lenet[0], other]) == "Certified robustness of 2 runs: lenet"
+    assert overview.title([lenet[0], other]) == "Certified robustness of 2 runs: lenet"
 
 
 def test_noise_of_whole_numbers_is_told_with_its_error_rounded_up(lenet: list[Subject], tmp_path: Path) -> None:
-    text = report_glance.noise_note(lenet)
+    text = overview.noise_note(lenet)
     assert text is not None
     assert "distance from that, at most 8.7e-14, was subtracted" in text
     exact = told({"noise": {"source": "exact", "probability_error": 1.01e-14}}, tmp_path / "exact")
     other = told({"noise": {"source": "torch"}}, tmp_path / "other")
-    assert "The noise of exact is whole numbers" in str(report_glance.noise_note([exact, other]))
-    assert "at most 1.1e-14" in str(report_glance.noise_note([exact]))
-    assert report_glance.noise_note([other]) is None
+    assert "The noise of exact is whole numbers" in str(overview.noise_note([exact, other]))
+    assert "at most 1.1e-14" in str(overview.noise_note([exact]))
+    assert overview.noise_note([other]) is None
 
 
 def test_a_change_of_norm_1_is_told_in_grey_levels_where_pictures_are_known() -> None:
     sample = registry.load("fashion-sample", "test")
     text = "Spread over all 784 pixels it is about 9.1 of 255 grey levels each."
-    assert report_glance.spread_note([sample, "no pictures"]) == text
-    assert report_glance.spread_note(["no pictures"]) is None
+    assert overview.spread_note([sample, "no pictures"]) == text
+    assert overview.spread_note(["no pictures"]) is None
 
 
 def test_pictures_name_their_order_and_ties_and_no_kind_that_is_not_shown(tmp_path: Path) -> None:
     sample = registry.load("fashion-sample", "test")
-    found = report_pictures.gallery(load_subjects([sample_run(tmp_path / "a")])[0], sample)
+    found = images.gallery(load_subjects([sample_run(tmp_path / "a")])[0], sample)
     assert [(group.title, group.note) for group in found.groups] == [
         ("Surest mistakes", "All 6 wrong answers, the largest radius first."),
         ("Abstained", "All 1 abstentions, which have no radius, by index."),
@@ -184,7 +184,7 @@ def test_pictures_name_their_order_and_ties_and_no_kind_that_is_not_shown(tmp_pa
     ]
     assert not {tile.idx for tile in found.groups[2].tiles} & {tile.idx for tile in found.groups[3].tiles}
     rows = "".join(f"{at}\t{label}\t{label}\t0.5\t1\t3\n" for at, label in enumerate(sample.labels[:40].tolist()))
-    tied = report_pictures.gallery(load_subjects([write_run(tmp_path / "b", rows)])[0], sample)
+    tied = images.gallery(load_subjects([write_run(tmp_path / "b", rows)])[0], sample)
     assert [group.title for group in tied.groups] == [
         "Right, with the smallest radius",
         "Right, with the largest radius",
@@ -196,12 +196,12 @@ def test_pictures_name_their_order_and_ties_and_no_kind_that_is_not_shown(tmp_pa
 
 
 def test_mistakes_that_are_tied_at_the_ceiling_are_said_to_be(lenet: list[Subject]) -> None:
-    mistakes = report_pictures.gallery(lenet[1], "no data").groups[0]
+    mistakes = images.gallery(lenet[1], "no data").groups[0]
     assert "4 of them are tied at radius 1.905, the ceiling" in mistakes.note
 
 
 def test_without_data_the_hardest_images_are_listed_with_their_answers(lenet: list[Subject]) -> None:
-    found = report_pictures.gallery(lenet[0], "They are elsewhere.")
+    found = images.gallery(lenet[0], "They are elsewhere.")
     assert found.reason == "They are elsewhere."
     mistakes, abstained = (group.table for group in found.groups[:2])
     assert mistakes is not None

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from analysis.__main__ import main
-from analysis.published import Published
-from analysis.results import Report, build_report
-from analysis.results_text import escaped
-from analysis.run_folders import load_folders
-from analysis.run_kinds import load_runs
+from maxup_smoothing.analysis.__main__ import main
+from maxup_smoothing.analysis.literature.curves import Published
+from maxup_smoothing.analysis.results.document import Report, build_report
+from maxup_smoothing.analysis.results.markdown import escaped
+from maxup_smoothing.analysis.runs.folders import load_folders
+from maxup_smoothing.analysis.runs.kinds import load_runs
 
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\tn0\tn\tsigma\talpha\tprocedure\n"
 TRAIN = "epoch,lr,loss,images_per_second,seconds\n"

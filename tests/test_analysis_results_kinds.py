@@ -14,12 +14,12 @@ from scipy import stats
 from test_analysis_results import folder
 from tiny_language import model, settings
 
-from analysis.__main__ import main
-from analysis.published_claims import load_claims
-from analysis.results import build_report
-from analysis.run_kinds import load_runs
-from train.evaluate import predictions_text
-from train.language import checkpoint
+from maxup_smoothing.analysis.__main__ import main
+from maxup_smoothing.analysis.literature.claims import load_claims
+from maxup_smoothing.analysis.results.document import build_report
+from maxup_smoothing.analysis.runs.kinds import load_runs
+from maxup_smoothing.train.evaluate import predictions_text
+from maxup_smoothing.train.language import checkpoint
 
 EASY = [True] * 150 + [False] * 50
 CIFAR = {
@@ -271,7 +271,12 @@ def test_a_report_without_a_figure_names_none(
         (language, "perplexity.json", "[]", "perplexity.json is no JSON object"),
         (language, "perplexity.json", '{"test": 1}', "must tell the tokens and nats of the validation text; delete"),
         (language, "best.safetensors", "x", "best.safetensors is damaged"),
-        (language, "train.csv", "epoch,validation_perplexity\n1,low\n", "validation_perplexity must be numbers"),
+        (
+            language,
+            "train.csv",
+            "epoch,validation_perplexity\n1,low\n",
+            "validation_perplexity must be numbers",
+        ),
     ],
 )
 def test_an_incomplete_or_damaged_folder_is_refused(

@@ -6,7 +6,7 @@ import pytest
 import tiny_training as tiny
 import torch
 
-from analysis.compute import passes_of, passes_text
+from maxup_smoothing.analysis.runs.compute import passes_of, passes_text
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.runs import different_images, load, names
+from maxup_smoothing.analysis.runs.run import different_images, load, names
 
 SIX = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
 

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from test_analysis_cli import call
 from test_analysis_figures import write_run
 
-from analysis.commands import tables, views
-from analysis.commands.inputs import subject_of
-from analysis.runs import Run, load
-from analysis.sandwich import attacked_part, attacks_of, draw_sandwich
-from certify import manifest
-from certify.attack.rounding import budget
-from certify.attack.table import AttackRow, AttackTable
-from certify.radius import ABSTAIN
+from maxup_smoothing.analysis.commands import tables, views
+from maxup_smoothing.analysis.commands.inputs import subject_of
+from maxup_smoothing.analysis.figures.sandwich import attacked_part, attacks_of, draw_sandwich
+from maxup_smoothing.analysis.runs.run import Run, load
+from maxup_smoothing.certify.attack.projection import budget
+from maxup_smoothing.certify.attack.table import AttackRow, AttackTable
+from maxup_smoothing.certify.statistics.radius import ABSTAIN
+from maxup_smoothing.certify.tables import manifest
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.paired_text import of_methods, verdict_of_methods
-from analysis.seeds import compare_seeds, mean_difference, spread
+from maxup_smoothing.analysis.comparison.methods import compare_seeds, mean_difference, spread
+from maxup_smoothing.analysis.comparison.text import of_methods, verdict_of_methods
 
 
 def table(radii: Sequence[float], **settings: object) -> pd.DataFrame:

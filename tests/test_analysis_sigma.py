@@ -6,9 +6,9 @@ import pytest
 from test_analysis_cli import HEADER, call, without_notes
 from test_analysis_figures import texts, write_run
 
-from analysis.figures import draw
-from analysis.published import Published
-from analysis.runs import load
+from maxup_smoothing.analysis.figures.curves import draw
+from maxup_smoothing.analysis.literature.curves import Published
+from maxup_smoothing.analysis.runs.run import load
 
 DIFFERS = "sigma differs, 0.5 (half) and 1 (one, two): radii under different noise answer different questions"
 

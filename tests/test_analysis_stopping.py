@@ -8,8 +8,8 @@ import pytest
 from test_analysis_cli import call
 from typer.testing import CliRunner
 
-from analysis import runs
-from certify.cli import app
+from maxup_smoothing.analysis.runs import run
+from maxup_smoothing.certify.commands.app import app
 
 TESTS = Path(__file__).parent
 
@@ -58,11 +58,11 @@ def test_where_no_manifest_tells_it_is_said(
 
 
 def test_a_report_says_so_and_compares_nothing() -> None:
-    from analysis.report_notices import different_settings
-    from analysis.report_subjects import load_subjects
+    from maxup_smoothing.analysis.report.notices import different_settings
+    from maxup_smoothing.analysis.report.subjects import load_subjects
 
     certify("a.tsv", "--n", "2000", "--radii", "0.1,0.3")
     certify("b.tsv", "--n", "2000", "--radii", "0.1")
     found = different_settings(load_subjects([Path("a.tsv"), Path("b.tsv")]))
     assert any("a and b were certified with different radii" in text for text in found)
-    assert runs.load(["a.tsv"])[0].stopping is not None
+    assert run.load(["a.tsv"])[0].stopping is not None

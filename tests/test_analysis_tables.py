@@ -4,9 +4,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.runs import Run, load
-from analysis.tables import csv_text, html_text, latex_text, markdown_text
-from certify.summary import summarize
+from maxup_smoothing.analysis.runs.run import Run, load
+from maxup_smoothing.analysis.tables import csv_text, html_text, latex_text, markdown_text
+from maxup_smoothing.certify.tables.summary import summarize
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.patches import Rectangle
 from test_analysis_figures import write_run
 
-from analysis.classes import draw_classes, draw_parts
-from analysis.curves import Curve
-from analysis.distributions import draw_samples, draw_shares, samples_used, shares_of_label
-from analysis.figures import COLOURS, draw, upper_envelope
-from analysis.groups import by_class
-from analysis.published import load_published, published_beside
-from analysis.runs import Run, load
-from analysis.sandwich import draw_sandwich, under_attack
-from certify.binomial import proportion_interval
-from certify.summary import certified_accuracy
+from maxup_smoothing.analysis.curves import Curve
+from maxup_smoothing.analysis.figures.classes import draw_classes, draw_parts
+from maxup_smoothing.analysis.figures.curves import COLOURS, draw, upper_envelope
+from maxup_smoothing.analysis.figures.sandwich import draw_sandwich, under_attack
+from maxup_smoothing.analysis.figures.votes import draw_samples, draw_shares, samples_used, shares_of_label
+from maxup_smoothing.analysis.literature.curves import load_published, published_beside
+from maxup_smoothing.analysis.runs.groups import by_class
+from maxup_smoothing.analysis.runs.run import Run, load
+from maxup_smoothing.certify.statistics.binomial import proportion_interval
+from maxup_smoothing.certify.tables.summary import certified_accuracy
 
 SIX = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
 

@@ -7,7 +7,7 @@ from small_campaign import fail, options, order, run, say, sleep
 
 from benchmarks import campaign
 from benchmarks.campaign_steps import Campaign, Step
-from data import console
+from maxup_smoothing.data.runtime import console
 
 
 def test_exit_statuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from benchmarks import campaign, campaign_steps
 from benchmarks.campaign_process import ROOT
 from benchmarks.campaign_record import DONE, Record
 from benchmarks.campaign_steps import Campaign
-from train import config_file
+from maxup_smoothing.train import config_file
 
 
 @pytest.mark.parametrize("listed", [campaign_steps.full(), campaign_steps.quick()])
@@ -22,7 +22,7 @@ def test_every_step_is_a_command_of_this_project(listed: Campaign) -> None:
         assert set(step.after) <= set(names[:number])
         command = list(step.command)
         assert command[0] == "-m"
-        if command[1] == "train":
+        if command[1] == "maxup_smoothing.train":
             changes = [command[i + 1] for i, part in enumerate(command) if part == "--set"]
             settings = config_file.load(command[2], changes)
             folder = command[command.index("--out") + 1]
@@ -34,7 +34,7 @@ def test_every_step_is_a_command_of_this_project(listed: Campaign) -> None:
             if "cifar10" in folder:
                 assert f"{settings.arch}-{settings.sigma:.2f}" in folder
                 assert settings.epochs == 150
-        elif command[1] == "certify":
+        elif command[1] == "maxup_smoothing.certify":
             assert command[3] in made
         else:
             assert command[1] == "pytest" or (ROOT / Path(*command[1].split("."))).with_suffix(".py").is_file()

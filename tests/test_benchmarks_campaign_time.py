@@ -94,7 +94,7 @@ def test_work_that_finishes_nothing_in_a_whole_call_has_failed(tmp_path: Path) -
 def test_a_signal_leaves_at_once_with_what_is_finished(number: int, status: int, tmp_path: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, 'tests'); from pathlib import Path\n"
-        "import small_campaign as tests; from data import console\n"
+        "import small_campaign as tests; from maxup_smoothing.data.runtime import console\n"
         "steps = tests.say('a'), tests.sleep('b', 600, 0)\n"
         "console.run(lambda: tests.run(Path(sys.argv[1]), *steps, seconds=600))"
     )

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from certify.anytime import (
+from maxup_smoothing.certify.statistics.anytime import (
     complement,
     geometric_looks,
     log_e_value,
     lower_confidence_sequence,
     upper_confidence_sequence,
 )
-from certify.binomial import LARGEST_N, lower_confidence_bound, upper_confidence_bound
-from certify.radius import certified_radius
+from maxup_smoothing.certify.statistics.binomial import LARGEST_N, lower_confidence_bound, upper_confidence_bound
+from maxup_smoothing.certify.statistics.radius import certified_radius
 
 # Every sample up to 150, then every 30 %.
 LOOKS = (*range(1, 151), 195, 254, 331, 431, 561, 730, 949)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from attacked_plane import ATTACKS, Image, attack, edit, run, true_radius, with_radius_of
 
-from certify.attack.judge import Judge
-from certify.attack.table import AttackRow, AttackTable, read_attacks
-from certify.noise import PREDICTION, exact
+from maxup_smoothing.certify.attack.judge import Judge
+from maxup_smoothing.certify.attack.table import AttackRow, AttackTable, read_attacks
+from maxup_smoothing.certify.noise import PREDICTION, exact
 
 _here = attacked_plane.here
 

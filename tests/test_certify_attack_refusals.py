@@ -10,7 +10,7 @@ import pytest
 import torch
 from attacked_plane import attack, edit, run, with_radius_of
 
-from certify.attack.table import AttackRow, format_attack, is_attack_table, parse_attack, read_attacks
+from maxup_smoothing.certify.attack.table import AttackRow, format_attack, is_attack_table, parse_attack, read_attacks
 
 _here = attacked_plane.here
 
@@ -80,14 +80,14 @@ def test_memory_that_runs_out_says_what_to_change(monkeypatch: pytest.MonkeyPatc
     def full(*args: Any, **more: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("certify.attack.search.ddn", full)
+    monkeypatch.setattr("maxup_smoothing.certify.attack.search.ddn", full)
     with pytest.raises(ValueError, match=r"memory has run out over 8 images .* smaller --at-once"):
         attack("--of-radius", "0.5")
 
     def broken(*args: Any, **more: Any) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("certify.attack.search.ddn", broken)
+    monkeypatch.setattr("maxup_smoothing.certify.attack.search.ddn", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         attack("--of-radius", "0.5")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from certify.attack.goals import goals_of
-from certify.attack.rounding import budget, rounded, squares
+from maxup_smoothing.certify.attack.projection import budget, rounded, squares
+from maxup_smoothing.certify.attack.threat_model import goals_of
 
 DIRECTIONS = arrays.arrays(np.float64, 12, elements=st.floats(-1, 1, width=32))
 IMAGES = arrays.arrays(np.uint8, 12, elements=st.integers(0, 255))

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from audited_logs import HEADER, checks, field_log, of, replaced, write
 
-from certify.audit import audit_log, render
-from certify.binomial import lower_confidence_bound
-from certify.manifest import encode, manifest_path
-from certify.radius import certified_radius
+from maxup_smoothing.certify.audit.auditing import audit_log, render
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.radius import certified_radius
+from maxup_smoothing.certify.tables.manifest import encode, manifest_path
 
 
 def own_table(folder: Path, count: int = 40) -> tuple[Path, list[str]]:

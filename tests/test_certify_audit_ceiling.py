@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from audited_logs import VOTES, checks, field_log, of, replaced, three_digits_down, with_columns, write
 
-from certify.audit import Finding, audit_log
-from certify.binomial import lower_confidence_bound
-from certify.inference import fit, printed
-from certify.radius import certified_radius
+from maxup_smoothing.certify.audit.auditing import Finding, audit_log
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.lattice import fit, printed
+from maxup_smoothing.certify.statistics.radius import certified_radius
 
 
 def test_the_same_votes_pass_at_their_own_alpha_and_break_the_ceiling_of_a_smaller_one(tmp_path: Path) -> None:

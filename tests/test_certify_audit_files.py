@@ -8,7 +8,7 @@ from audited_logs import HEADER, checks, field_log, of, replaced, with_columns, 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from certify.audit import audit_log, render
+from maxup_smoothing.certify.audit.auditing import audit_log, render
 
 
 def test_a_torn_last_line_is_a_warning_and_no_row(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from audited_logs import HEADER, checks, field_log, of, replaced, write
 
-from certify.audit import audit_log
+from maxup_smoothing.certify.audit.auditing import audit_log
 
 
 def test_an_idx_that_is_there_twice_is_an_error(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from audited_logs import checks
 
-from certify.audit import audit_log
+from maxup_smoothing.certify.audit.auditing import audit_log
 
 LOGS = Path(__file__).parents[2] / "shared" / "reference-logs" / "logs"
 needs_logs = pytest.mark.skipif(not LOGS.is_dir(), reason="the reference logs are not on this machine")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from audited_logs import HEADER, THREE_DIGITS, VOTES, checks, field_log, of, proved, three_digits_down, write
 
-from certify.audit import audit_log
-from certify.binomial import lower_confidence_bound
-from certify.inference import fit, printed
-from certify.radius import certified_radius
+from maxup_smoothing.certify.audit.auditing import audit_log
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.lattice import fit, printed
+from maxup_smoothing.certify.statistics.radius import certified_radius
 
 
 @pytest.mark.parametrize(

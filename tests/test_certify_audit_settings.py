@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from audited_logs import HEADER, THREE_DIGITS, VOTES, checks, field_log, of, replaced, write
 
-from certify.audit import audit_log, render
-from certify.binomial import lower_confidence_bound
-from certify.inference import ALPHAS, SAMPLES, candidates, printed
-from certify.radius import certified_radius
+from maxup_smoothing.certify.audit.auditing import audit_log, render
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.lattice import ALPHAS, SAMPLES, candidates, printed
+from maxup_smoothing.certify.statistics.radius import certified_radius
 
 
 @pytest.mark.parametrize("n", [1_000, 10_000, 100_000])

@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 from statsmodels.stats.proportion import proportion_confint
 
-from certify.binomial import (
+from maxup_smoothing.certify.statistics.binomial import (
     LARGEST_N,
     lower_confidence_bound,
     proportion_interval,

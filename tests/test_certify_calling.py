@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from certify.calling import ModelError, undisturbed, user_code
-from certify.foreign import ArrayFunction
-from certify.memory import OutOfMemory
+from maxup_smoothing.certify.models.adapters import ArrayFunction
+from maxup_smoothing.certify.models.memory import OutOfMemory
+from maxup_smoothing.certify.models.user_code import ModelError, undisturbed, user_code
 
 
 def raised(error: BaseException) -> None:

@@ -14,14 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 
-from certify import loader
-from certify.classes import fitted
-from certify.foreign import ArrayFunction
-from certify.smoothing import SmoothedClassifier
-from certify.table import read
-from data import registry
-from train import checkpoint
-from train.checkpoint import Architecture
+from maxup_smoothing.certify.models import loading
+from maxup_smoothing.certify.models.adapters import ArrayFunction
+from maxup_smoothing.certify.models.classes import fitted
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
+from maxup_smoothing.certify.tables.radius_table import read
+from maxup_smoothing.data import registry
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.checkpoint import Architecture
 
 _here = certify_command.here
 
@@ -191,7 +191,7 @@ def test_one_logit_is_a_sign_where_there_are_two_classes(name: str) -> None:
     assert manifest["model"]["logits"].startswith("one, taken as a sign: class 1 where it is above 0")
     assert manifest["classifier"]["num_classes"] == 2
     shape = (1, 28, 28)
-    loaded = loader.load(f"sizes:{name}", shape, 2)
+    loaded = loading.load(f"sizes:{name}", shape, 2)
     assert isinstance(loaded.model, ArrayFunction) == (name != "one")
     x = torch.rand(8, *shape)
     torch.manual_seed(0)
@@ -204,7 +204,7 @@ def test_one_logit_is_a_sign_where_there_are_two_classes(name: str) -> None:
 
 
 def test_a_tie_of_a_sign_is_class_0_and_a_logit_that_is_no_number_no_class() -> None:
-    plain = loader.LoadedModel(model=nn.Flatten(), num_classes=1, sigma=None, source={})
+    plain = loading.LoadedModel(model=nn.Flatten(), num_classes=1, sigma=None, source={})
     logits = fitted(plain, "m", 2).model(torch.tensor([[[[0.0]]], [[[torch.nan]]]]))
     assert logits[0].tolist() == [0.0, 0.0]
     assert not logits[1].isfinite().all()
@@ -252,6 +252,6 @@ def test_a_verification_does_not_advise_an_option_that_it_lacks() -> None:
 
 
 def test_names_that_differ_without_another_order_are_taken() -> None:
-    loaded = loader.LoadedModel(model=nn.Flatten(), num_classes=2, sigma=None, source={}, classes=("car", "plane"))
+    loaded = loading.LoadedModel(model=nn.Flatten(), num_classes=2, sigma=None, source={}, classes=("car", "plane"))
     data = dataclasses.replace(SAMPLE, labels=SAMPLE.labels % 2, classes=("automobile", "airplane"))
     assert fitted(loaded, "m", 2, data) is loaded

@@ -12,7 +12,7 @@ import pytest
 from certify_command import PIXEL, certify
 from table_lines import lines
 
-from certify.table import read
+from maxup_smoothing.certify.tables.radius_table import read
 
 _here = certify_command.here
 
@@ -70,7 +70,9 @@ def test_a_run_killed_at_any_moment_and_repeated_gives_the_undisturbed_table() -
     certify(*slow, "--out", "whole.tsv")
     for rows in (1, 4):
         process = subprocess.Popen(
-            [sys.executable, "-m", "certify", *slow], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "maxup_smoothing.certify", *slow],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         while process.poll() is None:
             if Path("out/radii.tsv").exists() and Path("out/radii.tsv").read_bytes().count(b"\n") > rows:
@@ -82,7 +84,7 @@ def test_a_run_killed_at_any_moment_and_repeated_gives_the_undisturbed_table() -
 
 
 def test_an_interrupted_run_says_so_and_keeps_what_it_has() -> None:
-    command = [sys.executable, "-m", "certify", *PIXEL, "--n", "20000"]
+    command = [sys.executable, "-m", "maxup_smoothing.certify", *PIXEL, "--n", "20000"]
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,

@@ -68,7 +68,7 @@ def test_an_interruption_while_starting_is_one_line() -> None:
     Path("torch").mkdir()
     Path("torch/__init__.py").write_text("open('importing', 'w').close()\nimport time\ntime.sleep(60)\n")
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    command = [sys.executable, "-m", "certify", "selftest"]
+    command = [sys.executable, "-m", "maxup_smoothing.certify", "selftest"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     while not Path("importing").exists():
         assert process.poll() is None

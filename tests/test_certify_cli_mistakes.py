@@ -12,7 +12,7 @@ import pytest
 from certify_command import PIXEL, certify
 from typer.testing import CliRunner
 
-from analysis.__main__ import app as analysis
+from maxup_smoothing.analysis.__main__ import app as analysis
 
 _here = certify_command.here
 
@@ -110,7 +110,7 @@ def test_an_edited_manifest_is_refused_in_one_line(noise: str) -> None:
 
 
 def test_a_mistake_is_one_line_on_stderr_and_status_2() -> None:
-    command = [sys.executable, "-m", "certify", "run", "run", "--sigma", "64"]
+    command = [sys.executable, "-m", "maxup_smoothing.certify", "run", "run", "--sigma", "64"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stdout == ""

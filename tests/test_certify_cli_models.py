@@ -12,8 +12,8 @@ import pytest
 import torch
 from certify_command import PIXEL, certify
 
-from certify import loader
-from train import models
+from maxup_smoothing.certify.models import loading
+from maxup_smoothing.train import models
 
 _here = certify_command.here
 
@@ -29,7 +29,7 @@ def test_weights_of_other_projects_load_whatever_wraps_them(prefix: str, wrap: s
         prefix + name: value for name, value in model.get_submodule("backbone").state_dict().items()
     }
     torch.save({wrap: state, "epoch": 3} if wrap else state, "weights.pth.tar")
-    loaded = loader.load("weights.pth.tar", (3, 32, 32), 10, arch="resnet20", normalize="cifar10")
+    loaded = loading.load("weights.pth.tar", (3, 32, 32), 10, arch="resnet20", normalize="cifar10")
     x = torch.rand(2, 3, 32, 32)
     assert torch.equal(loaded.model(x), model(x))
 

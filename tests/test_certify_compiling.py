@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certify import classifier as classifiers
-from certify import tuning
-from certify.classifier import BaseClassifier
-from certify.independence import require_independent
-from certify.noise.exact import ExactNoise
-from train import models
+from maxup_smoothing.certify.models import classifier as classifiers
+from maxup_smoothing.certify.models import tuning
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.preflight.independence import require_independent
+from maxup_smoothing.train import models
 
 SHAPE = (1, 28, 28)
 

@@ -10,9 +10,9 @@ import shared_runs
 from shared_runs import COMMAND, SEED, Threads, run, run_in_thread, torchrun
 from table_lines import lines
 
-from certify.table import read
-from train import checkpoint
-from train.checkpoint import Architecture
+from maxup_smoothing.certify.tables.radius_table import read
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.checkpoint import Architecture
 
 _here = shared_runs.here
 whole = shared_runs.whole

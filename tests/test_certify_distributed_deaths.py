@@ -12,7 +12,7 @@ import shared_runs
 from shared_runs import COMMAND, SEED, run, torchrun
 from table_lines import lines
 
-from certify import parts
+from maxup_smoothing.certify.distributed import rank_tables
 
 _here = shared_runs.here
 whole = shared_runs.whole
@@ -20,12 +20,12 @@ whole = shared_runs.whole
 MORTAL = """
 import os, signal, time
 from pathlib import Path
-from certify import rounds
-from certify.__main__ import main
-from certify.table import RadiusTable
+from maxup_smoothing.certify.engine import scheduler
+from maxup_smoothing.certify.__main__ import main
+from maxup_smoothing.certify.tables.radius_table import RadiusTable
 
 rank, attempt, append = int(os.environ["RANK"]), int(os.environ["TORCHELASTIC_RESTART_COUNT"]), RadiusTable.append
-rounds._SAMPLES, rounds._BATCHES = 200, 1  # an image each
+scheduler._SAMPLES, scheduler._BATCHES = 200, 1  # an image each
 
 def appended(table, row):
     append(table, row)
@@ -49,7 +49,7 @@ def test_one_of_two_processes_is_killed_five_times(whole: list[list[str]]) -> No
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert result.returncode == 0, result.stderr
     assert lines() == whole
-    assert parts.found(Path("out/radii.tsv")) == []
+    assert rank_tables.found(Path("out/radii.tsv")) == []
     # What was on disk was not done again: each life began with what the one before had left, two rows less.
     left = [int(line.split()[1]) for line in result.stderr.splitlines() if line.startswith("certifying")]
     assert left[0] == 24
@@ -70,13 +70,13 @@ def test_a_signal_to_torchrun_leaves_rows_that_the_next_run_takes(whole: list[li
     assert process.returncode != 0
     assert "terminated; what was finished is on disk: " in said
     assert said.count("The same command goes on.") == 1, "one process talks"
-    left = parts.found(Path("out/radii.tsv"))
+    left = rank_tables.found(Path("out/radii.tsv"))
     assert [file.name for file in left] == ["radii.rank-0.tsv", "radii.rank-1.tsv"]
     rows = sum(len(lines(file)) - 1 for file in left)
     assert 2 <= rows < 24
     assert run(*COMMAND, *SEED) == 0  # one process goes on with what two have left
     assert lines() == whole
-    assert parts.found(Path("out/radii.tsv")) == []
+    assert rank_tables.found(Path("out/radii.tsv")) == []
     times = {line.split("\t")[0]: line for line in Path("out/radii.tsv").read_text().splitlines()[1:]}
     assert len(times) == 24
 
@@ -105,7 +105,7 @@ def test_a_process_of_one_of_two_machines_is_killed(whole: list[list[str]]) -> N
     said = machines(["mortal", *COMMAND, *SEED])
     assert Path("dead").exists()
     assert lines() == whole
-    assert parts.found(Path("out/radii.tsv")) == []
+    assert rank_tables.found(Path("out/radii.tsv")) == []
     assert sum(out.count("ACR") for out, _ in said) == 1
     left = [int(line.split()[1]) for _, err in said for line in err.splitlines() if line.startswith("certifying")]
     assert len(left) == 2

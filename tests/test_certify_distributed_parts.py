@@ -12,8 +12,8 @@ import shared_runs
 from shared_runs import COMMAND, SEED, Threads, catch, run, run_in_thread
 from table_lines import lines
 
-from certify import parts
-from certify.table import RadiusTable
+from maxup_smoothing.certify.distributed import rank_tables
+from maxup_smoothing.certify.tables.radius_table import RadiusTable
 
 _here = shared_runs.here
 whole = shared_runs.whole
@@ -73,10 +73,10 @@ def test_a_process_that_ran_out_of_memory_is_told_of_by_image(
     manifest = json.loads(path.read_text())
     manifest["notes"]["micro_batch"] = [{"after_rows": 2, "rows": 32}, {"after_rows": 5, "rows": 16}]
     path.write_text(json.dumps(manifest))
-    removed = parts._remove
-    monkeypatch.setattr(parts, "_remove", lambda out, files: (_ for _ in ()).throw(OSError("power cut")))
+    removed = rank_tables._remove
+    monkeypatch.setattr(rank_tables, "_remove", lambda out, files: (_ for _ in ()).throw(OSError("power cut")))
     assert run(*COMMAND, *SEED) == 2
-    monkeypatch.setattr(parts, "_remove", removed)
+    monkeypatch.setattr(rank_tables, "_remove", removed)
     assert run(*COMMAND, *SEED) == 0
     told = json.loads(Path("out/radii.manifest.json").read_text())["notes"]["micro_batch"]
     assert told[:2] == [{"rows": 32, "idx": "2:5:1"}, {"rows": 16, "idx": "5:6:1"}], "once, in spite of the crash"
@@ -96,7 +96,7 @@ def test_parts_that_contradict_each_other_are_refused(capfd: pytest.CaptureFixtu
     path.write_text("".join("\t".join(row) + "\n" for row in rows))
     assert run(*COMMAND, *SEED) == 2
     assert "idx 1 of out/radii.rank-1.tsv is not what out/radii.tsv has" in capfd.readouterr().err
-    assert len(parts.found(Path("out/radii.tsv"))) == 2
+    assert len(rank_tables.found(Path("out/radii.tsv"))) == 2
 
 
 def test_a_crash_while_parts_are_gathered_loses_and_doubles_nothing(
@@ -104,19 +104,19 @@ def test_a_crash_while_parts_are_gathered_loses_and_doubles_nothing(
 ) -> None:
     for number, limit in ((0, "3"), (1, "9")):
         assert run(*COMMAND[:-1], f"out/radii.rank-{number}.tsv", *SEED, "--max", limit) == 0
-    removed = parts._remove
+    removed = rank_tables._remove
 
     def crash(out: Path, files: Sequence[Path]) -> None:
         removed(out, files[:1])
         raise OSError("power cut")
 
-    monkeypatch.setattr(parts, "_remove", crash)
+    monkeypatch.setattr(rank_tables, "_remove", crash)
     assert run(*COMMAND, *SEED) == 2
-    assert [file.name for file in parts.found(Path("out/radii.tsv"))] == ["radii.rank-1.tsv"]
-    monkeypatch.setattr(parts, "_remove", removed)
+    assert [file.name for file in rank_tables.found(Path("out/radii.tsv"))] == ["radii.rank-1.tsv"]
+    monkeypatch.setattr(rank_tables, "_remove", removed)
     assert run(*COMMAND, *SEED) == 0
     assert lines() == whole
-    assert parts.found(Path("out/radii.tsv")) == []
+    assert rank_tables.found(Path("out/radii.tsv")) == []
 
 
 def test_rows_on_another_machine_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_rows_on_another_machine_are_missed(monkeypatch: pytest.MonkeyPatch) -> 
         opened(table, row)
 
     monkeypatch.setattr(RadiusTable, "append", wait_for_the_other)
-    monkeypatch.setattr(parts, "path_of", elsewhere)
+    monkeypatch.setattr(rank_tables, "path_of", elsewhere)
     first, _ = Threads(2, monkeypatch)(lambda world: catch(lambda: run_in_thread(*COMMAND)))
     assert "have no row in out/radii.tsv: other machines wrote theirs" in str(first)
 

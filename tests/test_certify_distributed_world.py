@@ -10,10 +10,10 @@ import torch
 import torch.distributed as dist
 from shared_runs import Threads
 
-from certify import distributed
-from certify.__main__ import main
-from certify.devices import device
-from certify.distributed import Store, Tally, World
+from maxup_smoothing.certify.__main__ import main
+from maxup_smoothing.certify.distributed import world as distributed
+from maxup_smoothing.certify.distributed.world import Store, Tally, World
+from maxup_smoothing.certify.runs.device import device
 
 _here = shared_runs.here
 

@@ -10,11 +10,11 @@ import torch
 from preflight_subjects import SHAPE, Nearest, images
 from torch import Tensor, nn
 
-from certify.classifier import BaseClassifier
-from certify.foreign import ArrayFunction
-from certify.independence import require_independent
-from certify.noise.exact import ExactNoise
-from certify.smoothing import SmoothedClassifier
+from maxup_smoothing.certify.models.adapters import ArrayFunction
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.preflight.independence import require_independent
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
 
 SIGMA = 0.25
 NOISE = ExactNoise(SIGMA, 5)

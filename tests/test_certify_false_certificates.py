@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_certify_population import ROUNDING
 
-from certify.population import false_certificates, largest_alpha
-from certify.radius import ABSTAIN
+from maxup_smoothing.certify.statistics.radius import ABSTAIN
+from maxup_smoothing.certify.tables.population import false_certificates, largest_alpha
 
 
 def rows(predict: list[int], alpha: float | list[float] = 0.001) -> pd.DataFrame:

@@ -9,10 +9,11 @@ from oracles import Pixel
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from certify import smoothing, validation
-from certify.cli import app
-from certify.noise.exact import ExactNoise
-from certify.smoothing import SmoothedClassifier
+from maxup_smoothing.certify import validation
+from maxup_smoothing.certify.commands.app import app
+from maxup_smoothing.certify.noise import source
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
 
 IMAGES = torch.tensor([40, 200], dtype=torch.uint8)[:, None, None, None].expand(2, 1, 8, 8).contiguous()
 FACTORIES = """
@@ -109,7 +110,7 @@ def test_validation_meets_no_noise_that_certifies_or_is_certified_by(monkeypatch
             seeds.append(seed)
             super().__init__(sigma, seed)
 
-    monkeypatch.setattr(smoothing, "ExactNoise", Recorded)
+    monkeypatch.setattr(source, "ExactNoise", Recorded)
     for seed in (0, 7):
         model = Pixel().eval()
         validation.certifier(IMAGES.numpy(), [0, 1], num_classes=2, sigma=0.25, n=1000, seed=seed)(model)

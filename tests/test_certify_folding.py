@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certify.classifier import BaseClassifier
-from certify.contents import weights_hash
-from certify.folding import fold_batch_norm
-from train import models
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.models.contents import weights_hash
+from maxup_smoothing.certify.models.folding import fold_batch_norm
+from maxup_smoothing.train import models
 
 
 def trained(model: nn.Module) -> nn.Module:

@@ -16,13 +16,13 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from certify import loader
-from certify.classifier import BaseClassifier
-from certify.cli import app
-from certify.foreign import ArrayFunction, exported_program, onnx_model
-from certify.smoothing import SmoothedClassifier
-from certify.table import read
-from data import registry
+from maxup_smoothing.certify.commands.app import app
+from maxup_smoothing.certify.models import loading
+from maxup_smoothing.certify.models.adapters import ArrayFunction, exported_program, onnx_model
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
+from maxup_smoothing.certify.tables.radius_table import read
+from maxup_smoothing.data import registry
 
 SHAPE, CPU = (1, 28, 28), torch.device("cpu")
 
@@ -208,14 +208,14 @@ def test_files_that_are_something_else_are_refused(small: Small) -> None:
     write_onnx(small, "small.onnx")
     for path in (Path("bad.onnx"), Path("bad.pt2")):
         with pytest.raises(FileNotFoundError, match="no model at"):
-            loader.load(str(path), SHAPE, 10)
+            loading.load(str(path), SHAPE, 10)
         path.write_bytes(b"something else")
         with pytest.raises(ValueError, match=r"cannot load|is no program"):
-            loader.load(str(path), SHAPE, 10)
+            loading.load(str(path), SHAPE, 10)
     with pytest.raises(ValueError, match=r"takes images of shape .* the data set has \(B, 3, 32, 32\)"):
-        loader.load("small.onnx", (3, 32, 32), 10)
+        loading.load("small.onnx", (3, 32, 32), 10)
     with pytest.raises(ValueError, match="has 10 classes, the data set 7"):
-        loader.load("small.onnx", SHAPE, 7)
+        loading.load("small.onnx", SHAPE, 7)
 
 
 def test_a_file_with_other_weights_does_not_continue_the_table(small: Small) -> None:
@@ -255,4 +255,4 @@ def test_without_onnxruntime_the_message_says_how_to_get_it(small: Small, monkey
     write_onnx(small, "small.onnx")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'maxup-smoothing\[onnx\]'"):
-        loader.load("small.onnx", SHAPE, 10)
+        loading.load("small.onnx", SHAPE, 10)

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import signal, stats
 
-from certify import looks
-from certify.anytime import lower_confidence_sequence, upper_confidence_sequence
-from certify.binomial import LARGEST_N, lower_confidence_bound, upper_confidence_bound
-from certify.looks import BOUNDS, PROCEDURES, Look, limits, optimistic
-from certify.procedures import certificate
-from certify.radius import ceiling_radius, two_class_radius
-from certify.sequential import schedule
+from maxup_smoothing.certify.statistics import looks
+from maxup_smoothing.certify.statistics.anytime import lower_confidence_sequence, upper_confidence_sequence
+from maxup_smoothing.certify.statistics.binomial import LARGEST_N, lower_confidence_bound, upper_confidence_bound
+from maxup_smoothing.certify.statistics.certificate import certificate
+from maxup_smoothing.certify.statistics.looks import BOUNDS, PROCEDURES, Look, limits, optimistic
+from maxup_smoothing.certify.statistics.radius import ceiling_radius, two_class_radius
+from maxup_smoothing.certify.statistics.sequential import schedule
 
 # Shapes: (n + 1, n + 1) laws of the votes for A and for B among n; the third class has the others.
 SIZES, ALPHA = (20, 50), 0.1

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from certify import manifest
+from maxup_smoothing.certify.tables import manifest
 
 MANIFEST: dict[str, Any] = {
     "model": {"sha256": "ab", "dtype": "float32"},

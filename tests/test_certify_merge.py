@@ -12,14 +12,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from certify import cli_tables
-from certify.audit import audit_log
-from certify.manifest import manifest_path
-from certify.merge import merge_tables
-from certify.procedures import certificate
-from certify.recompute import recompute_table
-from certify.row import Row
-from certify.table import RadiusTable, read, row_of
+from maxup_smoothing.certify.audit.auditing import audit_log
+from maxup_smoothing.certify.commands import tables
+from maxup_smoothing.certify.distributed.merge import merge_tables
+from maxup_smoothing.certify.statistics.certificate import certificate
+from maxup_smoothing.certify.tables.manifest import manifest_path
+from maxup_smoothing.certify.tables.radius_table import RadiusTable, read, row_of
+from maxup_smoothing.certify.tables.recompute import recompute_table
+from maxup_smoothing.certify.tables.row import Row
 
 MANIFEST: dict[str, Any] = {
     "sampling": {"procedure": "fixed", "bound": "clopper-pearson", "sigma": 0.5, "n0": 9, "n": 1000, "alpha": 0.01},
@@ -157,8 +157,8 @@ def test_parts_computed_again_in_the_same_way_are_merged(tmp_path: Path) -> None
 
 def app() -> typer.Typer:
     commands = typer.Typer()
-    commands.command()(cli_tables.merge)
-    commands.command()(cli_tables.audit)
+    commands.command()(tables.merge)
+    commands.command()(tables.audit)
     return commands
 
 

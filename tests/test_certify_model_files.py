@@ -13,7 +13,7 @@ from certify_command import certify
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from certify import loader
+from maxup_smoothing.certify.models import loading
 
 _here = certify_command.here
 SHAPE = (1, 28, 28)
@@ -49,14 +49,14 @@ def write_onnx(path: str, kind: int = TensorProto.FLOAT, reshape: bool = False, 
 @pytest.mark.parametrize("kind", ["UINT8", "INT32", "INT64"])
 def test_a_model_of_bytes_gets_noisy_images_rounded_and_clipped(kind: str) -> None:
     write_onnx("bytes.onnx", getattr(TensorProto, kind))
-    loaded = loader.load("bytes.onnx", SHAPE, 10)
+    loaded = loading.load("bytes.onnx", SHAPE, 10)
     assert loaded.source["pixels"] == kind.lower()
     assert f"takes {kind.lower()} pixels: noisy images are rounded" in loaded.notes[0]
     x = torch.linspace(-1, 2, 2 * 784).reshape(2, *SHAPE)
     on_grid = (x * 255).round().clamp(0, 255) / 255
     torch.testing.assert_close(loaded.model(x), network()(on_grid), atol=1e-5, rtol=1e-5)
     with pytest.raises(ValueError, match=f"takes {kind.lower()} pixels; leave --normalize out"):
-        loader.load("bytes.onnx", SHAPE, 10, normalize="0.5/0.5")
+        loading.load("bytes.onnx", SHAPE, 10, normalize="0.5/0.5")
 
 
 @pytest.mark.parametrize("kind", ["UINT16", "INT8"])
@@ -65,7 +65,7 @@ def test_a_model_of_other_integers_is_refused_with_the_way_out(kind: str) -> Non
     with pytest.raises(
         ValueError, match=rf"it has x tensor\({kind.lower()}\).*a factory that returns a function .*round"
     ):
-        loader.load("other.onnx", SHAPE, 10)
+        loading.load("other.onnx", SHAPE, 10)
 
 
 @pytest.mark.parametrize("batch_size", [[], ["--batch-size", "1"]])
@@ -77,7 +77,7 @@ def test_a_file_that_claims_any_batch_and_has_room_for_one_runs_with_one(
     assert json.loads(Path("a.manifest.json").read_text())["classifier"]["batch_size"] == 1
     assert "onnxruntime" not in capfd.readouterr().err
     if not batch_size:
-        assert loader.load("claims.onnx", SHAPE, 10).notes == (
+        assert loading.load("claims.onnx", SHAPE, 10).notes == (
             "claims.onnx takes one image at a time, so it runs at batch size 1",
         )
     with pytest.raises(ValueError, match=r"takes batches of 1 images; pass --batch-size 1\.$"):
@@ -109,14 +109,14 @@ def test_a_model_of_one_batch_size_is_tried_and_run_with_that_of_the_user() -> N
     Path("engines.py").write_text(ENGINES)
     certify("run", "engines:sixteen", *RUN, "--batch-size", "16", "--out", "a.tsv")
     certify("run", "engines:one", *RUN, "--batch-size", "1", "--out", "b.tsv")
-    assert loader.load("engines:sixteen", SHAPE, 10, batch_size=16).batch_sizes == (16, 16)
-    assert loader.load("engines:one", SHAPE, 10).batch_sizes == (1, 1)
+    assert loading.load("engines:sixteen", SHAPE, 10, batch_size=16).batch_sizes == (16, 16)
+    assert loading.load("engines:one", SHAPE, 10).batch_sizes == (1, 1)
     with pytest.raises(
         ValueError, match=r"built for batches of 16, got 2 \(engines\.py:\d+\); if it .* --batch-size\.$"
     ):
-        loader.load("engines:sixteen", SHAPE, 10)
+        loading.load("engines:sixteen", SHAPE, 10)
     with pytest.raises(ValueError, match="does not take 1x28x28") as found:
-        loader.load("engines:broken", SHAPE, 10, batch_size=8)
+        loading.load("engines:broken", SHAPE, 10, batch_size=8)
     assert "--batch-size" not in str(found.value)
 
 
@@ -138,7 +138,7 @@ def test_a_program_of_torchscript_is_certified_as_its_module(kind: str, recwarn:
     )
     torch.jit.save(program, "program.pt")
     recwarn.clear()
-    loaded = loader.load("program.pt", SHAPE, 10)
+    loaded = loading.load("program.pt", SHAPE, 10)
     assert not recwarn.list
     assert loaded.source["kind"] == "torchscript"
     x = torch.rand(5, *SHAPE)
@@ -147,19 +147,19 @@ def test_a_program_of_torchscript_is_certified_as_its_module(kind: str, recwarn:
     assert "EXACT" in certify("verify", "a.tsv")
     certify("run", "program.pt", *RUN, "--normalize", "0.3/0.4", "--batch-size", "16", "--out", "b.tsv")
     with pytest.raises(ValueError, match=r"--arch is for files of weights alone; program\.pt says itself what it is"):
-        loader.load("program.pt", SHAPE, 10, arch="small")
+        loading.load("program.pt", SHAPE, 10, arch="small")
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_program_in_training_mode_or_a_damaged_one_is_refused() -> None:
     torch.jit.save(torch.jit.script(network().train()), "training.pt")
     with pytest.raises(ValueError, match="training mode"):
-        loader.load("training.pt", SHAPE, 10)
+        loading.load("training.pt", SHAPE, 10)
     torch.jit.save(torch.jit.script(network()), "whole.pt")
     content: bytes = Path("whole.pt").read_bytes()
     Path("cut.pt").write_bytes(content[:-200])
     with pytest.raises(ValueError, match=r"holds weights only|no TorchScript|damaged"):
-        loader.load("cut.pt", SHAPE, 10)
+        loading.load("cut.pt", SHAPE, 10)
 
 
 def test_a_function_that_rounds_is_the_way_out() -> None:
@@ -173,4 +173,4 @@ def test_a_function_that_rounds_is_the_way_out() -> None:
         "        return session.run(None, {'x': np.clip(np.rint(x * 255), 0, 255).astype(np.uint16)})[0]\n"
         "    return function\n"
     )
-    assert loader.load("wide:load", SHAPE, 10).num_classes == 10
+    assert loading.load("wide:load", SHAPE, 10).num_classes == 10

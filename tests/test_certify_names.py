@@ -12,10 +12,10 @@ import torch
 from certify_command import certify
 from torch import nn
 
-from certify import loader
-from certify.classifier import BaseClassifier
-from certify.foreign import ArrayFunction
-from data import console
+from maxup_smoothing.certify.models import loading
+from maxup_smoothing.certify.models.adapters import ArrayFunction
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.data.runtime import console
 
 _here = certify_command.here
 SHAPE = (1, 28, 28)
@@ -46,12 +46,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_factory_is_named_by_its_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["elsewhere/subject.py:load", f"{folder}/subject.py:load", "./elsewhere/subject.py:load"]
     for name in [*names, "elsewhere/subject:load"]:
-        assert loader.load(name, SHAPE, 10).num_classes == 10
+        assert loading.load(name, SHAPE, 10).num_classes == 10
     monkeypatch.chdir(folder)
     for name in ("subject.py:load", "./subject.py:load", "subject:load"):
-        assert loader.load(name, SHAPE, 10).num_classes == 10
+        assert loading.load(name, SHAPE, 10).num_classes == 10
     with pytest.raises(FileNotFoundError, match=r"no file at nothing\.py"):
-        loader.load("nothing.py:load", SHAPE, 10)
+        loading.load("nothing.py:load", SHAPE, 10)
 
 
 def test_a_file_of_a_package_imports_its_neighbours(folder: Path) -> None:
@@ -60,20 +60,20 @@ def test_a_file_of_a_package_imports_its_neighbours(folder: Path) -> None:
         (folder / "packed" / name).write_text("")
     (folder / "packed" / "sub" / "model.py").write_text("from ..parts import load\n")
     (folder / "packed" / "parts.py").write_text(PLAIN.replace("from beside import SEED", "SEED = 3"))
-    assert loader.load("elsewhere/packed/sub/model.py:load", SHAPE, 10).num_classes == 10
+    assert loading.load("elsewhere/packed/sub/model.py:load", SHAPE, 10).num_classes == 10
 
 
 def test_a_file_with_the_name_of_a_package_of_ours_is_the_users(folder: Path) -> None:
     (folder / "train.py").write_text(PLAIN)
-    assert loader.load("elsewhere/train.py:load", SHAPE, 10).num_classes == 10
-    assert sys.modules["train"].__file__ != str(folder / "train.py")
+    assert loading.load("elsewhere/train.py:load", SHAPE, 10).num_classes == 10
+    assert Path(sys.modules["maxup_smoothing.train"].__file__ or "").parent != folder
 
 
 def test_a_misspelt_factory_gets_a_suggestion_only_where_one_is_near(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"has no callable 'laod'; did you mean 'load'\?"):
-        loader.load("elsewhere/subject.py:laod", SHAPE, 10)
+        loading.load("elsewhere/subject.py:laod", SHAPE, 10)
     with pytest.raises(ValueError, match=r"has no callable 'factory'; give package\.module:factory"):
-        loader.load("elsewhere/subject.py:factory", SHAPE, 10)
+        loading.load("elsewhere/subject.py:factory", SHAPE, 10)
 
 
 MODULES = {
@@ -94,7 +94,7 @@ def test_what_goes_wrong_in_a_module_is_one_line_with_its_place(
     text, message = MODULES[case]
     (folder / f"{case}.py").write_text(text + "\n" + PLAIN)
     with pytest.raises(ValueError, match=message):
-        loader.load(f"elsewhere/{case}.py:load", SHAPE, 10)
+        loading.load(f"elsewhere/{case}.py:load", SHAPE, 10)
     assert capsys.readouterr().err == ""
 
 
@@ -102,7 +102,7 @@ def test_what_a_module_changes_in_the_process_is_told_and_put_back(folder: Path)
     change = "import os, torch\ntorch.set_default_dtype(torch.float64)\nos.chdir('elsewhere')\n"
     (folder / "moves.py").write_text(change + PLAIN)
     before = Path.cwd()
-    loaded = loader.load("elsewhere/moves.py:load", SHAPE, 10)
+    loaded = loading.load("elsewhere/moves.py:load", SHAPE, 10)
     assert (Path.cwd(), torch.get_default_dtype()) == (before, torch.float32)
     assert [("working directory" in note, "float64" in note) for note in loaded.notes] == [(True, False), (False, True)]
 
@@ -138,14 +138,14 @@ def test_a_normalisation_goes_in_front_of_any_model_and_is_recorded() -> None:
         "def function():\n    return lambda x: net(torch.from_numpy(x)).detach().numpy()\n"
     )
     x = torch.rand(3, *SHAPE)
-    net = loader.load("two:module", SHAPE, 10).model
+    net = loading.load("two:module", SHAPE, 10).model
     program = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},))
     torch.export.save(program, "net.pt2")
     for name in ("two:module", "two:function", "net.pt2"):
-        loaded = loader.load(name, SHAPE, 10, normalize="0.3/0.4")
+        loaded = loading.load(name, SHAPE, 10, normalize="0.3/0.4")
         torch.testing.assert_close(loaded.model(x), net((x - 0.3) / 0.4))
         assert loaded.source["normalize"] == [[0.3], [0.4]]
-        assert "normalize" not in loader.load(name, SHAPE, 10, normalize="none").source
+        assert "normalize" not in loading.load(name, SHAPE, 10, normalize="none").source
         out = name.replace(":", "_") + ".tsv"
         certify("run", name, *RUN, "--normalize", "0.3/0.4", "--out", out)
         assert "EXACT" in certify("verify", out)
@@ -154,14 +154,14 @@ def test_a_normalisation_goes_in_front_of_any_model_and_is_recorded() -> None:
 def test_debug_shows_the_traceback_wherever_it_stands(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from certify import cli
+    from maxup_smoothing.certify.commands import app
 
     Path("breaking.py").write_text("def load():\n    return {}['weights']\n")
     for words in (["--debug", "run"], ["run", "--debug"], ["run"]):
         monkeypatch.setattr(console, "_DEBUG", [])
         monkeypatch.setattr(sys, "argv", ["certify", *words, "breaking:load", *RUN, "--out", "a.tsv"])
         with pytest.raises(SystemExit) as left:
-            console.run(cli.obey)
+            console.run(app.obey)
         said = capsys.readouterr().err
         assert left.value.code == 2
         assert said.endswith("failed: KeyError: 'weights' (breaking.py:2)\n")
@@ -169,7 +169,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(
 
 
 def test_a_choice_of_weights_is_recorded_and_verified() -> None:
-    from train import models
+    from maxup_smoothing.train import models
 
     sets = {}
     for seed, name in enumerate(("model", "model_ema")):
@@ -214,7 +214,7 @@ def test_masked_classes_do_not_void_a_vote() -> None:
         "        return found\n"
         "    return logits\n"
     )
-    f = BaseClassifier(loader.load("masked:load", SHAPE, 10).model, 10, batch_size=4)
+    f = BaseClassifier(loading.load("masked:load", SHAPE, 10).model, 10, batch_size=4)
     x = torch.zeros(4, *SHAPE)
     x[2:] = 3.0  # only minus infinity: no vote
     assert f.classify(x).tolist() == [0, 0, 10, 10]

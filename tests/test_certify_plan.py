@@ -11,13 +11,20 @@ import typer
 from scipy import special, stats
 from typer.testing import CliRunner
 
-from certify import cli_plan
-from certify.binomial import lower_confidence_bound
-from certify.looks import Look, limits
-from certify.plan import decided, expectation, n_for_power, regions, samples_after_votes, unanimous_n
-from certify.radius import ceiling_radius, two_class_radius
-from certify.sampling import Sampling
-from certify.trial import Trial
+from maxup_smoothing.certify.commands import plan as cli_plan
+from maxup_smoothing.certify.engine.trial import Trial
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.looks import Look, limits
+from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.statistics.radius import ceiling_radius, two_class_radius
+from maxup_smoothing.certify.statistics.sample_size import (
+    decided,
+    expectation,
+    n_for_power,
+    regions,
+    samples_after_votes,
+    unanimous_n,
+)
 
 BASE = Sampling(sigma=0.5, n0=100, alpha=0.001, procedure="sequential")
 

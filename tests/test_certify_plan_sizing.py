@@ -9,15 +9,16 @@ import typer
 from scipy import special
 from typer.testing import CliRunner
 
-from certify import cli_plan, sizing
-from certify.looks import Look
-from certify.plan import expectation, samples_after_votes
-from certify.procedures import certificate, certificate_of
-from certify.radius import ABSTAIN
-from certify.row import Row
-from certify.sampling import Sampling
-from certify.sizing import Pilot, Votes, costs, read_finished
-from certify.table import RadiusTable, row_of
+from maxup_smoothing.certify.commands import plan as cli_plan
+from maxup_smoothing.certify.planning import cost
+from maxup_smoothing.certify.planning.cost import Pilot, Votes, costs, read_finished
+from maxup_smoothing.certify.statistics.certificate import certificate, certificate_of
+from maxup_smoothing.certify.statistics.looks import Look
+from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.statistics.radius import ABSTAIN
+from maxup_smoothing.certify.statistics.sample_size import expectation, samples_after_votes
+from maxup_smoothing.certify.tables.radius_table import RadiusTable, row_of
+from maxup_smoothing.certify.tables.row import Row
 
 SEQUENTIAL = Sampling(sigma=0.5, n0=100, alpha=0.001, n=2000, procedure="sequential", radii=(0.5,))
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime"
@@ -159,7 +160,7 @@ def test_the_largest_jobs_fit_the_page(rate: str, tmp_path: Path) -> None:
     lines = plan("--rate", rate, "--sigma", "0.5", *size)
     assert cells(lines)["fixed"][0] == "1,000,100"
     text = costs(
-        sizing.given(float(rate), read_finished(path)), [("sequential, these radii", SEQUENTIAL)], 10**9, 10**6, 1000
+        cost.given(float(rate), read_finished(path)), [("sequential, these radii", SEQUENTIAL)], 10**9, 10**6, 1000
     )
     assert max(len(line) for line in text.splitlines()[1:]) <= 100  # the first names the file
 

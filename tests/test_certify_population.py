@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from certify.binomial import lower_confidence_bound
-from certify.population import population_lower_bound
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.tables.population import population_lower_bound
 
 SIZES, ALPHAS, CONFIDENCES = (1, 2, 5, 12), (0.001, 0.05, 0.3, 0.9), (0.5, 0.95, 0.999)
 ROUNDING = 1 + 1e-9  # of the enumeration itself

@@ -8,11 +8,11 @@ import torch
 from preflight_subjects import SHAPE, SIGMA, Nearest, found, images, subject
 from torch import Tensor, nn
 
-from certify.preflight.examination import QUICK, THOROUGH, examine
-from certify.preflight.finding import ERROR, FACT, LEVELS, WARNING, Finding, lines, worst_first
-from certify.preflight.reach import settings_findings
-from certify.sampling import Sampling
-from certify.smoothing import noise_source
+from maxup_smoothing.certify.noise.source import noise_source
+from maxup_smoothing.certify.preflight.checks import QUICK, THOROUGH, examine
+from maxup_smoothing.certify.preflight.finding import ERROR, FACT, LEVELS, WARNING, Finding, lines, worst_first
+from maxup_smoothing.certify.preflight.settings import settings_findings
+from maxup_smoothing.certify.statistics.procedure import Sampling
 
 
 def test_nothing_is_said_against_a_good_model() -> None:
@@ -122,7 +122,7 @@ def test_the_worst_comes_first_and_each_is_one_line() -> None:
 
 
 def test_a_slow_network_is_shown_few_images() -> None:
-    from certify.preflight.examination import _affordable
+    from maxup_smoothing.certify.preflight.checks import _affordable
 
     shown = _affordable(subject(Nearest(), batch_size=16), replace(QUICK, seconds=0.0))
     assert len(shown.images_ICHW) == 16

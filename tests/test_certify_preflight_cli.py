@@ -9,14 +9,14 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from analysis.report_notices import notices
-from analysis.report_subjects import load_subjects
-from certify.cli import app
-from certify.noise.exact import ExactNoise
-from certify.precheck import SKIPPED, finished
-from data import registry
-from train import checkpoint
-from train.checkpoint import Architecture
+from maxup_smoothing.analysis.report.notices import notices
+from maxup_smoothing.analysis.report.subjects import load_subjects
+from maxup_smoothing.certify.commands.app import app
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.runs.precheck import SKIPPED, finished
+from maxup_smoothing.data import registry
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.checkpoint import Architecture
 
 MODELS = """
 import torch

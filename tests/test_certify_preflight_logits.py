@@ -6,8 +6,8 @@ import torch
 from preflight_subjects import Nearest, found, subject
 from torch import Tensor, nn
 
-from certify.preflight.examination import QUICK, examine
-from certify.preflight.finding import ERROR, FACT, WARNING, lines
+from maxup_smoothing.certify.preflight.checks import QUICK, examine
+from maxup_smoothing.certify.preflight.finding import ERROR, FACT, WARNING, lines
 
 
 class Counting(Nearest):

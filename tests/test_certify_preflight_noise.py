@@ -10,15 +10,15 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from certify.noise import NoiseSource
-from certify.noise.exact import ExactNoise
-from certify.noise.floating import FloatNoise
-from certify.noise.grid import noise_table
-from certify.preflight import battery
-from certify.preflight.finding import ERROR, FACT
-from certify.preflight.laws import GREY, exact_law, normal_law
-from certify.preflight.stream import Place, noise_finding
-from certify.selftest import probability_at_most
+from maxup_smoothing.certify.audit.selftest import probability_at_most
+from maxup_smoothing.certify.noise import NoiseSource
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.noise.floating import FloatNoise
+from maxup_smoothing.certify.noise.grid import noise_table
+from maxup_smoothing.certify.preflight import noise_tests
+from maxup_smoothing.certify.preflight.finding import ERROR, FACT
+from maxup_smoothing.certify.preflight.noise import Place, noise_finding
+from maxup_smoothing.certify.preflight.noise_laws import GREY, exact_law, normal_law
 
 SIGMA = 0.5
 DRAWS = 400_000  # as in the automatic check
@@ -222,7 +222,7 @@ def test_noise_that_depends_on_the_size_of_a_call_is_caught() -> None:
 
 def test_exact_noise_that_is_not_as_defined_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other words of the same generator are as random: only the definition tells."""
-    from certify.noise import exact as module
+    from maxup_smoothing.certify.noise import exact as module
 
     right = module._filler("cpu")
     monkeypatch.setattr(
@@ -277,7 +277,7 @@ def test_p_values_of_right_noise_are_spread_evenly(seed: int) -> None:
     for number in range(40):
         rng = np.random.default_rng([seed, number])
         z_RD = rng.standard_normal((500, 256)).astype(np.float32)
-        for outcome in battery.outcomes(z_RD, np.repeat(np.arange(10), 50), normal_law()):
+        for outcome in noise_tests.outcomes(z_RD, np.repeat(np.arange(10), 50), normal_law()):
             small[outcome.name] = small.get(outcome.name, 0) + (outcome.p_value < 0.01)
     for name, count in small.items():
         assert stats.binom.sf(count - 1, 40, 0.01) > 1e-6 / len(small), name

@@ -10,11 +10,11 @@ from onnx import TensorProto, helper, numpy_helper
 from preflight_subjects import SHAPE, Nearest, found, images, subject
 from torch import Tensor, nn
 
-from certify.foreign import ArrayFunction
-from certify.independence import require_independent
-from certify.noise.exact import ExactNoise
-from certify.preflight.finding import ERROR, FACT
-from certify.preflight.stability import row_findings
+from maxup_smoothing.certify.models.adapters import ArrayFunction
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.preflight.finding import ERROR, FACT
+from maxup_smoothing.certify.preflight.independence import require_independent
+from maxup_smoothing.certify.preflight.model import row_findings
 
 
 class BatchNormOfTheBatch(nn.Module):

@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from certify import cli
-from certify.preflight.sample import Sample, class_findings, trained_findings
-from certify.summary import certified_accuracy, render
-from data import seen, subset
-from train import evaluate
-from train.__main__ import app
+from maxup_smoothing.certify.commands import app as cli
+from maxup_smoothing.certify.preflight.sample import Sample, class_findings, trained_findings
+from maxup_smoothing.certify.tables.summary import certified_accuracy, render
+from maxup_smoothing.data import seen, subset
+from maxup_smoothing.train import evaluate
+from maxup_smoothing.train.__main__ import app
 
 TOML = """
 dataset = "images.npz"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from certify.binomial import lower_confidence_bound, two_sided_p_value
-from certify.radius import (
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, two_sided_p_value
+from maxup_smoothing.certify.statistics.radius import (
     ABSTAIN,
     ceiling_radius,
     certified_radius,

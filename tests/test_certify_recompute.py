@@ -15,20 +15,20 @@ from oracles import Pixel, Sometimes
 from torch import nn
 from typer.testing import CliRunner
 
-from certify import cli_tables
-from certify.classifier import BaseClassifier
-from certify.looks import BOUNDS, PROCEDURES, limits
-from certify.manifest import manifest_path
-from certify.procedures import certificate
-from certify.radius import ABSTAIN, two_class_radius
-from certify.recompute import recompute_row, recompute_table
-from certify.row import INVALID, Row
-from certify.run import certify_dataset
-from certify.sampling import Sampling
-from certify.smoothing import noise_source
-from certify.stored import read_rows
-from certify.table import RadiusTable, read, row_of
-from data.dataset import Dataset
+from maxup_smoothing.certify.commands import tables
+from maxup_smoothing.certify.engine.datasets import certify_dataset
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise.source import noise_source
+from maxup_smoothing.certify.statistics.certificate import certificate
+from maxup_smoothing.certify.statistics.looks import BOUNDS, PROCEDURES, limits
+from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.statistics.radius import ABSTAIN, two_class_radius
+from maxup_smoothing.certify.tables.manifest import manifest_path
+from maxup_smoothing.certify.tables.radius_table import RadiusTable, read, row_of
+from maxup_smoothing.certify.tables.recompute import recompute_row, recompute_table
+from maxup_smoothing.certify.tables.row import INVALID, Row
+from maxup_smoothing.certify.tables.stored import read_rows
+from maxup_smoothing.data.dataset import Dataset
 
 SIGMA, PIXELS = 0.5, (0, 60, 110, 127, 150, 250)
 
@@ -252,7 +252,7 @@ def test_a_manifest_that_contradicts_its_rows_and_an_empty_table_are_refused(tmp
 
 def test_the_command_prints_the_new_table_and_the_counts_before_and_after(tmp_path: Path) -> None:
     app = typer.Typer()
-    app.command()(cli_tables.recompute)
+    app.command()(tables.recompute)
     path, out = run(tmp_path / "a.tsv"), tmp_path / "b.tsv"
     arguments = [str(path), "--alpha", "0.2", "--bound", "joint", "--n", "1000", "--out", str(out)]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from certify.looks import BOUNDS, PROCEDURES, Look, limits
-from certify.population import simultaneous
-from certify.procedures import certificate, certificate_of
-from certify.radius import ABSTAIN
-from certify.recompute import recompute_row, recompute_table
-from certify.row import INVALID, Row
-from certify.sampling import Sampling
-from certify.stored import read_rows
-from certify.table import RadiusTable, read, row_of
+from maxup_smoothing.certify.statistics.certificate import certificate, certificate_of
+from maxup_smoothing.certify.statistics.looks import BOUNDS, PROCEDURES, Look, limits
+from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.statistics.radius import ABSTAIN
+from maxup_smoothing.certify.tables.population import simultaneous
+from maxup_smoothing.certify.tables.radius_table import RadiusTable, read, row_of
+from maxup_smoothing.certify.tables.recompute import recompute_row, recompute_table
+from maxup_smoothing.certify.tables.row import INVALID, Row
+from maxup_smoothing.certify.tables.stored import read_rows
 
 SIGMA = 0.5
 

@@ -14,21 +14,21 @@ from oracles import Pixel
 from torch import Tensor
 from typer.testing import CliRunner
 
-from certify.classifier import BaseClassifier
-from certify.cli import app
-from certify.engine import Item, count_votes
-from certify.looks import Look
-from certify.noise import ESTIMATION
-from certify.noise.exact import ExactNoise
-from certify.noise.floating import FloatNoise
-from certify.procedures import Certificate
-from certify.radius import ABSTAIN, certified_radius
-from certify.rounds import certify_inputs
-from certify.row import COLUMNS, format_row, parse_row
-from certify.sampling import Sampling
-from certify.smoothing import SmoothedClassifier
-from certify.table import read, row_of
-from data import registry
+from maxup_smoothing.certify.commands.app import app
+from maxup_smoothing.certify.engine.scheduler import certify_inputs
+from maxup_smoothing.certify.engine.votes import Item, count_votes
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise import ESTIMATION
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.noise.floating import FloatNoise
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
+from maxup_smoothing.certify.statistics.certificate import Certificate
+from maxup_smoothing.certify.statistics.looks import Look
+from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.statistics.radius import ABSTAIN, certified_radius
+from maxup_smoothing.certify.tables.radius_table import read, row_of
+from maxup_smoothing.certify.tables.row import COLUMNS, format_row, parse_row
+from maxup_smoothing.data import registry
 
 SIGMA, ALPHA = 0.5, 0.001
 #: Grey levels whose pixel is above 1/2 with probabilities from 0.16 to 0.84, one of them 0.501.

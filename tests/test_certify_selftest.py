@@ -13,20 +13,33 @@ from numpy.typing import NDArray
 from scipy import stats
 from typer.testing import CliRunner
 
-from certify import cli_checks, engine, looks, rounds, selftest
-from certify.binomial import lower_confidence_bound, upper_confidence_bound
-from certify.noise import ESTIMATION, SELECTION
-from certify.noise.exact import ExactNoise
-from certify.noise.grid import BITS, noise_table
-from certify.sampling import Sampling
-from certify.selftest import ALPHA, EQUALS, RIVALS, SIGMA, THRESHOLD, TIE, Intervals, Outcome, Plan
+from maxup_smoothing.certify.audit import selftest
+from maxup_smoothing.certify.audit.selftest import (
+    ALPHA,
+    EQUALS,
+    RIVALS,
+    SIGMA,
+    THRESHOLD,
+    TIE,
+    Intervals,
+    Outcome,
+    Plan,
+)
+from maxup_smoothing.certify.commands import verify
+from maxup_smoothing.certify.engine import scheduler, votes
+from maxup_smoothing.certify.noise import ESTIMATION, SELECTION, philox
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.noise.grid import BITS, noise_table
+from maxup_smoothing.certify.statistics import looks
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, upper_confidence_bound
+from maxup_smoothing.certify.statistics.procedure import Sampling
 
 TRUTHS = (THRESHOLD, RIVALS, TIE, EQUALS)
 PLANS = {(plan.name, plan.bound, plan.truth.name): plan for plan in selftest.plans(quick=False)}
 
 app = typer.Typer()
-app.command()(cli_checks.selftest)
-app.command("other")(cli_checks.verify)
+app.command()(verify.selftest)
+app.command("other")(verify.verify)
 
 
 def outcome(name: str, bound: str, truth: Intervals, noise: Any = None, seed: int = 0) -> Outcome:
@@ -130,14 +143,14 @@ def test_noise_of_a_smaller_sigma_is_found() -> None:
 
 @pytest.mark.parametrize("truth", [THRESHOLD, RIVALS], ids=lambda truth: truth.name)
 def test_an_engine_that_drops_votes_is_found(monkeypatch: pytest.MonkeyPatch, truth: Intervals) -> None:
-    whole = engine.count_votes
+    whole = votes.count_votes
 
     def without_some(*arguments: Any) -> NDArray[np.int64]:
         votes_SV = whole(*arguments)
         votes_SV[:, 0] -= votes_SV[:, 0] > 0
         return votes_SV
 
-    monkeypatch.setattr(rounds, "count_votes", without_some)
+    monkeypatch.setattr(scheduler, "count_votes", without_some)
     bound = "clopper-pearson" if truth is THRESHOLD else "joint"
     for name in ("fixed", "sequential", "anytime"):
         plan = dataclasses.replace(PLANS[name, bound, truth.name], trials=40)
@@ -157,9 +170,9 @@ def test_an_error_on_purpose_that_is_not_found_fails_the_test(monkeypatch: pytes
 
 
 def test_another_philox_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert selftest.known_answers() == 3
-    monkeypatch.setattr("certify.noise.philox.ROUNDS", 9)
-    assert selftest.known_answers() == 0
+    assert philox.known_answers() == 3
+    monkeypatch.setattr("maxup_smoothing.certify.noise.philox.ROUNDS", 9)
+    assert philox.known_answers() == 0
 
 
 def test_a_version_of_the_noise_that_is_not_the_definition_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +193,9 @@ def test_every_procedure_and_bound_is_tried() -> None:
 
 
 def test_radii_above_the_true_one_count_as_false(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("certify.procedures.two_class_radius", lambda a, b, sigma: max(0.0, a - b) + 1.0)
+    monkeypatch.setattr(
+        "maxup_smoothing.certify.statistics.certificate.two_class_radius", lambda a, b, sigma: max(0.0, a - b) + 1.0
+    )
     plan = Plan(truth=THRESHOLD, name="fixed", trials=50)
     [found] = selftest.try_out([plan], ExactNoise(SIGMA, 0))
     assert found.false == 50

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from shared_runs import run
 
-from certify import shards
-from data import registry
+from maxup_smoothing.certify.distributed import shards
+from maxup_smoothing.data import registry
 
 TESTS = Path(__file__).parent
 COMMAND = ["run", "oracles:factory", "--data", "images.npz", "--sigma", "0.5", "--n", "200", "--n0", "20", "--no-check"]

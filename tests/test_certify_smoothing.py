@@ -6,11 +6,11 @@ import torch
 from oracles import HalfSpace, Pixel
 from scipy import stats
 
-from certify.binomial import lower_confidence_bound
-from certify.contents import weights_hash
-from certify.procedures import certificate, prediction
-from certify.radius import ABSTAIN, certified_radius
-from certify.smoothing import SmoothedClassifier
+from maxup_smoothing.certify.models.contents import weights_hash
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.certificate import certificate, prediction
+from maxup_smoothing.certify.statistics.radius import ABSTAIN, certified_radius
 
 SIGMA = 0.5
 IMAGES = torch.tensor([0, 60, 120, 130, 200, 255], dtype=torch.uint8)[:, None, None, None].expand(6, 1, 3, 3)

@@ -8,7 +8,7 @@ from oracles import Pixel
 from test_certify_smoothing import IMAGES, SIGMA
 from torch import Tensor, nn
 
-from certify.smoothing import SmoothedClassifier
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
 
 
 @pytest.mark.parametrize("num_classes", [2, 4])

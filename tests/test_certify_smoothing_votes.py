@@ -9,11 +9,11 @@ from oracles import Pixel, Sometimes
 from scipy import stats
 from test_certify_smoothing import IMAGES, SIGMA
 
-from certify.classifier import BaseClassifier
-from certify.engine import Item, count_votes
-from certify.noise import ESTIMATION, SELECTION, NoiseSource
-from certify.noise.exact import ExactNoise
-from certify.noise.floating import BLOCK, FloatNoise
+from maxup_smoothing.certify.engine.votes import Item, count_votes
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise import ESTIMATION, SELECTION, NoiseSource
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.noise.floating import BLOCK, FloatNoise
 
 Source = Callable[[float, int], NoiseSource]
 

@@ -9,21 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certify.binomial import proportion_interval
-from certify.population import population_lower_bound, simultaneous
-from certify.radius import ceiling_radius
-from certify.summary import (
-    ceil_text,
-    certified_accuracy,
-    default_radii,
-    floor_text,
-    fraction_text,
-    radii_of,
-    radius_text,
-    render,
-    summarize,
-)
-from certify.table import read
+from maxup_smoothing.certify.statistics.binomial import proportion_interval
+from maxup_smoothing.certify.statistics.radius import ceiling_radius
+from maxup_smoothing.certify.statistics.rounding import ceil_text, floor_text, fraction_text, radius_text
+from maxup_smoothing.certify.tables.population import population_lower_bound, simultaneous
+from maxup_smoothing.certify.tables.radius_table import read
+from maxup_smoothing.certify.tables.summary import certified_accuracy, default_radii, radii_of, render, summarize
 
 LOGS = Path(__file__).parents[2] / "shared" / "reference-logs"
 needs_logs = pytest.mark.skipif(not LOGS.is_dir(), reason="the reference logs are not on this machine")

@@ -12,8 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_table import MANIFEST, make_row
 
-from certify.looks import Look
-from certify.table import COLUMNS, INVALID, RadiusTable, format_row, format_seconds, parse_row, read
+from maxup_smoothing.certify.statistics.looks import Look
+from maxup_smoothing.certify.tables.radius_table import (
+    COLUMNS,
+    INVALID,
+    RadiusTable,
+    format_row,
+    format_seconds,
+    parse_row,
+    read,
+)
 
 path = tiny_table.path
 

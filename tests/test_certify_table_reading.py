@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_table import SIX, make_row, write_table
 
-from certify.radius import ceiling_radius
-from certify.table import COLUMNS, format_row, parse_row, read
+from maxup_smoothing.certify.statistics.radius import ceiling_radius
+from maxup_smoothing.certify.tables.radius_table import COLUMNS, format_row, parse_row, read
 
 path = tiny_table.path
 

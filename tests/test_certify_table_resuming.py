@@ -6,8 +6,8 @@ import pytest
 import tiny_table
 from tiny_table import MANIFEST, SIX, make_row, write_table
 
-from certify.manifest import manifest_path
-from certify.table import COLUMNS, RadiusTable
+from maxup_smoothing.certify.tables.manifest import manifest_path
+from maxup_smoothing.certify.tables.radius_table import COLUMNS, RadiusTable
 
 path = tiny_table.path
 

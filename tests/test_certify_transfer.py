@@ -13,16 +13,16 @@ from oracles import Pixel
 from scipy import special, stats
 from torch import Tensor, nn
 
-from certify.binomial import lower_confidence_bound, upper_confidence_bound
-from certify.classifier import BaseClassifier
-from certify.looks import Look, limits
-from certify.noise import ESTIMATION, PAIRS
-from certify.noise.exact import ExactNoise
-from certify.pairs import Pairs, format_pairs, lost_pairs, parse_pairs
-from certify.radius import ABSTAIN, two_class_radius
-from certify.row import CERTIFIED, Row
-from certify.transfer import Timing, answers
-from certify.transferred import Transfer
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise import ESTIMATION, PAIRS
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, upper_confidence_bound
+from maxup_smoothing.certify.statistics.disagreement import Pairs, format_pairs, lost_pairs, parse_pairs
+from maxup_smoothing.certify.statistics.looks import Look, limits
+from maxup_smoothing.certify.statistics.radius import ABSTAIN, two_class_radius
+from maxup_smoothing.certify.tables.row import CERTIFIED, Row
+from maxup_smoothing.certify.transfer.run import Timing, answers
+from maxup_smoothing.certify.transfer.table import Transfer
 
 
 def bounds_on_the_deployed(n: int, m: int, settings: Transfer) -> NDArray[np.float64]:

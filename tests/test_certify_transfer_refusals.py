@@ -10,9 +10,9 @@ import torch
 import transferred_runs
 from transferred_runs import MANIFEST, OUT, TABLE, invoke, rows, run, transfer
 
-from certify import population
-from certify.audit import audit_log
-from certify.table import read
+from maxup_smoothing.certify.audit.auditing import audit_log
+from maxup_smoothing.certify.tables import population
+from maxup_smoothing.certify.tables.radius_table import read
 
 _here = transferred_runs.here
 
@@ -126,7 +126,7 @@ def test_another_number_of_threads_is_told_and_no_more() -> None:
 
 
 def test_memory_that_runs_out_leaves_no_row_of_another_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    from certify.classifier import BaseClassifier
+    from maxup_smoothing.certify.models.classifier import BaseClassifier
 
     run("--n", "60", "--max", "2")
     classify = BaseClassifier.classify

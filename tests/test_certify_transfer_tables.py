@@ -10,17 +10,17 @@ import transferred_runs
 from transferred_runs import MANIFEST, OUT, TABLE, invoke, rows, run, transfer
 from typer.testing import CliRunner
 
-from analysis.__main__ import app as analysis
-from certify.audit import audit_log
-from certify.pairs import Pairs, parse_pairs
-from certify.radius import two_class_radius
-from certify.recompute import recompute_row
-from certify.row import Row
-from certify.stored import read_rows
-from certify.table import read
-from certify.transferred import TransferredTable
-from train import checkpoint
-from train.checkpoint import Architecture
+from maxup_smoothing.analysis.__main__ import app as analysis
+from maxup_smoothing.certify.audit.auditing import audit_log
+from maxup_smoothing.certify.statistics.disagreement import Pairs, parse_pairs
+from maxup_smoothing.certify.statistics.radius import two_class_radius
+from maxup_smoothing.certify.tables.radius_table import read
+from maxup_smoothing.certify.tables.recompute import recompute_row
+from maxup_smoothing.certify.tables.row import Row
+from maxup_smoothing.certify.tables.stored import read_rows
+from maxup_smoothing.certify.transfer.table import TransferredTable
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.checkpoint import Architecture
 
 _here = transferred_runs.here
 

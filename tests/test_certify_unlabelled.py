@@ -9,12 +9,12 @@ from certify_command import certify
 from PIL import Image
 from typer.testing import CliRunner
 
-from analysis.__main__ import app as analysis
-from certify.cli import app
-from certify.predictions import parse_prediction
-from certify.summary import certified_accuracy, certified_share, render, summarize
-from certify.table import parse_row, read
-from data import registry
+from maxup_smoothing.analysis.__main__ import app as analysis
+from maxup_smoothing.certify.commands.app import app
+from maxup_smoothing.certify.tables.prediction_table import parse_prediction
+from maxup_smoothing.certify.tables.radius_table import parse_row, read
+from maxup_smoothing.certify.tables.summary import certified_accuracy, certified_share, render, summarize
+from maxup_smoothing.data import registry
 
 _here = certify_command.here
 

@@ -14,15 +14,15 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from certify import cli_checks
-from certify import manifest as manifests
-from certify.cli import app as certify
-from certify.noise.exact import ExactNoise
-from certify.row import Row, format_row, parse_row
-from certify.table import COLUMNS
-from certify.verify import CONSISTENT, DIFFERENT, EXACT, Report, _stored, verify_table
-from train import checkpoint
-from train.checkpoint import Architecture
+from maxup_smoothing.certify.audit.redraw import CONSISTENT, DIFFERENT, EXACT, Report, _stored, verify_table
+from maxup_smoothing.certify.commands import verify as cli_checks
+from maxup_smoothing.certify.commands.app import app as certify
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.tables import manifest as manifests
+from maxup_smoothing.certify.tables.radius_table import COLUMNS
+from maxup_smoothing.certify.tables.row import Row, format_row, parse_row
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.checkpoint import Architecture
 
 TESTS = Path(__file__).parent
 TABLE, MANIFEST = Path("radii.tsv"), Path("radii.manifest.json")

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from certify import loader
-from certify.contents import weights_hash
-from certify.normalizations import normalize_option
-from certify.weights import Undecided
-from train import checkpoint, models
-from train.checkpoint import Architecture
+from maxup_smoothing.certify.models import loading
+from maxup_smoothing.certify.models.contents import weights_hash
+from maxup_smoothing.certify.models.normalizations import normalize_option
+from maxup_smoothing.certify.models.weights import Undecided
+from maxup_smoothing.train import checkpoint, models
+from maxup_smoothing.train.checkpoint import Architecture
 
 SHAPE = (1, 28, 28)
 State = dict[str, Tensor]
@@ -36,11 +36,11 @@ def named(state: State, prefix: str) -> State:
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
-def load(file: str = "w.pth", **options: Any) -> loader.LoadedModel:
-    return loader.load(file, SHAPE, 10, arch="small", **options)
+def load(file: str = "w.pth", **options: Any) -> loading.LoadedModel:
+    return loading.load(file, SHAPE, 10, arch="small", **options)
 
 
-def same(loaded: loader.LoadedModel, expected: nn.Module, mean: float = 0.0, std: float = 1.0) -> bool:
+def same(loaded: loading.LoadedModel, expected: nn.Module, mean: float = 0.0, std: float = 1.0) -> bool:
     x = torch.rand(3, *SHAPE)
     return torch.equal(loaded.model(x), expected((x - torch.tensor(mean)) / torch.tensor(std)))
 
@@ -75,7 +75,7 @@ def test_files_of_every_usual_ending_are_read(file: str) -> None:
         torch.save({"nested": {"state_dict": state}}, file)
     assert same(load(file), network())
     with pytest.raises(ValueError, match="holds weights only; say of what with --arch NAME"):
-        loader.load(file, SHAPE, 10)
+        loading.load(file, SHAPE, 10)
 
 
 class Settings:
@@ -248,9 +248,9 @@ def test_a_checkpoint_of_ours_says_itself_what_it_is() -> None:
     checkpoint.save(Path("ours.safetensors"), architecture.build(), architecture, {"config": {}})
     for options in ({"arch": "small"}, {"weights": "ema"}):
         with pytest.raises(ValueError, match=r"ours\.safetensors says itself what it is"):
-            loader.load("ours.safetensors", SHAPE, 10, **options)  # type: ignore[arg-type]
+            loading.load("ours.safetensors", SHAPE, 10, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="holds its normalisation, from its training; leave --normalize out"):
-        loader.load("ours.safetensors", SHAPE, 10, normalize="cifar10")
+        loading.load("ours.safetensors", SHAPE, 10, normalize="cifar10")
     torch.save(checkpoint.load(Path("ours.safetensors")).model.state_dict(), "ours.pth")
     assert load("ours.pth").source["normalize_from"] == "normalize.mean and normalize.std"
 
@@ -263,8 +263,8 @@ def test_a_misspelt_architecture_gets_a_suggestion_only_where_one_is_near() -> N
     torch.save(network().state_dict(), "w.pth")
     for name, near in (("resnet-110", "resnet110"), ("smal", "small"), ("ResNet50", "resnet50")):
         with pytest.raises(ValueError, match=f"did you mean '{near}'"):
-            loader.load("w.pth", SHAPE, 10, arch=name)
+            loading.load("w.pth", SHAPE, 10, arch=name)
     for name in ("resnet18", "vit", "densenet"):
         with pytest.raises(ValueError, match=f"unknown architecture '{name}'") as found:
-            loader.load("w.pth", SHAPE, 10, arch=name)
+            loading.load("w.pth", SHAPE, 10, arch=name)
         assert "did you mean" not in str(found.value)

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certify import loader
-from train.models.normalize import Normalize
+from maxup_smoothing.certify.models import loading
+from maxup_smoothing.train.models.normalize import Normalize
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.2, 0.3)
 SHAPE = (3, 8, 8)
@@ -57,7 +57,7 @@ def _libraries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
 def test_a_network_by_name_has_its_weights_and_its_normalisation(library: str) -> None:
-    loaded = loader.load(f"{library}:tiny", SHAPE, 1000)
+    loaded = loading.load(f"{library}:tiny", SHAPE, 1000)
     normalize, inner = loaded.model.children()
     assert isinstance(normalize, Normalize)
     assert normalize.mean.flatten().tolist() == pytest.approx(MEAN)
@@ -75,20 +75,20 @@ def test_weights_of_ones_own_fill_a_network_by_name(
     monkeypatch.chdir(tmp_path)
     mine = Tiny(10).eval()
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in mine.state_dict().items()}}, "mine.pth")
-    loaded = loader.load("mine.pth", SHAPE, 10, arch=f"{library}:tiny")
+    loaded = loading.load("mine.pth", SHAPE, 10, arch=f"{library}:tiny")
     x_BCHW = torch.rand(4, *SHAPE)
     assert torch.equal(loaded.model(x_BCHW), mine(Normalize(MEAN, STD, 3)(x_BCHW)))
-    asked = loader.load("mine.pth", SHAPE, 10, arch=f"{library}:tiny", normalize="none")
+    asked = loading.load("mine.pth", SHAPE, 10, arch=f"{library}:tiny", normalize="none")
     assert torch.equal(asked.model(x_BCHW), mine(x_BCHW))
     with pytest.raises(ValueError, match=r"mine\.pth has 10 classes, the data set 7"):
-        loader.load("mine.pth", SHAPE, 7, arch=f"{library}:tiny")
+        loading.load("mine.pth", SHAPE, 7, arch=f"{library}:tiny")
 
 
 def test_unknown_names_and_missing_libraries_are_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"timm cannot make timm:huge: Unknown model \(huge\)"):
-        loader.load("timm:huge", SHAPE, 10)
+        loading.load("timm:huge", SHAPE, 10)
     with pytest.raises(ValueError, match=r"torchvision has no network 'huge'"):
-        loader.load("torchvision:huge", SHAPE, 10)
+        loading.load("torchvision:huge", SHAPE, 10)
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ValueError, match=r"pip install 'maxup-smoothing\[timm\]'"):
-        loader.load("timm:tiny", SHAPE, 10)
+        loading.load("timm:tiny", SHAPE, 10)

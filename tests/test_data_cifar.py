@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import cifar
+from maxup_smoothing.data.formats import cifar
 
 Write = Callable[..., Path]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import class_map
-from data.dataset import Dataset, from_arrays
+from maxup_smoothing.data import class_map
+from maxup_smoothing.data.dataset import Dataset, from_arrays
 
 
 def animals(labels: list[int]) -> Dataset:

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from data.console import Meter
+from maxup_smoothing.data.runtime.console import Meter
 
 
 class Notebook(io.StringIO):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data.dataset import Dataset, from_arrays
+from maxup_smoothing.data.dataset import Dataset, from_arrays
 
 IMAGES_NHWC = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
 LABELS = np.array([1, 0])

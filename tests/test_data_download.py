@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from data import download
-from data.download import FILES, RemoteFile, fetch
+from maxup_smoothing.data import download
+from maxup_smoothing.data.download import FILES, RemoteFile, fetch
 
 CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

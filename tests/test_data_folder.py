@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from data import folder
-from data.dataset import UNLABELLED
+from maxup_smoothing.data.dataset import UNLABELLED
+from maxup_smoothing.data.formats import folder
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 5, 4, 3), dtype=np.uint8)
 GRAY = RGB[..., 0]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as extra
 from numpy.typing import NDArray
 
-from data import idx
+from maxup_smoothing.data.formats import idx
 
 IMAGES = np.arange(3 * 2 * 4, dtype=np.uint8).reshape(3, 2, 4)
 LABELS = np.array([1, 0, 1], dtype=np.uint8)

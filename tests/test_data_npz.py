@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data import npz
+from maxup_smoothing.data.formats import npz
 
 X = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4)
 Y = np.array([2, 0, 1])

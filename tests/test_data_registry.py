@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import official, registry
-from data.dataset import from_arrays
-from data.samples import make
+from maxup_smoothing.data import official, registry
+from maxup_smoothing.data.dataset import from_arrays
+from maxup_smoothing.data.samples import make
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SAMPLE = Path(registry.__file__).parent / "samples" / "fashion_sample.npz"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.subset import Protocol, protocol, representative, spread
+from maxup_smoothing.data.subset import Protocol, protocol, representative, spread
 
 
 def test_cohen_et_al_certify_500_images_of_either_test_set() -> None:

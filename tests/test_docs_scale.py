@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from certify import cli_plan
+from maxup_smoothing.certify.commands import plan
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
@@ -22,7 +22,7 @@ def output(monkeypatch: pytest.MonkeyPatch, **changed: str) -> str:
     """What the document's command prints, from the root of the project, with options changed."""
     monkeypatch.chdir(ROOT)
     app, arguments = typer.Typer(), shlex.split(COMMAND)
-    app.command()(cli_plan.plan)
+    app.command()(plan.plan)
     for name, value in changed.items():
         arguments += [f"--{name}", value.replace(",", "")]  # of two equal options the last counts
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)

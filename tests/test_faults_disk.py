@@ -12,9 +12,9 @@ import pytest
 from disk import Calls, Died, PowerCut, dies_at, put
 from disk_scenes import SCENES, Scene, certification, training
 
-import certify.appending
-import certify.durable
-import data.files
+import maxup_smoothing.certify.tables.appending
+import maxup_smoothing.certify.tables.durable
+import maxup_smoothing.data.runtime.atomic
 
 
 def untimed(folder: Path) -> dict[str, Any]:
@@ -150,11 +150,16 @@ def unsynced_folder(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "module", "function", "broken"),
     [
-        ("a new table", certify.appending, "write", unsynced_write),
-        ("a new table", data.files, "sync_folder", unsynced_folder),
-        ("overwriting a table", certify.appending, "cut", unsynced_cut),
-        ("tables of processes that are gathered", certify.durable, "sync_folder", unsynced_folder),
-        ("a merged table over another", certify.durable, "sync_folder", unsynced_folder),
+        ("a new table", maxup_smoothing.certify.tables.appending, "write", unsynced_write),
+        ("a new table", maxup_smoothing.data.runtime.atomic, "sync_folder", unsynced_folder),
+        ("overwriting a table", maxup_smoothing.certify.tables.appending, "cut", unsynced_cut),
+        (
+            "tables of processes that are gathered",
+            maxup_smoothing.certify.tables.durable,
+            "sync_folder",
+            unsynced_folder,
+        ),
+        ("a merged table over another", maxup_smoothing.certify.tables.durable, "sync_folder", unsynced_folder),
     ],
 )
 def test_the_model_of_a_power_cut_notices_what_is_not_synced(

@@ -13,8 +13,8 @@ from disturbed_runs import COMMAND, IMAGES, TESTS, run
 from oracles import Pixel
 from table_lines import lines
 
-from certify.smoothing import SmoothedClassifier
-from certify.table import RadiusTable
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
+from maxup_smoothing.certify.tables.radius_table import RadiusTable
 
 _here = disturbed_runs.here
 
@@ -26,7 +26,11 @@ def test_a_second_process_on_the_same_table_is_refused(monkeypatch: pytest.Monke
     def other(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(TESTS)}
         return subprocess.run(
-            [sys.executable, "-m", "certify", *arguments], capture_output=True, text=True, check=False, env=environment
+            [sys.executable, "-m", "maxup_smoothing.certify", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
         )
 
     with RadiusTable.open("out/radii.tsv", {}) as table:
@@ -47,7 +51,7 @@ def test_a_table_that_was_removed_or_has_no_locks_is_told(tmp_path: Path, monkey
 
     path = tmp_path / "radii.tsv"
     [proved] = SmoothedClassifier(Pixel().eval(), 2, 0.5, seed=1).certify(IMAGES[:1], n=100)
-    from certify.table import row_of
+    from maxup_smoothing.certify.tables.radius_table import row_of
 
     with RadiusTable.open(path, {}) as table:
         path.unlink()
@@ -72,7 +76,7 @@ else:  # a folder of others
     if os.getuid() == 0:
         os.setuid(65534)
 sys.argv = command
-from certify.__main__ import main
+from maxup_smoothing.certify.__main__ import main
 main()
 """
 

@@ -16,15 +16,15 @@ from oracles import Pixel
 from table_lines import lines
 from torch import Tensor, nn
 
-from certify import oversight
-from certify.classifier import BaseClassifier
-from certify.noise.exact import ExactNoise
-from certify.oversight import Guard
-from certify.run import certify_dataset
-from certify.sampling import Sampling
-from certify.table import RadiusTable, read
-from data import console
-from data.dataset import Dataset
+from maxup_smoothing.certify.engine import guard as oversight
+from maxup_smoothing.certify.engine.datasets import certify_dataset
+from maxup_smoothing.certify.engine.guard import Guard
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.tables.radius_table import RadiusTable, read
+from maxup_smoothing.data.dataset import Dataset
+from maxup_smoothing.data.runtime import console
 
 _here = disturbed_runs.here
 whole = disturbed_runs.whole

@@ -14,8 +14,8 @@ from oracles import Pixel
 from table_lines import lines
 from torch import Tensor
 
-from certify.smoothing import SmoothedClassifier
-from data import stopping
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
+from maxup_smoothing.data.runtime import signals
 
 _here = disturbed_runs.here
 whole = disturbed_runs.whole
@@ -42,7 +42,7 @@ def test_the_echo_of_a_signal_is_no_second_one(whole: list[list[str]], monkeypat
     assert run(COMMAND, {SECOND: send(signal.SIGTERM), SECOND + 1: send(signal.SIGTERM)}, monkeypatch) == 143
     assert 3 <= len(lines()) < len(whole)
     rows = len(lines())
-    monkeypatch.setattr(stopping, "_ECHO", 0.0)
+    monkeypatch.setattr(signals, "_ECHO", 0.0)
     Path("out/radii.tsv").unlink()
     assert run(COMMAND, {SECOND: send(signal.SIGTERM), SECOND + 1: send(signal.SIGTERM)}, monkeypatch) == 143
     assert len(lines()) < rows, "left at once"
@@ -61,10 +61,10 @@ def test_a_second_signal_ends_it_at_once(
 def test_a_round_that_would_outlast_a_schedulers_patience_is_left(
     whole: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stopping, "GRACE", -1.0)
+    monkeypatch.setattr(signals, "GRACE", -1.0)
     assert run(COMMAND, {FIRST: send(signal.SIGTERM)}, monkeypatch) == 143
     assert len(lines()) == 1
-    monkeypatch.setattr(stopping, "GRACE", 60.0)
+    monkeypatch.setattr(signals, "GRACE", 60.0)
     assert run(COMMAND, {}, monkeypatch) == 0
     assert lines() == whole
 
@@ -83,7 +83,7 @@ def test_images_that_are_begun_are_finished_before_a_signal_ends_the_run(
 
 def test_predict_stops_and_goes_on_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
     command = [part if part != "run" else "predict" for part in COMMAND]
-    monkeypatch.setattr("certify.run.GROUP_SAMPLES", 400)
+    monkeypatch.setattr("maxup_smoothing.certify.engine.datasets.GROUP_SAMPLES", 400)
     assert run([*command, "--out", "whole.tsv"], {}, monkeypatch) == 0
     assert run(command, {FIRST: send(signal.SIGTERM)}, monkeypatch) == 143
     assert 3 <= len(lines()) < 9
@@ -104,7 +104,7 @@ def test_the_library_and_other_threads_leave_signals_alone() -> None:
     assert set(found) == {before}
 
     def elsewhere() -> None:
-        with stopping.Stop("nothing") as stop:
+        with signals.Stop("nothing") as stop:
             found.append((signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), stop.status))
 
     thread = threading.Thread(target=elsewhere)
@@ -116,7 +116,7 @@ def test_the_library_and_other_threads_leave_signals_alone() -> None:
 def test_a_signal_that_the_process_ignores_stays_ignored() -> None:
     old = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as under nohup, or in a background job
     try:
-        with stopping.Stop("nothing") as stop:
+        with signals.Stop("nothing") as stop:
             os.kill(os.getpid(), signal.SIGINT)
             assert stop.status is None
             os.kill(os.getpid(), signal.SIGTERM)

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-import train.__main__ as training
-from data import console, registry
-from train.checkpoint import Architecture
-from train.loop import Epoch, Trainer
-from train.run_folder import RunFolder
+import maxup_smoothing.train.__main__ as training
+from maxup_smoothing.data import registry
+from maxup_smoothing.data.runtime import console
+from maxup_smoothing.train.checkpoint import Architecture
+from maxup_smoothing.train.loop import Epoch, Trainer
+from maxup_smoothing.train.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import bounded, cifar, console, folder, idx, npz
-from data.dataset import from_arrays
-from data.subset import protocol
 from fuzz.data_files import archive, member
 from fuzz.watch import limited_memory, watched
+from maxup_smoothing.data.dataset import from_arrays
+from maxup_smoothing.data.formats import cifar, folder, idx, npz
+from maxup_smoothing.data.runtime import console, untrusted
+from maxup_smoothing.data.subset import protocol
 
 IMAGES, LABELS = np.zeros((2, 4, 4), np.uint8), np.array([0, 1])
 HEADER = "{{'descr': '{}', 'fortran_order': False, 'shape': {}}}\n"
@@ -60,7 +61,7 @@ def test_an_archive_that_unpacks_to_far_more_than_it_has_is_refused(
     content = archive({"images.npy": npy(np.zeros((1000, 28, 28), np.uint8)), "labels.npy": npy(np.zeros(1000, int))})
     (tmp_path / "a.npz").write_bytes(content)
     npz.read(tmp_path / "a.npz", "train")  # 100 MB are always allowed
-    monkeypatch.setattr(bounded, "_ALWAYS", 1000)
+    monkeypatch.setattr(untrusted, "_ALWAYS", 1000)
     refused(tmp_path / "a.npz", "unpacks to 784,128 bytes")
 
 
@@ -93,7 +94,7 @@ def test_a_gzip_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeyp
     path = tmp_path / "t10k-images-idx3-ubyte"
     path.write_bytes(gzip.compress(bytes([0, 0, 8, 1]) + struct.pack(">I", 99_996) + bytes(99_996), mtime=0))
     assert idx.read_array(path).shape == (99_996,)
-    monkeypatch.setattr(bounded, "_ALWAYS", 1000)
+    monkeypatch.setattr(untrusted, "_ALWAYS", 1000)
     with pytest.raises(ValueError, match="unpacks to more than"):
         idx.read_array(path)
 
@@ -156,7 +157,7 @@ def test_many_images_that_unpack_to_far_more_than_they_have_are_refused(
     path = image(tmp_path)
     for number in range(3):
         Image.new("L", (1000, 1000)).save(path.with_name(f"{number}.png"))
-    monkeypatch.setattr(bounded, "_ALWAYS", 1000)
+    monkeypatch.setattr(untrusted, "_ALWAYS", 1000)
     with pytest.raises(ValueError, match="100 times the files"):
         folder.read(tmp_path / "images", "train")
 
@@ -168,14 +169,14 @@ def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
         folder.read(tmp_path / "images", "train")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="no regular file"):
-        bounded.read_bytes(tmp_path / "pipe", 10)
+        untrusted.read_bytes(tmp_path / "pipe", 10)
 
 
 def test_a_file_larger_than_any_of_its_kind_is_not_read_whole(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(11))
-    assert bounded.read_bytes(tmp_path / "a", 11) == bytes(11)
+    assert untrusted.read_bytes(tmp_path / "a", 11) == bytes(11)
     with pytest.raises(ValueError, match="more than 10 bytes"):
-        bounded.read_bytes(tmp_path / "a", 10)
+        untrusted.read_bytes(tmp_path / "a", 10)
 
 
 def test_a_protocol_of_thousands_of_digits_is_no_protocol() -> None:

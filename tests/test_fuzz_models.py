@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from certify import arguments, loader
-from certify.normalizations import normalization
-from data import strict_json, toml
 from fuzz.model_files import wrapped
 from fuzz.watch import limited_memory, watched
-from train import checkpoint, config_file, models
-from train.config import TrainConfig
-from train.language.config import LanguageConfig
-from train.run_folder import RunFolder
+from maxup_smoothing.certify.commands import arguments
+from maxup_smoothing.certify.models import loading
+from maxup_smoothing.certify.models.normalizations import normalization
+from maxup_smoothing.data.runtime import strict_json, toml
+from maxup_smoothing.train import checkpoint, config_file, models
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.language.config import LanguageConfig
+from maxup_smoothing.train.run_folder import RunFolder
 
 SHAPE, BASE = (1, 4, 4), "base = 'fashion_sample_gaussian'\n"
 DESCRIBED = {"schema": 1, "arch": "small", "image_shape": [1, 4, 4], "num_classes": 2, "options": {}}
@@ -132,7 +133,7 @@ def test_a_checkpoint_without_its_data_set_says_so(tmp_path: Path) -> None:
     for config in ({}, {"dataset": 3}):
         path.write_bytes(wrapped(json.dumps({**DESCRIBED, "config": config}).encode()))
         with pytest.raises(ValueError, match="does not say what data"):
-            loader.trained_on(str(path))
+            loading.trained_on(str(path))
 
 
 class Evil:
@@ -150,7 +151,7 @@ def test_weights_that_are_none_are_refused_by_name(tmp_path: Path, content: byte
     path = tmp_path / "w.pth"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"w\.pth"):
-        loader.load(str(path), SHAPE, 2, arch="small")
+        loading.load(str(path), SHAPE, 2, arch="small")
     path.rename(tmp_path / "state.pt")
     config = config_file.load("fashion_sample_gaussian")
     (tmp_path / "config.toml").write_text(config.to_toml())
@@ -163,7 +164,7 @@ def test_a_pickle_is_not_run(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / "w.pth"
     torch.save({"x": Evil(tmp_path / "written")}, path, _use_new_zipfile_serialization=zipped)
     with watched(tmp_path / "nothing"), pytest.raises(ValueError, match="could run code and is refused"):
-        loader.load(str(path), SHAPE, 2, arch="small")
+        loading.load(str(path), SHAPE, 2, arch="small")
     assert not (tmp_path / "written").exists()
 
 
@@ -174,7 +175,7 @@ def test_weights_whose_parts_are_compressed_are_refused(tmp_path: Path) -> None:
         for part in old.namelist():
             new.writestr(part, old.read(part))
     with pytest.raises(ValueError, match="has compressed parts"):
-        loader.load(str(tmp_path / "w.pth"), SHAPE, 2, arch="small")
+        loading.load(str(tmp_path / "w.pth"), SHAPE, 2, arch="small")
 
 
 @pytest.mark.parametrize("text", ["nan/1", "0/inf", "0/0", "0/-1", "1", "1/2/3", "x/y", "0/" + "1" * 5000 + "x"])
@@ -195,7 +196,7 @@ def test_a_damaged_program_prints_no_traceback(tmp_path: Path, capfd: pytest.Cap
     path = tmp_path / "m.pt2"
     path.write_bytes(b"PK\3\4 nothing")
     with pytest.raises(ValueError, match=r"^.*m\.pt2 is no program.*$"):
-        loader.load(str(path), SHAPE, 2)
+        loading.load(str(path), SHAPE, 2)
     assert "Traceback" not in "".join(capfd.readouterr())
     assert logging.getLogger("torch.export").level != logging.CRITICAL
 

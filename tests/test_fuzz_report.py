@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.report import build_page
-from analysis.report_subjects import load_subjects
-from data import registry
 from fuzz.table_files import PARSERS
 from fuzz.watch import watched
+from maxup_smoothing.analysis.report.page import build_page
+from maxup_smoothing.analysis.report.subjects import load_subjects
+from maxup_smoothing.data import registry
 
 RUN = next(parser for parser in PARSERS if parser.name == "run_config").beside()
 HOSTILE = (

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from analysis import published, run_folders
-from analysis.report_subjects import load_subjects
-from certify import manifest as manifests
-from certify.audit import audit_log
-from certify.logs.reader import read_log
-from certify.row import parse_row
-from certify.table import RadiusTable
 from fuzz.data_files import member
 from fuzz.table_files import PARSERS
 from fuzz.watch import limited_memory
+from maxup_smoothing.analysis.literature import curves
+from maxup_smoothing.analysis.report.subjects import load_subjects
+from maxup_smoothing.analysis.runs import folders
+from maxup_smoothing.certify.audit.auditing import audit_log
+from maxup_smoothing.certify.logs.reader import read_log
+from maxup_smoothing.certify.tables import manifest as manifests
+from maxup_smoothing.certify.tables.radius_table import RadiusTable
+from maxup_smoothing.certify.tables.row import parse_row
 
 RUN = next(parser for parser in PARSERS if parser.name == "run_config").beside()
 
@@ -110,7 +111,7 @@ def test_a_run_folder_with_values_that_training_never_writes_is_refused(
 ) -> None:
     folder = run_folder(tmp_path, **files)
     with limited_memory(1 << 30), pytest.raises(ValueError, match=match):
-        run_folders.load_folders([folder])[0].warnings()
+        folders.load_folders([folder])[0].warnings()
     with limited_memory(1 << 30):  # a report goes on without what lies beside the table
         assert load_subjects([folder / "radii.tsv"])[0].notes
 
@@ -133,7 +134,7 @@ def test_published_rows_that_are_none_are_refused_by_name(tmp_path: Path, conten
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"rows\.csv"):
-        published.load_published(path)
+        curves.load_published(path)
 
 
 def mat_element(kind: int, content: bytes) -> bytes:

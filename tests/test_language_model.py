@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from tiny_language import model, settings
 from torch import Tensor
 
-from train.language import perplexity
-from train.language.bodies import Lstm, locked_dropout
-from train.language.streams import columns, windows
-from train.step import same_randomness
+from maxup_smoothing.train.language import perplexity
+from maxup_smoothing.train.language.bodies import Lstm, locked_dropout
+from maxup_smoothing.train.language.streams import columns, windows
+from maxup_smoothing.train.step import same_randomness
 
 B, T, V = 4, 5, 11
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_language import write
 
-from data import text
+from maxup_smoothing.data import text
 
 KNOWN = {"ptb": (929_589, 73_760, 82_430, 10_000), "wikitext-2": (2_088_628, 217_646, 245_569, 33_278)}
 
@@ -34,9 +34,9 @@ def test_every_line_ends_in_one_eos_and_words_are_numbered_as_they_come(tmp_path
 def test_a_missing_newline_at_the_end_changes_nothing(tmp_path: Path) -> None:
     folder = write(tmp_path / "a")
     before = text.load(str(folder))
-    (folder / "train.txt").write_text((folder / "train.txt").read_text() + "the end")
+    (folder / "maxup_smoothing.train.txt").write_text((folder / "maxup_smoothing.train.txt").read_text() + "the end")
     longer = text.load(str(folder))
-    (folder / "train.txt").write_text((folder / "train.txt").read_text() + "\n")
+    (folder / "maxup_smoothing.train.txt").write_text((folder / "maxup_smoothing.train.txt").read_text() + "\n")
     assert text.load(str(folder)).fingerprint == longer.fingerprint != before.fingerprint
 
 

@@ -13,18 +13,18 @@ from tiny_language import corpus, model, settings, trainer, write
 from torch import Tensor
 from typer.testing import CliRunner
 
-from train import checkpoint as classifiers
-from train import config_file
-from train.__main__ import app
-from train.language import checkpoint
-from train.language import optimizer as optimizers
-from train.language.bodies import State
-from train.language.config import LanguageConfig
-from train.language.model import sequence_losses
-from train.language.trainer import Trainer
-from train.maxup import Reduction
-from train.seeds import derive_seed, generator
-from train.step import DROPOUT, same_randomness
+from maxup_smoothing.train import checkpoint as classifiers
+from maxup_smoothing.train import config_file
+from maxup_smoothing.train.__main__ import app
+from maxup_smoothing.train.language import checkpoint
+from maxup_smoothing.train.language import optimizer as optimizers
+from maxup_smoothing.train.language.bodies import State
+from maxup_smoothing.train.language.config import LanguageConfig
+from maxup_smoothing.train.language.model import sequence_losses
+from maxup_smoothing.train.language.trainer import Trainer
+from maxup_smoothing.train.maxup import Reduction
+from maxup_smoothing.train.seeds import derive_seed, generator
+from maxup_smoothing.train.step import DROPOUT, same_randomness
 
 CPU = torch.device("cpu")
 M, SEED = 4, 5

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from certify.audit import audit_log, render
-from certify.binomial import lower_confidence_bound
-from certify.logs.reader import read_log
-from certify.radius import certified_radius
+from maxup_smoothing.certify.audit.auditing import audit_log, render
+from maxup_smoothing.certify.logs.reader import read_log
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.radius import certified_radius
 
 NAMES = ["idx", "label", "predict", "radius", "correct", "time"]
 ROWS = [

@@ -13,12 +13,12 @@ from scipy import stats
 from scipy.special import ndtri
 from torch import Tensor
 
-from certify.binomial import lower_confidence_bound
-from certify.noise import ESTIMATION, NoiseSource, cpu, exact
-from certify.noise.exact import ExactNoise
-from certify.noise.floating import FloatNoise
-from certify.noise.grid import NoiseTable, noise_table
-from certify.noise.philox import uniforms
+from maxup_smoothing.certify.noise import ESTIMATION, NoiseSource, cpu, exact
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.noise.floating import FloatNoise
+from maxup_smoothing.certify.noise.grid import NoiseTable, noise_table
+from maxup_smoothing.certify.noise.philox import uniforms
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 7, 5), (2, 1, 3), (4, 5, 1), (1, 1, 1)]
@@ -55,11 +55,11 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fill]:
     """The Triton kernel, run by Triton's interpreter on the CPU."""
     pytest.importorskip("triton", reason="Triton is not installed, so its kernel is not tested")
     monkeypatch.setenv("TRITON_INTERPRET", "1")  # read where a kernel is defined
-    monkeypatch.delitem(sys.modules, "certify.noise.cuda", raising=False)
-    from certify.noise.cuda import fill_rows
+    monkeypatch.delitem(sys.modules, "maxup_smoothing.certify.noise.cuda", raising=False)
+    from maxup_smoothing.certify.noise.cuda import fill_rows
 
     yield fill_rows
-    sys.modules.pop("certify.noise.cuda", None)
+    sys.modules.pop("maxup_smoothing.certify.noise.cuda", None)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -237,7 +237,7 @@ def test_the_probability_error_is_the_tables() -> None:
 
 
 def test_without_numba_the_same_noise_comes_slowly_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "certify.noise.cpu", None)
+    monkeypatch.setitem(sys.modules, "maxup_smoothing.certify.noise.cpu", None)
     exact._filler.cache_clear()
     out, fast = empty(5, (3, 7, 5)), empty(5, (3, 7, 5))
     counter = {"input_id": 1, "stage": 1, "start": 3}

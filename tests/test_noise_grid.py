@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtr, ndtri
 
-from certify.noise.grid import NoiseTable, noise_table
+from maxup_smoothing.certify.noise.grid import NoiseTable, noise_table
 
 SIGMAS = [0.12, 0.25, 0.5, 1.0]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from certify.noise.philox import key_words, philox4x32, uniforms
+from maxup_smoothing.certify.noise.philox import key_words, philox4x32, uniforms
 
 ONES = 0xFFFFFFFF
 # From the known-answer file of the generator's authors (Random123, kat_vectors, philox4x32 10).

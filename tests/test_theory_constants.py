@@ -5,8 +5,8 @@ import math
 import mpmath  # type: ignore[import-untyped]
 import pytest
 
-from analysis.theory.constants import blom, moment, root_log, table
-from train.objectives.gradient_penalty import expected_maximum
+from maxup_smoothing.analysis.theory.constants import blom, moment, root_log, table
+from maxup_smoothing.train.objectives.gradient_penalty import expected_maximum
 
 ROOT = math.sqrt(math.pi)
 # David and Nagaraja (2003), section 3.2; c_5 after Godwin (1949).

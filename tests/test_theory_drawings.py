@@ -8,12 +8,12 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.theory import drawings
-from analysis.theory.norms import Norms
-from analysis.theory.panels import heading
-from analysis.theory.regression import Across, Interval
-from analysis.theory.study import Study
-from analysis.theory.verdict import AtSigma, Verdict, Word
+from maxup_smoothing.analysis.theory import figures
+from maxup_smoothing.analysis.theory.norms import Norms
+from maxup_smoothing.analysis.theory.panels import heading
+from maxup_smoothing.analysis.theory.regression import Across, Interval
+from maxup_smoothing.analysis.theory.study import Study
+from maxup_smoothing.analysis.theory.verdict import AtSigma, Verdict, Word
 
 SIGMAS = (1e-4, 1e-3, 0.5)
 
@@ -90,14 +90,14 @@ def titles(figure: Figure) -> list[list[str]]:
 
 
 def test_each_number_of_copies_has_its_panel_which_says_what_was_found(studies: list[Study]) -> None:
-    figure = drawings.law(studies)
+    figure = figures.law(studies)
     assert titles(figure) == [["m = 2: FAIL, holds at no σ tried", "m = 16: PASS, holds up to σ = 0.001"]] * 2
     for criterion in ("PASS: at the smallest σ", "FAIL: the whole thick bar", "NO VERDICT"):
         assert criterion in figure.get_suptitle().replace("\n", " ")
 
 
 def test_no_bar_of_the_law_is_cut_off(studies: list[Study]) -> None:
-    for row in panels(drawings.law(studies)):
+    for row in panels(figures.law(studies)):
         for axes in row:
             low, high = axes.get_ylim()
             drawn = [float(y) for line in axes.lines for y in np.asarray(line.get_ydata(), dtype=float)]
@@ -107,7 +107,7 @@ def test_no_bar_of_the_law_is_cut_off(studies: list[Study]) -> None:
 
 
 def test_thick_bars_are_for_these_images_and_thin_ones_for_others(studies: list[Study]) -> None:
-    axes = panels(drawings.law(studies))[0][0]
+    axes = panels(figures.law(studies))[0][0]
     bars = {
         round(line.get_linewidth()): np.round(np.asarray(line.get_ydata(), dtype=float), 6).tolist()
         for line in axes.lines
@@ -117,14 +117,14 @@ def test_thick_bars_are_for_these_images_and_thin_ones_for_others(studies: list[
 
 
 def test_what_is_said_at_a_sigma_is_told_by_the_mark_without_its_colour(studies: list[Study]) -> None:
-    axes = panels(drawings.law(studies))[0][0]
+    axes = panels(figures.law(studies))[0][0]
     marks = [(line.get_marker(), line.get_markerfacecolor()) for line in axes.lines if line.get_marker() != "None"]
     assert [marker for marker, _ in marks] == ["X", "o", "X"]
     assert marks[1][1] == "white"
 
 
 def test_a_row_says_which_images_it_is_about_and_what_was_done_to_them(studies: list[Study]) -> None:
-    first, second = drawings.law(studies).subfigs
+    first, second = figures.law(studies).subfigs
     assert first.get_suptitle() == (
         "a: 40 evenly spaced mnist test images\nnetwork with kinks, margin 5 %; 16 groups of m copies at each image"
     )
@@ -134,18 +134,18 @@ def test_a_row_says_which_images_it_is_about_and_what_was_done_to_them(studies: 
 
 
 def test_the_sigma_of_training_is_marked_behind_all_where_it_is_known(studies: list[Study]) -> None:
-    figure = drawings.law(studies)
+    figure = figures.law(studies)
     unknown, known = ([patch.get_facecolor() for patch in row[0].patches] for row in panels(figure))
     assert len(known) == len(unknown) + 1
     (legend,) = figure.legends
     assert "σ of training" in [text.get_text() for text in legend.get_texts()]
-    (alone,) = drawings.law(studies[:1]).legends
+    (alone,) = figures.law(studies[:1]).legends
     assert "σ of training" not in [text.get_text() for text in alone.get_texts()]
 
 
 def test_panels_of_remainders_have_the_same_axes(studies: list[Study]) -> None:
     small = study("small", verdict(2, "PASS", size=1e-9), verdict(16, "PASS", size=1e-9))
-    figure = drawings.orders([*studies, small])
+    figure = figures.orders([*studies, small])
     limits = {(axes.get_xlim(), axes.get_ylim()) for row in panels(figure) for axes in row}
     assert len(limits) == 1
     (((left, right), (low, high)),) = limits
@@ -156,7 +156,7 @@ def test_panels_of_remainders_have_the_same_axes(studies: list[Study]) -> None:
 
 
 def test_what_is_lost_has_no_mark_and_the_figure_says_why(studies: list[Study]) -> None:
-    figure = drawings.orders(studies)
+    figure = figures.orders(studies)
     first, second = panels(figure)[0][0].lines
     assert np.isnan(np.asarray(first.get_ydata(), dtype=float)).tolist() == [True, False, False]
     assert np.isnan(np.asarray(second.get_ydata(), dtype=float)).tolist() == [True, True, False]
@@ -168,7 +168,7 @@ def test_what_is_lost_has_no_mark_and_the_figure_says_why(studies: list[Study]) 
 
 def test_a_network_of_which_nothing_remains_is_drawn(studies: list[Study]) -> None:
     nothing = replace(studies[0].verdicts[0], remainders=((None,) * 3, (None,) * 3), orders=(None, None))
-    figure = drawings.orders([replace(studies[0], verdicts=(nothing,), reach=float("inf"))])
+    figure = figures.orders([replace(studies[0], verdicts=(nothing,), reach=float("inf"))])
     assert titles(figure) == [["m = 2: exponents unresolved and unresolved"]]
 
 
@@ -178,7 +178,7 @@ def test_equal_medians_of_norms_are_both_seen_and_named() -> None:
         Norms(name=name, images="3 mnist test images", sigma=0.5, loss=1.0, clean_I=values, noisy_I=norm_I)
         for name, values in (("one", norm_I), ("two", np.array([0.0, 0.02, 0.1, 3.0])))
     )
-    figure = drawings.norms([one, other])
+    figure = figures.norms([one, other])
     assert figure.get_suptitle().endswith("|∇ₓL|; 3 mnist test images")
     at_images, at_copies = figure.axes
     assert at_copies.get_title("left") == "at one noisy copy of each, σ = 0.5 as in training"

@@ -8,13 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from analysis.theory import toys
-from analysis.theory.constants import moment
-from analysis.theory.derivatives import Derivatives, corners, cross_entropy, derivatives_at, frozen, kinks
-from analysis.theory.gradient_norm import draw, shares
-from train.maxup import BatchLoss, maxup_loss
-from train.perturbations import GaussianNoise
-from train.seeds import generator
+from maxup_smoothing.analysis.theory import toys
+from maxup_smoothing.analysis.theory.constants import moment
+from maxup_smoothing.analysis.theory.derivatives import (
+    Derivatives,
+    corners,
+    cross_entropy,
+    derivatives_at,
+    frozen,
+    kinks,
+)
+from maxup_smoothing.analysis.theory.gradient_norm import draw, shares
+from maxup_smoothing.train.maxup import BatchLoss, maxup_loss
+from maxup_smoothing.train.perturbations import GaussianNoise
+from maxup_smoothing.train.seeds import generator
 
 D = 6
 HESSIAN = torch.diag(torch.tensor([3.0, -1.0, 0.5, 2.0, 0.0, 1.5], dtype=torch.float64))

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.theory import lab, subjects, toys
-from analysis.theory.lab import Settings
-from analysis.theory.norms import change
-from analysis.theory.report import lines
-from data import registry
-from train import checkpoint
-from train.checkpoint import Architecture
+from maxup_smoothing.analysis.theory import lab, networks, toys
+from maxup_smoothing.analysis.theory.lab import Settings
+from maxup_smoothing.analysis.theory.norms import change
+from maxup_smoothing.analysis.theory.report import lines
+from maxup_smoothing.data import registry
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.checkpoint import Architecture
 
 QUICK = Settings(sigmas=(1e-5, 1e-4, 1e-3, 0.1), ms=(2, 4), groups=16, probes=2)
 SMALL: dict[str, Any] = {"images": 4, "norm_images": 20, "settings": QUICK}
@@ -89,7 +89,7 @@ def test_slips_are_refused_before_any_work(
 
 
 def test_moved_images_differ_by_the_nudge_and_nothing_else() -> None:
-    subject = subjects.load("toy:tanh", data=None, data_root=None, images=100, seed=0)
+    subject = networks.load("toy:tanh", data=None, data_root=None, images=100, seed=0)
     moved = subject.moved(0.01, seed=1)
     assert float((moved.x_I - subject.x_I).std()) == pytest.approx(0.01, rel=0.03)  # 20,000 numbers: 6 standard errors
     assert moved.model is subject.model

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.weightstats import DescrStatsW
 
-from analysis.theory.regression import (
+from maxup_smoothing.analysis.theory.regression import (
     Interval,
     across_images,
     aligned,

@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.theory import toys
-from analysis.theory.constants import moment
-from analysis.theory.derivatives import cross_entropy, derivatives_at, frozen
-from analysis.theory.gradient_norm import MaxUp, draw
-from analysis.theory.lab import Settings, examine
-from analysis.theory.regression import aligned, order
-from analysis.theory.subjects import Subject
-from analysis.theory.verdict import Evidence, judge
-from train.maxup import BatchLoss, PerExampleLoss, maxup_loss
-from train.objectives.gradient_penalty import expected_maximum
-from train.perturbations import GaussianNoise, Perturbation
-from train.seeds import generator
+from maxup_smoothing.analysis.theory import toys
+from maxup_smoothing.analysis.theory.constants import moment
+from maxup_smoothing.analysis.theory.derivatives import cross_entropy, derivatives_at, frozen
+from maxup_smoothing.analysis.theory.gradient_norm import MaxUp, draw
+from maxup_smoothing.analysis.theory.lab import Settings, examine
+from maxup_smoothing.analysis.theory.networks import Subject
+from maxup_smoothing.analysis.theory.regression import aligned, order
+from maxup_smoothing.analysis.theory.verdict import Evidence, judge
+from maxup_smoothing.train.maxup import BatchLoss, PerExampleLoss, maxup_loss
+from maxup_smoothing.train.objectives.gradient_penalty import expected_maximum
+from maxup_smoothing.train.perturbations import GaussianNoise, Perturbation
+from maxup_smoothing.train.seeds import generator
 
 IMAGES, GROUPS = 16, 64
 SIGMAS = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 2.0)

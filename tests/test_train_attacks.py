@@ -11,7 +11,7 @@ from tiny_training import SHAPE, B, K, M, ascent_direction, batch, network, nois
 from tiny_training import log_mean_probability as log_mean_of_one
 from torch import Tensor, nn
 
-from train.objectives.attacks import ascend, ddn, log_mean_probability, pgd, unit
+from maxup_smoothing.train.objectives.attacks import ascend, ddn, log_mean_probability, pgd, unit
 
 Attack = Callable[[nn.Module, Tensor, Tensor, list[Tensor]], Tensor]
 EPSILON = 0.3

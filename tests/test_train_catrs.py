@@ -27,14 +27,14 @@ from tiny_training import (
 )
 from torch import Tensor, nn
 
-from train import checkpoint
-from train.checkpoint import Architecture
-from train.distributed import World
-from train.objectives import teacher
-from train.objectives.catrs import CatRs, accepted_copies, worst_noises
-from train.objectives.teacher import TEACHER, smoothed_predictions
-from train.seeds import generator
-from train.step import ACCEPT, Step
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.checkpoint import Architecture
+from maxup_smoothing.train.distributed import World
+from maxup_smoothing.train.objectives import teacher
+from maxup_smoothing.train.objectives.catrs import CatRs, accepted_copies, worst_noises
+from maxup_smoothing.train.objectives.teacher import TEACHER, smoothed_predictions
+from maxup_smoothing.train.seeds import generator
+from maxup_smoothing.train.step import ACCEPT, Step
 
 LAM, EPSILON, STEPS = 1.5, 0.4, 3
 CHANGES = {"lam": LAM, "epsilon": EPSILON, "steps": STEPS}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from train import objectives
-from train.config import TrainConfig
-from train.config_file import CONFIGS, load, task
-from train.language.config import LanguageConfig
+from maxup_smoothing.train import objectives
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.config_file import CONFIGS, load, task
+from maxup_smoothing.train.language.config import LanguageConfig
 
 REQUIRED = 'dataset = "mnist"\narch = "lenet"\nobjective = "maxup"\nsigma = 0.5\nepochs = 2\nbatch_size = 8\nlr = 1\n'
 

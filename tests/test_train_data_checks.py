@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from certify import cli
-from data import registry
-from data.subset import spread
-from train.__main__ import app
-from train.loop import Trainer
+from maxup_smoothing.certify.commands import app as cli
+from maxup_smoothing.data import registry
+from maxup_smoothing.data.subset import spread
+from maxup_smoothing.train.__main__ import app
+from maxup_smoothing.train.loop import Trainer
 
 TOML = """
 dataset = "images.npz"
@@ -163,7 +163,7 @@ def test_labels_in_cycles_are_held_out_validated_and_probed_in_all_classes(monke
     def certifier(images: Any, labels: NDArray[np.int64], **_: Any) -> None:
         validated.append(labels)
 
-    monkeypatch.setattr("certify.validation.certifier", certifier)
+    monkeypatch.setattr("maxup_smoothing.certify.validation.certifier", certifier)
     monkeypatch.setattr(Trainer, "_validation_acr", lambda _: 0.0)
     run("holdout=40", "validate_every=1", "validate_images=20")
     run("probe=20", out="probed")

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from data import registry
-from train import checkpoint, evaluate
-from train.__main__ import app
+from maxup_smoothing.data import registry
+from maxup_smoothing.train import checkpoint, evaluate
+from maxup_smoothing.train.__main__ import app
 
 SAMPLE = registry.load("fashion-sample", "train")
 X, Y = SAMPLE.images[:40, 0], SAMPLE.labels[:40]

@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from data import registry
-from train import checkpoint, models, objectives
-from train.config import TrainConfig
-from train.config_file import load
-from train.distributed import World, join
-from train.loop import Trainer
-from train.step import Step
+from maxup_smoothing.data import registry
+from maxup_smoothing.train import checkpoint, models, objectives
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.config_file import load
+from maxup_smoothing.train.distributed import World, join
+from maxup_smoothing.train.loop import Trainer
+from maxup_smoothing.train.step import Step
 
 # 130 images in batches of 32: the last batch has two images, one a process.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -48,7 +48,7 @@ def command(images: Path, out: Path, *changes: str, processes: int = 1) -> list[
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     settings = [f"dataset={images}", *CHANGES, *changes]
     return [
-        sys.executable, *(launcher if processes > 1 else []), "-m", "train", "fashion_sample_gaussian",
+        sys.executable, *(launcher if processes > 1 else []), "-m", "maxup_smoothing.train", "fashion_sample_gaussian",
         "--out", str(out), "--resume", *(part for change in settings for part in ("--set", change)),
     ]  # fmt: skip
 
@@ -123,10 +123,10 @@ def test_accumulated_parts_are_the_step_of_the_whole_batch(images: Path, monkeyp
 
 SCRIPT = """
 import os, torch, torch.distributed as dist
-from train import models, objectives
-from train.config import TrainConfig
-from train.distributed import World, join
-from train.loop import Trainer
+from maxup_smoothing.train import models, objectives
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.distributed import World, join
+from maxup_smoothing.train.loop import Trainer
 
 config = TrainConfig(
     dataset="x", arch="resnet20", objective="gaussian", sigma=0.5, epochs=1, batch_size=8, lr=0.1, ema=0.5

@@ -13,12 +13,12 @@ import torch
 from tiny_language import write
 from torch import Tensor, nn
 
-import train.__main__ as training
-from data import console
-from train import checkpoint
-from train.distributed import World
-from train.language import trainer as language
-from train.loop import Trainer
+import maxup_smoothing.train.__main__ as training
+from maxup_smoothing.data.runtime import console
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.distributed import World
+from maxup_smoothing.train.language import trainer as language
+from maxup_smoothing.train.loop import Trainer
 
 COMMAND = ["train", "tiny.toml", "--out", "run"]
 IMAGES = """

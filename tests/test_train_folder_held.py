@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from tiny_language import write
 
-import train.__main__ as training
-from data import console
-from train import config_file, evaluate
-from train.language import model, session
-from train.loop import Trainer
-from train.run_folder import RunFolder
+import maxup_smoothing.train.__main__ as training
+from maxup_smoothing.data.runtime import console
+from maxup_smoothing.train import config_file, evaluate
+from maxup_smoothing.train.language import model, session
+from maxup_smoothing.train.loop import Trainer
+from maxup_smoothing.train.run_folder import RunFolder
 
 IMAGES = """
 dataset = "images.npz"
@@ -107,7 +107,7 @@ def test_a_test_waits_for_no_training_and_none_begins_during_it(
 ) -> None:
     assert command("images.toml", "--out", "run") == 0
     with RunFolder(Path("run")).held():
-        status, said = meanwhile("train.evaluate", "run")
+        status, said = meanwhile("maxup_smoothing.train.evaluate", "run")
     assert status == 2
     assert said == f"error: {IN_USE}copy the checkpoint elsewhere.\n"
     assert not Path("run/test.json").exists()

@@ -14,14 +14,14 @@ from scipy import stats
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from data import registry
-from train import checkpoint, evaluate, models, objectives
-from train.config_file import load
-from train.loop import Trainer
-from train.objectives.perturbed import Perturbed
-from train.perturbations import Cutout
-from train.perturbations.mixing import one_hot
-from train.seeds import generator
+from maxup_smoothing.data import registry
+from maxup_smoothing.train import checkpoint, evaluate, models, objectives
+from maxup_smoothing.train.config_file import load
+from maxup_smoothing.train.loop import Trainer
+from maxup_smoothing.train.objectives.perturbed import Perturbed
+from maxup_smoothing.train.perturbations import Cutout
+from maxup_smoothing.train.perturbations.mixing import one_hot
+from maxup_smoothing.train.seeds import generator
 
 MIXED = {"perturbation": ("crop", "cutout", "mixup", "cutmix"), "cutout_size": 2, "cutmix_alpha": 0.6, "sigma": 0.0}
 SMALL = ["objective=plain", "sigma=0", 'perturbation=["crop", "flip", "cutout"]', "cutout_size=8"]

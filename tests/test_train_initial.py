@@ -8,9 +8,9 @@ import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
-from data import registry
-from train import checkpoint
-from train.__main__ import app
+from maxup_smoothing.data import registry
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.__main__ import app
 
 FROZEN = ["--set", "epochs=1", "--set", "batch_size=50", "--set", "probe=20", "--set", "lr=1e-12"]
 

@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from certify import validation
-from certify.smoothing import SmoothedClassifier
-from data import registry
-from train import checkpoint, models, objectives
-from train.__main__ import app
-from train.board import Board
-from train.config_file import load
-from train.loop import Epoch, Trainer
-from train.step import Step
+from maxup_smoothing.certify import validation
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
+from maxup_smoothing.data import registry
+from maxup_smoothing.train import checkpoint, models, objectives
+from maxup_smoothing.train.__main__ import app
+from maxup_smoothing.train.board import Board
+from maxup_smoothing.train.config_file import load
+from maxup_smoothing.train.loop import Epoch, Trainer
+from maxup_smoothing.train.step import Step
 
 
 @pytest.fixture

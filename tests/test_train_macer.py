@@ -25,8 +25,8 @@ from tiny_training import (
 )
 from torch import Tensor
 
-from train.objectives.macer import widened_gaps
-from train.step import Step
+from maxup_smoothing.train.objectives.macer import widened_gaps
+from maxup_smoothing.train.step import Step
 
 LAM, BETA, MARGIN = 3.0, 2.0, 2.0
 

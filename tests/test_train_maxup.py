@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from train.maxup import BatchLoss, Reduction, maxup_loss, worst_copies
-from train.perturbations import GaussianNoise
-from train.seeds import generator
+from maxup_smoothing.train.maxup import BatchLoss, Reduction, maxup_loss, worst_copies
+from maxup_smoothing.train.perturbations import GaussianNoise
+from maxup_smoothing.train.seeds import generator
 
 B, D, K, M = 5, 6, 3, 4
 NOISE = GaussianNoise(0.7)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from train import models
-from train.models import lenet
+from maxup_smoothing.train import models
+from maxup_smoothing.train.models import lenet
 
 
 def parameters(model: nn.Module) -> int:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from train import models, names, objectives
-from train.config import TrainConfig
-from train.config_file import load
-from train.language.config import LanguageConfig
-from train.perturbations.catalogue import configured
+from maxup_smoothing.train import models, names, objectives
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.config_file import load
+from maxup_smoothing.train.language.config import LanguageConfig
+from maxup_smoothing.train.perturbations.catalogue import configured
 
 IMAGES: dict[str, Any] = {
     "dataset": "x.npz", "arch": "lenet", "objective": "gaussian", "sigma": 0.25, "epochs": 3, "batch_size": 8,
@@ -85,7 +85,8 @@ def test_a_key_that_has_no_like_is_said_to_have_none(kind: str, key: str, why: s
 @pytest.mark.parametrize("key", ["shuffle", "foo", "log_dir", "n", "k", "patience", "bptt", "x" * 1000, ""])
 def test_nothing_is_suggested_where_nothing_is_near(key: str, file: Path) -> None:
     assert (
-        refusal(file, "images", f"{key}=1") == f"unknown key {key!r}; the keys are those of train.config.TrainConfig."
+        refusal(file, "images", f"{key}=1")
+        == f"unknown key {key!r}; the keys are those of maxup_smoothing.train.config.TrainConfig."
     )
 
 

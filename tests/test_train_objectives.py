@@ -19,8 +19,8 @@ from tiny_training import (
 )
 from torch import Tensor
 
-from train.objectives.maxup import MaxUp
-from train.step import Step
+from maxup_smoothing.train.objectives.maxup import MaxUp
+from maxup_smoothing.train.step import Step
 
 
 def losses(table_BMK: Tensor, y: Tensor) -> Tensor:

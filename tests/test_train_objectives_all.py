@@ -17,8 +17,8 @@ from tiny_training import (
 )
 from torch import nn
 
-from train.objectives import OBJECTIVES
-from train.step import Step, parts
+from maxup_smoothing.train.objectives import OBJECTIVES
+from maxup_smoothing.train.step import Step, parts
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gaussian": ("gaussian", {}),

@@ -24,9 +24,9 @@ from tiny_training import (
 )
 from torch import Tensor, nn
 
-from train.objectives.worst import first_copy
-from train.seeds import generator
-from train.step import ACCEPT
+from maxup_smoothing.train.objectives.worst import first_copy
+from maxup_smoothing.train.seeds import generator
+from maxup_smoothing.train.step import ACCEPT
 
 
 def entropy(p_K: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from tiny_training import (
 )
 from torch import nn
 
-from train.objectives.gradient_penalty import expected_maximum
+from maxup_smoothing.train.objectives.gradient_penalty import expected_maximum
 
 
 @pytest.mark.parametrize(

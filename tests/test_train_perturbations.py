@@ -4,8 +4,8 @@ import pytest
 import torch
 from scipy import stats
 
-from train.perturbations import Compose, GaussianNoise, RandomCrop, RandomFlip
-from train.seeds import derive_seed, generator
+from maxup_smoothing.train.perturbations import Compose, GaussianNoise, RandomCrop, RandomFlip
+from maxup_smoothing.train.seeds import derive_seed, generator
 
 CPU = torch.device("cpu")
 

@@ -11,12 +11,12 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from train.perturbations import Compose, CutMix, Cutout, MixUp, RandAugment, RandomCrop, RandomFlip
-from train.perturbations import randaugment as operations
-from train.perturbations.boxes import box_mask
-from train.perturbations.mixing import beta, one_hot
-from train.seeds import generator
-from train.step import Rows, Step, parts
+from maxup_smoothing.train.perturbations import Compose, CutMix, Cutout, MixUp, RandAugment, RandomCrop, RandomFlip
+from maxup_smoothing.train.perturbations import randaugment as operations
+from maxup_smoothing.train.perturbations.boxes import box_mask
+from maxup_smoothing.train.perturbations.mixing import beta, one_hot
+from maxup_smoothing.train.seeds import generator
+from maxup_smoothing.train.step import Rows, Step, parts
 
 CPU = torch.device("cpu")
 MIXING: list[Any] = [CutMix(), MixUp(0.4), Compose([RandomCrop(1), RandomFlip(), Cutout(3), MixUp(), CutMix(0.5)])]

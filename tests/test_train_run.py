@@ -12,15 +12,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from data import registry
-from data.hardware import cpu_name
-from train import checkpoint, models, objectives
-from train import optimizer as optimizers
-from train.__main__ import app
-from train.checkpoint import Architecture
-from train.config import TrainConfig
-from train.config_file import load
-from train.loop import Trainer
+from maxup_smoothing.data import registry
+from maxup_smoothing.data.runtime.hardware import cpu_name
+from maxup_smoothing.train import checkpoint, models, objectives
+from maxup_smoothing.train import optimizer as optimizers
+from maxup_smoothing.train.__main__ import app
+from maxup_smoothing.train.checkpoint import Architecture
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.config_file import load
+from maxup_smoothing.train.loop import Trainer
 
 SMALL = [
     "--set", "epochs=3", "--set", "batch_size=50", "--set", "probe=100",
@@ -75,7 +75,7 @@ def test_a_run_killed_at_any_epoch_and_resumed_leaves_the_files_of_an_undisturbe
     run("fashion_sample_maxup", *change, "--out", str(whole))
     # SIGKILL right after the first line of train.csv, wherever the run is by then.
     process = subprocess.Popen(
-        [sys.executable, "-m", "train", "fashion_sample_maxup", *change, "--out", str(cut)],
+        [sys.executable, "-m", "maxup_smoothing.train", "fashion_sample_maxup", *change, "--out", str(cut)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     table = cut / "train.csv"
@@ -150,7 +150,16 @@ def test_a_run_is_not_overwritten(arguments: list[str], message: str, images: Pa
 
 
 def test_a_users_mistake_is_one_line_and_status_2(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "train", "mnist_maxup", "--set", "objectiv=x", "--out", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-m",
+        "maxup_smoothing.train",
+        "mnist_maxup",
+        "--set",
+        "objectiv=x",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1

@@ -20,9 +20,9 @@ from tiny_training import (
 )
 from torch import Tensor, nn
 
-from train.objectives.attacks import ddn, pgd
-from train.seeds import derive_seed
-from train.step import Step
+from maxup_smoothing.train.objectives.attacks import ddn, pgd
+from maxup_smoothing.train.seeds import derive_seed
+from maxup_smoothing.train.step import Step
 
 ATTACKS = {"pgd": pgd, "ddn": ddn}
 CHANGES = {"m": 4, "epsilon": 0.4, "steps": 3}

@@ -23,9 +23,9 @@ from tiny_training import (
 )
 from torch import Tensor, nn
 
-from train.objectives.attacks import ascend
-from train.seeds import generator
-from train.step import MIX, Step
+from maxup_smoothing.train.objectives.attacks import ascend
+from maxup_smoothing.train.seeds import generator
+from maxup_smoothing.train.step import MIX, Step
 
 LAM, STEP_SIZE = 2.0, 0.6
 CHANGES = {"lam": LAM, "steps": 3, "step_size": STEP_SIZE}

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from train.perturbations import Compose, GaussianNoise, RandomCrop, RandomFlip
-from train.seeds import generator
-from train.step import MIX, Rows, Step, parts, same_randomness, without_trace
+from maxup_smoothing.train.perturbations import Compose, GaussianNoise, RandomCrop, RandomFlip
+from maxup_smoothing.train.seeds import generator
+from maxup_smoothing.train.step import MIX, Rows, Step, parts, same_randomness, without_trace
 
 
 @given(total=st.integers(1, 300), count=st.integers(1, 40))

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from tiny_training import STEP, batch, network, objective
 from torch import Tensor, nn
 
-from train.maxup import Reduction, maxup_loss, worst_copies
-from train.perturbations import Cutout, GaussianNoise, MixUp
+from maxup_smoothing.train.maxup import Reduction, maxup_loss, worst_copies
+from maxup_smoothing.train.perturbations import Cutout, GaussianNoise, MixUp
 
 B, M, D, K = 5, 3, 6, 4
 REDUCTIONS = pytest.mark.parametrize("reduction", ["max", "topk", "mean", "logsumexp"])

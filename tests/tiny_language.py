@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from data import text
-from data.text import Corpus
-from train.language.config import LanguageConfig
-from train.language.model import LanguageModel, build
-from train.language.trainer import Trainer
+from maxup_smoothing.data import text
+from maxup_smoothing.data.text import Corpus
+from maxup_smoothing.train.language.config import LanguageConfig
+from maxup_smoothing.train.language.model import LanguageModel, build
+from maxup_smoothing.train.language.trainer import Trainer
 
 NOUNS, VERBS, PLACES = ("fox", "hen", "owl", "cat"), ("sees", "hears", "follows"), ("here", "there", "<unk>")
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.objectives import build
-from train.objectives.objective import Objective
-from train.seeds import generator
-from train.step import Step
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.objectives import build
+from maxup_smoothing.train.objectives.objective import Objective
+from maxup_smoothing.train.seeds import generator
+from maxup_smoothing.train.step import Step
 
 B, K, M, SIGMA = 5, 3, 4, 0.5
 SHAPE = (1, 4, 4)

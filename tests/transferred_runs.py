@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from certify.cli import app as certify
-from certify.transferred import TransferredTable
+from maxup_smoothing.certify.commands.app import app as certify
+from maxup_smoothing.certify.transfer.table import TransferredTable
 
 TESTS = Path(__file__).parent
 TABLE, MANIFEST, OUT = Path("radii.tsv"), Path("radii.manifest.json"), Path("new.tsv")

@@ -1,3 +1,38 @@
 """From data to a checkpoint."""
 
-import data  # noqa: F401  # before torch: it says how threads wait
+import importlib
+from typing import TYPE_CHECKING, Any
+
+#: Where each public name is defined. What is not listed may change at any time.
+_HOME = {
+    "BatchLoss": "train.maxup",
+    "GaussianNoise": "train.perturbations",
+    "TrainConfig": "train.config",
+    "build_model": "train.models:build",
+    "load_checkpoint": "train.checkpoint:load",
+    "maxup_loss": "train.maxup",
+}
+__all__ = [
+    "BatchLoss",
+    "GaussianNoise",
+    "TrainConfig",
+    "build_model",
+    "load_checkpoint",
+    "maxup_loss",
+]
+
+if TYPE_CHECKING:
+    from maxup_smoothing.train.checkpoint import load as load_checkpoint
+    from maxup_smoothing.train.config import TrainConfig as TrainConfig
+    from maxup_smoothing.train.maxup import BatchLoss as BatchLoss
+    from maxup_smoothing.train.maxup import maxup_loss as maxup_loss
+    from maxup_smoothing.train.models import build as build_model
+    from maxup_smoothing.train.perturbations import GaussianNoise as GaussianNoise
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, whose module is loaded when it is first asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _HOME[name].partition(":")
+    return getattr(importlib.import_module(f"maxup_smoothing.{module}"), attribute or name)

@@ -3,7 +3,7 @@
     python -m train mnist_maxup --out runs/mnist            a file in configs/
     python -m train my.toml --set sigma=0.25 --set m=8      a file of yours, with changes
     python -m train mnist_maxup --out runs/mnist --resume   go on after an interruption, bit for bit
-    torchrun --nproc-per-node 4 -m train cifar10_maxup      on four devices of this machine; the same batches, shared
+    torchrun --nproc-per-node 4 -m maxup_smoothing.train cifar10_maxup    on four devices, which share each batch
     python -m train ptb_maxup --data-root DATA              a language model; see docs/training.md
 
 The folder then holds config.toml (what was run), environment.json (where), train.csv (a line an epoch),
@@ -26,21 +26,22 @@ import torch
 import typer
 from torch import nn
 
-from certify import loader, validation
-from certify.memory import is_out_of_memory
-from data import console
-from data.registry import Dataset
-from data.stopping import WORDS, Stop, Stopped
-from train import checkpoint, config_file, distributed, images, initial, machine, objectives
-from train.board import Board
-from train.checkpoint import Architecture
-from train.config import TrainConfig
-from train.distributed import World
-from train.language import session
-from train.language.config import LanguageConfig
-from train.loop import Epoch, Trainer, Validation
-from train.objectives.objective import Objective
-from train.run_folder import RunFolder
+from maxup_smoothing.certify import validation
+from maxup_smoothing.certify.models import loading
+from maxup_smoothing.certify.models.memory import is_out_of_memory
+from maxup_smoothing.data.registry import Dataset
+from maxup_smoothing.data.runtime import console
+from maxup_smoothing.data.runtime.signals import WORDS, Stop, Stopped
+from maxup_smoothing.train import checkpoint, config_file, distributed, images, initial, machine, objectives
+from maxup_smoothing.train.board import Board
+from maxup_smoothing.train.checkpoint import Architecture
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.distributed import World
+from maxup_smoothing.train.language import session
+from maxup_smoothing.train.language.config import LanguageConfig
+from maxup_smoothing.train.loop import Epoch, Trainer, Validation
+from maxup_smoothing.train.objectives.objective import Objective
+from maxup_smoothing.train.run_folder import RunFolder
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -165,8 +166,8 @@ def _trainer(
 
 def _trained(settings: TrainConfig, architecture: Architecture) -> nn.Module:
     """The network to begin with; another project's weights are read as those of this run's architecture."""
-    foreign = loader.holds_weights_of_others(Path(settings.init))
-    loaded = loader.load(
+    foreign = loading.holds_weights_of_others(Path(settings.init))
+    loaded = loading.load(
         settings.init,
         architecture.image_shape,
         architecture.num_classes,

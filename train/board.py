@@ -4,7 +4,7 @@ import dataclasses
 import math
 from pathlib import Path
 
-from train.loop import Epoch
+from maxup_smoothing.train.loop import Epoch
 
 
 class Board:

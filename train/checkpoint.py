@@ -15,9 +15,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from data import strict_json
-from data.files import write_atomically
-from train import models
+from maxup_smoothing.data.runtime import strict_json
+from maxup_smoothing.data.runtime.atomic import write_atomically
+from maxup_smoothing.train import models
 
 SCHEMA = 1
 METADATA = "maxup-smoothing"

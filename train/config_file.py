@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from data import toml
-from train import names
-from train.config import TrainConfig
+from maxup_smoothing.data.runtime import toml
+from maxup_smoothing.train import names
+from maxup_smoothing.train.config import TrainConfig
 
 _LONGEST_CHAIN = 20
 CONFIGS = Path(__file__).parent.parent / "configs"

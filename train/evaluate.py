@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from torch import nn
 
-from data import console, registry, seen
-from data.dataset import Dataset, listed
-from data.files import write_atomically
-from train import checkpoint
-from train.run_folder import RunFolder
+from maxup_smoothing.data import registry, seen
+from maxup_smoothing.data.dataset import Dataset, listed
+from maxup_smoothing.data.runtime import console
+from maxup_smoothing.data.runtime.atomic import write_atomically
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.run_folder import RunFolder
 
 BATCH = 500
 PREDICTIONS = "test_predictions.tsv"

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data import official, registry, seen
-from data.dataset import Dataset
-from data.subset import representative, spread
+from maxup_smoothing.data import official, registry, seen
+from maxup_smoothing.data.dataset import Dataset
+from maxup_smoothing.data.subset import representative, spread
 
 CHOICE = "choice"  # in the state of a run: how its held-out and probe images were chosen
 _NAMED = 5  # classes in a message

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from train import optimizer as optimizers
-from train import structures
-from train.config import TrainConfig
-from train.distributed import World
-from train.images import CHOICE, measured
-from train.objectives.objective import Objective
-from train.perturbations import Compose, GaussianNoise, Perturbation, RandomCrop, RandomFlip
-from train.perturbations.mixing import one_hot
-from train.seeds import derive_seed, generator
-from train.step import Rows, Step, arithmetic, parts
+from maxup_smoothing.train import optimizer as optimizers
+from maxup_smoothing.train import structures
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.distributed import World
+from maxup_smoothing.train.images import CHOICE, measured
+from maxup_smoothing.train.objectives.objective import Objective
+from maxup_smoothing.train.perturbations import Compose, GaussianNoise, Perturbation, RandomCrop, RandomFlip
+from maxup_smoothing.train.perturbations.mixing import one_hot
+from maxup_smoothing.train.seeds import derive_seed, generator
+from maxup_smoothing.train.step import Rows, Step, arithmetic, parts
 
 ORDER, AUGMENT, OBJECTIVE, PROBE = range(4)  # what a seed is for
 SAVED = ("model", "average", "optimizer")  # parts of the state that hold tensors

@@ -7,8 +7,8 @@ import sys
 
 import torch
 
-from data.hardware import cpu_name
-from train.distributed import World
+from maxup_smoothing.data.runtime.hardware import cpu_name
+from maxup_smoothing.train.distributed import World
 
 
 def device(name: str) -> torch.device:

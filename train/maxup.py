@@ -31,9 +31,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from train import structures
-from train.seeds import derive_seed, generator
-from train.step import DROPOUT, same_randomness, without_trace
+from maxup_smoothing.train import structures
+from maxup_smoothing.train.seeds import derive_seed, generator
+from maxup_smoothing.train.step import DROPOUT, same_randomness, without_trace
 
 Reduction = Literal["max", "mean", "topk", "logsumexp"]
 Selection = Literal["train", "eval"]

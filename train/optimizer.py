@@ -5,7 +5,7 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
 
-from train.config import TrainConfig
+from maxup_smoothing.train.config import TrainConfig
 
 
 def build(model: nn.Module, config: TrainConfig, steps_per_epoch: int) -> tuple[SGD, LRScheduler]:

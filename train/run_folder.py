@@ -23,11 +23,11 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
-from data import seen
-from data.files import append_durably, make_folder, remove_leftovers, write_atomically
-from train import config_file
-from train.checkpoint import require_plain_archive
-from train.loop import Changed, Epoch
+from maxup_smoothing.data import seen
+from maxup_smoothing.data.runtime.atomic import append_durably, make_folder, remove_leftovers, write_atomically
+from maxup_smoothing.train import config_file
+from maxup_smoothing.train.checkpoint import require_plain_archive
+from maxup_smoothing.train.loop import Changed, Epoch
 
 
 class Settings(Protocol):

@@ -11,8 +11,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from train.perturbations import GaussianNoise, Perturbation
-from train.seeds import derive_seed, generator
+from maxup_smoothing.train.perturbations import GaussianNoise, Perturbation
+from maxup_smoothing.train.seeds import derive_seed, generator
 
 # What a stream of random numbers is for; copies of an image are numbered from 0, far below.
 DROPOUT, MIX, ACCEPT = (1 << 32), (1 << 32) + 1, (1 << 32) + 2

@@ -9,14 +9,15 @@ from typing import Annotated
 import typer
 from matplotlib.figure import Figure
 
-from analysis import figures, runs
-from analysis.groups import by_class, by_difficulty
-from analysis.unknown import different_norm, refuted
-from certify import manifest as manifests
-from certify.logs.reader import is_log_folder
-from data import console
-from data.files import write_atomically
-from data.official import CLASSES
+from maxup_smoothing.analysis.comparison.settings import different_norm, refuted
+from maxup_smoothing.analysis.figures import curves
+from maxup_smoothing.analysis.runs import run as runs
+from maxup_smoothing.analysis.runs.groups import by_class, by_difficulty
+from maxup_smoothing.certify.logs.reader import is_log_folder
+from maxup_smoothing.certify.tables import manifest as manifests
+from maxup_smoothing.data.official import CLASSES
+from maxup_smoothing.data.runtime import console
+from maxup_smoothing.data.runtime.atomic import write_atomically
 
 TABLE = "radii.tsv"
 PARTS = ("class", "difficulty")
@@ -218,7 +219,7 @@ def _told(file: Path, section: str, name: str) -> object:
 
 def write_figure(figure: Figure, out: Path) -> None:
     """Write a figure, whole or not at all, and say so."""
-    write_atomically(out, figures.encode(figure, out.suffix))
+    write_atomically(out, curves.encode(figure, out.suffix))
     print(f"wrote {out}")
 
 
@@ -228,7 +229,7 @@ def require_figure(out: Path) -> None:
     Raises:
         ValueError: If the suffix is not one of `figures.FORMATS`, or the file is a radius table.
     """
-    figures.require_format(out.suffix)
+    curves.require_format(out.suffix)
     require_no_table(out)
 
 

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.inputs import require_no_table, tables_of
-from analysis.report import build_page
-from analysis.report_subjects import load_subjects
-from data.files import write_atomically
+from maxup_smoothing.analysis.commands.inputs import require_no_table, tables_of
+from maxup_smoothing.analysis.report.page import build_page
+from maxup_smoothing.analysis.report.subjects import load_subjects
+from maxup_smoothing.data.runtime.atomic import write_atomically
 
 _SUFFIXES = (".html", ".htm")
 

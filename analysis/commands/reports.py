@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
-from analysis import figures
-from analysis.accuracy_folder import ACCURACY
-from analysis.commands.inputs import TABLE, holding, meant
-from analysis.experiments import experiments_text
-from analysis.language_folder import PERPLEXITY
-from analysis.published import load_published
-from analysis.published_claims import load_claims
-from analysis.results import build_report
-from analysis.run_kinds import load_runs
-from data.files import write_atomically
+from maxup_smoothing.analysis.commands.inputs import TABLE, holding, meant
+from maxup_smoothing.analysis.figures import curves
+from maxup_smoothing.analysis.literature.claims import load_claims
+from maxup_smoothing.analysis.literature.curves import load_published
+from maxup_smoothing.analysis.results.document import build_report
+from maxup_smoothing.analysis.results.search import experiments_text
+from maxup_smoothing.analysis.runs.evaluated import ACCURACY
+from maxup_smoothing.analysis.runs.kinds import load_runs
+from maxup_smoothing.analysis.runs.language import PERPLEXITY
+from maxup_smoothing.data.runtime.atomic import write_atomically
 
 Folders = Annotated[list[Path], typer.Argument(metavar="FOLDER...", show_default=False, help="Run folders.")]
 
@@ -45,7 +45,7 @@ def results(
     report = build_report(load_runs(folders), control or [], load_published(), out.stem, load_claims())
     figure_folder = out.with_suffix("")
     for name, figure in report.figures.items():
-        write_atomically(figure_folder / name, figures.encode(figure, ".png"))
+        write_atomically(figure_folder / name, curves.encode(figure, ".png"))
     write_atomically(out, report.markdown.encode())
     drawn = ", ".join(str(figure_folder / name) for name in report.figures)
     print(f"wrote {out}" + (f" and {drawn}" if drawn else ""))

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from analysis import classes, figures, runs, tables
-from analysis.commands.inputs import (
+from maxup_smoothing.analysis import tables
+from maxup_smoothing.analysis.commands.inputs import (
     FigureOut,
     Files,
     Labels,
@@ -22,12 +22,20 @@ from analysis.commands.inputs import (
     tables_of,
     write_figure,
 )
-from analysis.published import Published, different_conditions, load_published, published_beside, require_data
-from analysis.runs import Run, Traced
-from analysis.unknown import different_norm
-from certify.summary import radii_of
-from data import console
-from data.files import write_atomically
+from maxup_smoothing.analysis.comparison.settings import different_norm
+from maxup_smoothing.analysis.figures import classes, curves
+from maxup_smoothing.analysis.literature.curves import (
+    Published,
+    different_conditions,
+    load_published,
+    published_beside,
+    require_data,
+)
+from maxup_smoothing.analysis.runs import run as runs
+from maxup_smoothing.analysis.runs.run import Run, Traced
+from maxup_smoothing.certify.tables.summary import radii_of
+from maxup_smoothing.data.runtime import console
+from maxup_smoothing.data.runtime.atomic import write_atomically
 
 By = Annotated[str, typer.Option(help="Parts of the images: class, or difficulty by --reference.")]
 Reference = Annotated[Path | None, typer.Option(help="Another classifier's table, which tells hard images from easy.")]
@@ -68,7 +76,7 @@ def curve(
         if (warning := different_conditions(behind, [run.summary for run in loaded], told.values())) is not None:
             print(console.one_line(f"warning: {warning}."), file=sys.stderr)
     title = subject_of(files, loaded) if title is None else title
-    write_figure(figures.draw(loaded, traced, end=radii_max, title=title, envelope=envelope, published=behind), out)
+    write_figure(curves.draw(loaded, traced, end=radii_max, title=title, envelope=envelope, published=behind), out)
 
 
 def table(

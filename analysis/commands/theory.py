@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.commands.inputs import numbers
+from maxup_smoothing.analysis.commands.inputs import numbers
 
 
 def check(
@@ -37,7 +37,7 @@ def check(
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of everything random.")] = 0,
 ) -> None:
     """Check whether MaxUp acts as a penalty on the gradient norm; status 1 if the law fails."""
-    from analysis.theory import lab, report  # with torch, which nothing else here needs
+    from maxup_smoothing.analysis.theory import lab, report  # with torch, which nothing else here needs
 
     settings = lab.Settings(
         sigmas=lab.SIGMAS if sigmas is None else tuple(numbers(sigmas, "--sigmas")),

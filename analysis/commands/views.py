@@ -5,11 +5,21 @@ from typing import Annotated
 
 import typer
 
-from analysis import distributions, sandwich
-from analysis.commands.inputs import FigureOut, Files, Labels, load, require_figure, subject_of, tables_of, write_figure
-from certify.attack.table import read_attacks
-from certify.logs.reader import read_log
-from certify.logs.settings import L2, norm_of
+from maxup_smoothing.analysis.commands.inputs import (
+    FigureOut,
+    Files,
+    Labels,
+    load,
+    require_figure,
+    subject_of,
+    tables_of,
+    write_figure,
+)
+from maxup_smoothing.analysis.figures import sandwich
+from maxup_smoothing.analysis.figures import votes as distributions
+from maxup_smoothing.certify.attack.table import read_attacks
+from maxup_smoothing.certify.logs.reader import read_log
+from maxup_smoothing.certify.logs.settings import L2, norm_of
 
 
 def votes(files: Files, out: FigureOut, labels: Labels = None) -> None:

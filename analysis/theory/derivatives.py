@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.maxup import PerExampleLoss
+from maxup_smoothing.train.maxup import PerExampleLoss
 
 #: Roundings of a float64 loss are taken to be at most this many units in the last place of the largest output.
 _ROUNDINGS = 32 * torch.finfo(torch.float64).eps

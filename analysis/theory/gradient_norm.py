@@ -32,10 +32,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from analysis.theory.derivatives import Derivatives, dot, hessian_products
-from train.maxup import BatchLoss, PerExampleLoss, maxup_loss
-from train.perturbations import GaussianNoise, Perturbation
-from train.seeds import derive_seed, generator
+from maxup_smoothing.analysis.theory.derivatives import Derivatives, dot, hessian_products
+from maxup_smoothing.train.maxup import BatchLoss, PerExampleLoss, maxup_loss
+from maxup_smoothing.train.perturbations import GaussianNoise, Perturbation
+from maxup_smoothing.train.seeds import derive_seed, generator
 
 Array = NDArray[np.float64]
 _BATCHES = 8

@@ -10,21 +10,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from analysis import figures
-from analysis.theory import drawings, report, subjects
-from analysis.theory.constants import moment
-from analysis.theory.derivatives import Derivatives, corners, cross_entropy, derivatives_at, kinks
-from analysis.theory.gradient_norm import Array, Draws, MaxUp, draw, largest_noise
-from analysis.theory.norms import Norms, measure
-from analysis.theory.study import Study
-from analysis.theory.subjects import Subject
-from analysis.theory.verdict import REACH, Evidence, judge, summary
-from data import console, hardware
-from data.files import write_atomically
-from train.maxup import PerExampleLoss, maxup_loss
-from train.objectives.gradient_penalty import expected_maximum
-from train.perturbations import GaussianNoise, Perturbation
-from train.seeds import derive_seed, generator
+from maxup_smoothing.analysis.figures import curves
+from maxup_smoothing.analysis.theory import figures as drawings
+from maxup_smoothing.analysis.theory import networks, report
+from maxup_smoothing.analysis.theory.constants import moment
+from maxup_smoothing.analysis.theory.derivatives import Derivatives, corners, cross_entropy, derivatives_at, kinks
+from maxup_smoothing.analysis.theory.gradient_norm import Array, Draws, MaxUp, draw, largest_noise
+from maxup_smoothing.analysis.theory.networks import Subject
+from maxup_smoothing.analysis.theory.norms import Norms, measure
+from maxup_smoothing.analysis.theory.study import Study
+from maxup_smoothing.analysis.theory.verdict import REACH, Evidence, judge, summary
+from maxup_smoothing.data.runtime import console, hardware
+from maxup_smoothing.data.runtime.atomic import write_atomically
+from maxup_smoothing.train.maxup import PerExampleLoss, maxup_loss
+from maxup_smoothing.train.objectives.gradient_penalty import expected_maximum
+from maxup_smoothing.train.perturbations import GaussianNoise, Perturbation
+from maxup_smoothing.train.seeds import derive_seed, generator
 
 SIGMAS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.25, 0.5)
 _PROBES, _DIRECTIONS, _NUDGE, _NOISE = range(1 << 40, (1 << 40) + 4)  # purposes of random numbers; no m is so large
@@ -174,11 +175,11 @@ def run(
         raise ValueError(f"nudge must lie in [0, 1), a small part of a pixel's range, got {nudge}.")
     settings = settings or Settings()
     loaded = [
-        subjects.load(name, data=data, data_root=data_root, images=images, seed=settings.seed) for name in names
+        networks.load(name, data=data, data_root=data_root, images=images, seed=settings.seed) for name in names
     ]  # all of them first: a slip in the last name must not cost the work on the others
     studies = list[Study]()
     for name, subject in zip(names, loaded, strict=True):
-        toy = name.startswith(subjects.TOY)
+        toy = name.startswith(networks.TOY)
         drawing = replace(settings, groups=_TOY_GROUPS * settings.groups) if toy else settings
         studies.append(examine(subject, drawing))
         _write(out, studies, [], settings, command)  # so that a stop costs one network's work
@@ -187,10 +188,10 @@ def run(
             studies.append(examine(moved, settings))
     norms = [
         measure(
-            subjects.load(name, data=data, data_root=data_root, images=norm_images, seed=settings.seed), settings.seed
+            networks.load(name, data=data, data_root=data_root, images=norm_images, seed=settings.seed), settings.seed
         )
         for name in names
-        if not name.startswith(subjects.TOY)
+        if not name.startswith(networks.TOY)
     ]
     _write(out, studies, norms, settings, command)
     return studies
@@ -202,7 +203,7 @@ def _write(out: Path, studies: Sequence[Study], norms: Sequence[Norms], settings
     if norms:
         drawn["norms.png"] = drawings.norms(norms)
     for file, figure in drawn.items():
-        write_atomically(out.with_suffix("") / file, figures.encode(figure, ".png"))
+        write_atomically(out.with_suffix("") / file, curves.encode(figure, ".png"))
     threads = torch.get_num_threads()
     conditions = (
         f"{hardware.cpu_name()}, {threads} thread{'s' if threads > 1 else ''}, torch {version('torch')}, float64; "

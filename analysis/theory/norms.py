@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.theory.derivatives import cross_entropy, gradient_norms
-from analysis.theory.regression import Interval, mean_interval
-from analysis.theory.subjects import Subject
-from train.perturbations import GaussianNoise
-from train.seeds import generator
+from maxup_smoothing.analysis.theory.derivatives import cross_entropy, gradient_norms
+from maxup_smoothing.analysis.theory.networks import Subject
+from maxup_smoothing.analysis.theory.regression import Interval, mean_interval
+from maxup_smoothing.train.perturbations import GaussianNoise
+from maxup_smoothing.train.seeds import generator
 
 Array = NDArray[np.float64]
 

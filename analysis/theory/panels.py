@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.figures import plain
-from analysis.theory.study import Study
-from analysis.theory.verdict import Verdict
+from maxup_smoothing.analysis.figures.curves import plain
+from maxup_smoothing.analysis.theory.study import Study
+from maxup_smoothing.analysis.theory.verdict import Verdict
 
 DPI = 90
 #: Behind everything at the sigma of training: wider than any bar, so that none hides it.

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.theory.constants import table
-from analysis.theory.norms import Array, Norms, change
-from analysis.theory.regression import CONFIDENCE, Interval
-from analysis.theory.study import Study
-from analysis.theory.verdict import SMOOTH_MARGIN, AtSigma, Verdict
+from maxup_smoothing.analysis.theory.constants import table
+from maxup_smoothing.analysis.theory.norms import Array, Norms, change
+from maxup_smoothing.analysis.theory.regression import CONFIDENCE, Interval
+from maxup_smoothing.analysis.theory.study import Study
+from maxup_smoothing.analysis.theory.verdict import SMOOTH_MARGIN, AtSigma, Verdict
 
 _CONSTANTS = (2, 3, 4, 8, 16, 64, 100, 1000)
 _FIGURES = {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from analysis.theory.verdict import Verdict, Word
+from maxup_smoothing.analysis.theory.verdict import Verdict, Word
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.theory.regression import (
+from maxup_smoothing.analysis.theory.regression import (
     Across,
     Interval,
     across_images,

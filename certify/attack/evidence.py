@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.attack.table import AttackRow, key
-from data.files import write_atomically
+from maxup_smoothing.certify.attack.table import AttackRow, key
+from maxup_smoothing.data.runtime.atomic import write_atomically
 
 _FIELDS = ("idx", "goal", "label", "predict", "radius", "epsilon", "distance", "attacked_predict")
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from certify.classifier import BaseClassifier
-from certify.contents import GIVEN, copied
-from certify.foreign import ArrayFunction
-from certify.noise import ATTACK_GRADIENT
-from train.objectives.attacks import attacking, log_mean_probability
-from train.seeds import generator
+from maxup_smoothing.certify.models.adapters import ArrayFunction
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.models.contents import GIVEN, copied
+from maxup_smoothing.certify.noise import ATTACK_GRADIENT
+from maxup_smoothing.train.objectives.attacks import attacking, log_mean_probability
+from maxup_smoothing.train.seeds import generator
 
 _FIX = "attack the network that it was made from: a checkpoint, or a factory that returns an nn.Module"
 

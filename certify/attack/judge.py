@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from certify.attack.search import Candidate, Certified
-from certify.classifier import BaseClassifier
-from certify.engine import Item, count_votes
-from certify.noise import ATTACK_CHOICE, ATTACK_CONFIRM, ATTACK_JUDGE, NoiseSource
-from certify.procedures import prediction, require_predictable
+from maxup_smoothing.certify.attack.search import Candidate, Certified
+from maxup_smoothing.certify.engine.votes import Item, count_votes
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise import ATTACK_CHOICE, ATTACK_CONFIRM, ATTACK_JUDGE, NoiseSource
+from maxup_smoothing.certify.statistics.certificate import prediction, require_predictable
 
 CHOICE_SAMPLES = 200
 

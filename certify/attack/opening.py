@@ -11,28 +11,27 @@ from typing import Any
 import pandas as pd
 import torch
 
-from certify import manifest as manifests
-from certify.attack.evidence import Evidence
-from certify.attack.goals import Goal
-from certify.attack.gradients import GradientNetwork
-from certify.attack.judge import Judge
-from certify.attack.run import Attack, attack_images, count_rows, gradients_left
-from certify.attack.search import Certified, Search
-from certify.attack.table import AttackRow, AttackTable
-from certify.reopening import request_of, require_sections
-from certify.session import Request, Session, open_session
-from certify.smoothing import noise_source
-from certify.stored import sha256
-from certify.table import read
-from certify.verify import compare
-from data import console
+from maxup_smoothing.certify.attack.evidence import Evidence
+from maxup_smoothing.certify.attack.gradients import GradientNetwork
+from maxup_smoothing.certify.attack.judge import Judge
+from maxup_smoothing.certify.attack.run import Attack, attack_images, count_rows, gradients_left
+from maxup_smoothing.certify.attack.search import Certified, Search
+from maxup_smoothing.certify.attack.table import AttackRow, AttackTable
+from maxup_smoothing.certify.attack.threat_model import Goal
+from maxup_smoothing.certify.noise.source import noise_source
+from maxup_smoothing.certify.runs.reopen import compare, request_of, require_sections
+from maxup_smoothing.certify.runs.session import Request, Session, open_session
+from maxup_smoothing.certify.tables import manifest as manifests
+from maxup_smoothing.certify.tables.radius_table import read
+from maxup_smoothing.certify.tables.stored import sha256
+from maxup_smoothing.data.runtime import console
 
 _SEEDS = 2**64
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackRequest:
-    """The arguments of ``certify attack``; see ``certify.cli_attack`` for their meaning."""
+    """The arguments of ``certify attack``; see ``certify.commands.attack`` for their meaning."""
 
     model: str
     file: Path

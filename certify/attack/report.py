@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from certify.attack.table import CONFIRMED, REFUTED, AttackRow
-from certify.population import false_certificates, largest_alpha
-from certify.radius import ABSTAIN
-from certify.summary import floor_text, fraction_text, radius_text
+from maxup_smoothing.certify.attack.table import CONFIRMED, REFUTED, AttackRow
+from maxup_smoothing.certify.statistics.radius import ABSTAIN
+from maxup_smoothing.certify.statistics.rounding import floor_text, fraction_text, radius_text
+from maxup_smoothing.certify.tables.population import false_certificates, largest_alpha
 
 _LITTLE = 0.5  # of the norm that was allowed
 _SHOWN = 5
@@ -68,7 +68,7 @@ def alarm(rows: Sequence[AttackRow], table: pd.DataFrame, confirm_alpha: float) 
 
     Args:
         rows: Of the table of attacks.
-        table: The certified table, as `certify.table.read` returns it.
+        table: The certified table, as `certify.tables.radius_table.read` returns it.
         confirm_alpha: Of PREDICT, with which they were confirmed.
     """
     broken = [row for row in rows if row.confirmed == CONFIRMED]

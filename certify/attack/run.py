@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from certify.attack.evidence import Evidence
-from certify.attack.goals import Goal
-from certify.attack.gradients import GradientNetwork
-from certify.attack.judge import Judge
-from certify.attack.rounding import squares
-from certify.attack.search import Candidate, Certified, Search, candidates
-from certify.attack.table import CONFIRMED, NOT_NEEDED, REFUTED, AttackRow, AttackTable, key
-from certify.memory import is_out_of_memory
-from certify.radius import ABSTAIN
-from certify.table import sparse
+from maxup_smoothing.certify.attack.evidence import Evidence
+from maxup_smoothing.certify.attack.gradients import GradientNetwork
+from maxup_smoothing.certify.attack.judge import Judge
+from maxup_smoothing.certify.attack.projection import squares
+from maxup_smoothing.certify.attack.search import Candidate, Certified, Search, candidates
+from maxup_smoothing.certify.attack.table import CONFIRMED, NOT_NEEDED, REFUTED, AttackRow, AttackTable, key
+from maxup_smoothing.certify.attack.threat_model import Goal
+from maxup_smoothing.certify.models.memory import is_out_of_memory
+from maxup_smoothing.certify.statistics.radius import ABSTAIN
+from maxup_smoothing.certify.tables.radius_table import sparse
 
 
 @dataclass(frozen=True, kw_only=True)

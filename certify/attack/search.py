@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from certify.attack.goals import Goal
-from certify.attack.gradients import GradientNetwork, noises_of
-from certify.attack.rounding import budget, rounded
-from certify.attack.table import target_of
-from train.objectives.attacks import ddn, pgd
+from maxup_smoothing.certify.attack.gradients import GradientNetwork, noises_of
+from maxup_smoothing.certify.attack.projection import budget, rounded
+from maxup_smoothing.certify.attack.table import target_of
+from maxup_smoothing.certify.attack.threat_model import Goal
+from maxup_smoothing.train.objectives.attacks import ddn, pgd
 
 _SHORTEST_START = 0.25  # of sigma: where DDN begins for images without a radius
 

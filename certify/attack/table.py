@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from certify.attack.goals import MOST
-from certify.attack.rounding import LEVELS, budget
-from certify.durable import DurableTable
-from certify.radius import ABSTAIN
-from certify.row import PARSERS, format_counts, format_seconds
+from maxup_smoothing.certify.attack.projection import LEVELS, budget
+from maxup_smoothing.certify.attack.threat_model import MOST
+from maxup_smoothing.certify.statistics.radius import ABSTAIN
+from maxup_smoothing.certify.tables.durable import DurableTable
+from maxup_smoothing.certify.tables.row import PARSERS, format_counts, format_seconds
 
 COLUMNS = (
     "idx", "label", "predict", "radius", "goal", "factor", "epsilon", "attack", "squares", "distance",
@@ -131,7 +131,7 @@ def parse_attack(line: str) -> AttackRow:
 
 
 class AttackTable(DurableTable[AttackRow]):
-    """A table of attacks open for writing; see `certify.durable`."""
+    """A table of attacks open for writing; see `certify.tables.durable`."""
 
     columns = COLUMNS
     kind = "table of attacks"

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.logs.columns import ADAPTIVE
-from certify.logs.log import NO_ROWS, UNLABELLED, Given, Log, frame
-from certify.logs.mat import read_arrays
-from certify.logs.settings import radius_notes
-from certify.logs.source import Source
-from certify.radius import ABSTAIN
+from maxup_smoothing.certify.logs.columns import ADAPTIVE
+from maxup_smoothing.certify.logs.log import NO_ROWS, UNLABELLED, Given, Log, frame
+from maxup_smoothing.certify.logs.mat import read_arrays
+from maxup_smoothing.certify.logs.settings import radius_notes
+from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.statistics.radius import ABSTAIN
 
 _MAGIC = b"\x93NUMPY"
 _LARGEST_MAT = 2_000_000  # a compressed one may be a thousand times as large in memory

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from certify import table as tables
-from certify.logs.log import NO_ROWS, Given, Log, frame
-from certify.logs.rows import Rows
-from certify.logs.source import Source
-from certify.logs.tabular import BY_IMAGE, Tabular
-from certify.row import FIELD_COLUMNS
+from maxup_smoothing.certify.logs.log import NO_ROWS, Given, Log, frame
+from maxup_smoothing.certify.logs.rows import Rows
+from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.logs.tabular import BY_IMAGE, Tabular
+from maxup_smoothing.certify.tables import radius_table as tables
+from maxup_smoothing.certify.tables.row import FIELD_COLUMNS
 
 _FIELD = frozenset(FIELD_COLUMNS)
 _NO_TIME = _FIELD - {"time"}
@@ -20,7 +20,7 @@ _PREDICTIONS = "these are predictions: the log has no radii."
 
 @dataclass(frozen=True)
 class Ours:
-    """Our own radius table, read by `certify.table.read`."""
+    """Our own radius table, read by `certify.tables.radius_table.read`."""
 
     name: str = "maxup-smoothing"
     project: str = "this one"

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from certify.binomial import lower_confidence_bound
-from certify.logs.log import NO_ROWS, Given, Log, frame, missing_rows
-from certify.logs.rows import Rows
-from certify.logs.source import Source
-from certify.logs.tabular import Tabular
-from certify.radius import ABSTAIN, certified_radius
-from certify.row import PARSERS
-from data import strict_json
-from data.bounded import read_bytes
+from maxup_smoothing.certify.logs.log import NO_ROWS, Given, Log, frame, missing_rows
+from maxup_smoothing.certify.logs.rows import Rows
+from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.logs.tabular import Tabular
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.radius import ABSTAIN, certified_radius
+from maxup_smoothing.certify.tables.row import PARSERS
+from maxup_smoothing.data.runtime import strict_json
+from maxup_smoothing.data.runtime.untrusted import read_bytes
 
 _COUNT = re.compile("[0-9]{1,9}")
 _VOTES = re.compile(r"\[ ?[0-9]{1,9}(, ?[0-9]{1,9}){1,9999} ?\]")

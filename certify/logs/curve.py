@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from certify.logs.log import Given, Log, frame
-from certify.logs.numbers import numbered, split
-from certify.logs.source import Source
-from certify.row import PARSERS
+from maxup_smoothing.certify.logs.log import Given, Log, frame
+from maxup_smoothing.certify.logs.numbers import numbered, split
+from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.tables.row import PARSERS
 
 _EXPECTED = (
     "expected a radius and an accuracy a line, or two lines, radii in the first and accuracies in the second: radii "

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from certify.binomial import lower_confidence_bound, upper_confidence_bound
-from certify.logs.log import NO_ROWS, UNLABELLED, Given, Log, missing_rows, unlabelled
-from certify.logs.numbers import numbered, split
-from certify.logs.settings import radius_notes
-from certify.logs.source import Source
-from certify.radius import certified_radius
-from certify.row import PARSERS
+from maxup_smoothing.certify.logs.log import NO_ROWS, UNLABELLED, Given, Log, missing_rows, unlabelled
+from maxup_smoothing.certify.logs.numbers import numbered, split
+from maxup_smoothing.certify.logs.settings import radius_notes
+from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, upper_confidence_bound
+from maxup_smoothing.certify.statistics.radius import certified_radius
+from maxup_smoothing.certify.tables.row import PARSERS
 
 _NAMED = ("idx", "radius")
 _KEYS = ("disttype", "k", "std", "N", "alpha")

@@ -8,12 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
-from certify.binomial import LARGEST_N
-from certify.findings import Log as Indexed
-from certify.findings import of_indices
-from certify.logs.source import Source
-from certify.radius import ABSTAIN
-from certify.row import FIELD_COLUMNS
+from maxup_smoothing.certify.logs.findings import Log as Indexed
+from maxup_smoothing.certify.logs.findings import of_indices
+from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.statistics.binomial import LARGEST_N
+from maxup_smoothing.certify.statistics.radius import ABSTAIN
+from maxup_smoothing.certify.tables.row import FIELD_COLUMNS
 
 KINDS = ("radii", "predictions", "curve", "sampling")
 NO_ROWS = "the table has no rows: nothing has been certified yet."
@@ -34,7 +34,7 @@ class Log:
     """A log in our terms.
 
     Attributes:
-        table: Columns and dtypes as `certify.table.read` gives them; ``time`` is nan where the log does not tell it.
+        table: Columns and dtypes as `radius_table.read` gives them; ``time`` is nan where the log does not tell it.
         dialect: Name of the dialect.
         kind: ``radii`` (certificates), ``predictions`` (no radii), ``curve`` (``radius`` and ``accuracy``, no images)
             or ``sampling`` (votes or their bounds, with ``radius`` where it follows from them).

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from certify.logs.source import Source
+from maxup_smoothing.certify.logs.source import Source
 
 _NUMBER = re.compile(r"-?[0-9]+\.?[0-9]*(e[+-]?[0-9]+)?|-?\.[0-9]+|nan|-?inf", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\s,;]+")

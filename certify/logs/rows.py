@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from certify.logs.log import NO_ROWS
-from certify.logs.source import Source
-from certify.radius import ABSTAIN
-from certify.row import parse_fields
+from maxup_smoothing.certify.logs.log import NO_ROWS
+from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.statistics.radius import ABSTAIN
+from maxup_smoothing.certify.tables.row import parse_fields
 
 RUNNING = "correct was a running count: recomputed as predict == label."
 _BOOLEANS = {

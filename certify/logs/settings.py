@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from certify import inference
-from certify.binomial import LARGEST_N
-from certify.inference import Candidate, Printed
-from certify.radius import ceiling_radius
+from maxup_smoothing.certify.statistics import lattice
+from maxup_smoothing.certify.statistics.binomial import LARGEST_N
+from maxup_smoothing.certify.statistics.lattice import Candidate, Printed
+from maxup_smoothing.certify.statistics.radius import ceiling_radius
 
 L2 = "l2"
 _ROUNDED_UP = 1.005  # three digits, rounded to the nearest, are at most so much too large
@@ -19,15 +19,15 @@ def infer_settings(radii: Iterable[float | str], sigma: float | None = None) -> 
     """The one pair of n and alpha, among the usual ones, that explains a log's radii; None if none or several do.
 
     The largest radius must be the ceiling of n, alpha and sigma, and the others near it must be radii of whole votes;
-    see `certify.inference`. The usual ones are its ``SAMPLES`` and ``ALPHAS``, and ``SIGMAS`` where sigma is unknown.
+    see `audit.lattice`. The usual ones are its ``SAMPLES`` and ``ALPHAS``, and ``SIGMAS`` where sigma is unknown.
 
     Args:
         radii: As a log prints them; those that are 0 are left out.
         sigma: Standard deviation of the noise, positive.
     """
     texts = [radius if isinstance(radius, str) else repr(float(radius)) for radius in radii]
-    shown = inference.printed([text for text in texts if float(text) > 0])
-    return _infer(shown, inference.SIGMAS if sigma is None else (sigma,))
+    shown = lattice.printed([text for text in texts if float(text) > 0])
+    return _infer(shown, lattice.SIGMAS if sigma is None else (sigma,))
 
 
 def radius_notes(texts: Sequence[str], sigma: float | None, settings_told: bool) -> list[str]:
@@ -40,16 +40,16 @@ def radius_notes(texts: Sequence[str], sigma: float | None, settings_told: bool)
     """
     if not texts:
         return ["no radius is above 0: these are predictions, or nothing was certified."]
-    shown = inference.printed(texts)
+    shown = lattice.printed(texts)
     if shown.in_full:
         return []
     most = 100 * float(np.max(shown.half_unit / shown.radius))
     rounding = f"radii are printed to {shown.format}, rounded to the nearest: up to {most:.2g} % too large."
-    found = None if settings_told else _infer(shown, inference.SIGMAS if sigma is None else (sigma,))
+    found = None if settings_told else _infer(shown, lattice.SIGMAS if sigma is None else (sigma,))
     if found is None:
         return [rounding]
     with np.errstate(all="ignore"):
-        match = inference.fit(shown, found.n, found.alpha, found.sigma if found.sigma is not None else 1.0)
+        match = lattice.fit(shown, found.n, found.alpha, found.sigma if found.sigma is not None else 1.0)
     if match.down:
         rounding = f"radii are printed to {shown.format}, and fit only if they were rounded down."
     others = [alpha for alpha in (0.001, 0.01) if alpha != found.alpha]
@@ -78,14 +78,14 @@ def beyond_l2(table: pd.DataFrame) -> str | None:
     """Why radii of which no norm is told cannot be l2, and what to do; None if they can be.
 
     They cannot where one is above the ceiling of its sigma, n and alpha. Those that the table does not tell are the
-    largest of the usual ones, `certify.inference.SIGMAS`, ``SAMPLES`` and ``ALPHAS``. Our own tables are l2.
+    largest of the usual ones, `certify.statistics.lattice.SIGMAS`, ``SAMPLES`` and ``ALPHAS``. Our own tables are l2.
     """
     if "norm" in table or "status" in table or len(table) == 0:
         return None
     told = [name for name in ("sigma", "n", "alpha") if name in table]
-    sigma = table["sigma"].to_numpy(np.float64) if "sigma" in table else np.full(len(table), max(inference.SIGMAS))
-    n = min(int(table["n"].max()), LARGEST_N) if "n" in table else max(inference.SAMPLES)
-    alpha = float(table["alpha"].max()) if "alpha" in table else max(inference.ALPHAS)
+    sigma = table["sigma"].to_numpy(np.float64) if "sigma" in table else np.full(len(table), max(lattice.SIGMAS))
+    n = min(int(table["n"].max()), LARGEST_N) if "n" in table else max(lattice.SAMPLES)
+    alpha = float(table["alpha"].max()) if "alpha" in table else max(lattice.ALPHAS)
     ceiling = ceiling_radius(n, alpha, 1.0)
     with np.errstate(over="ignore"):  # a log may say that sigma is 1e-300
         at = int((table["radius"].to_numpy(np.float64) / sigma).argmax())
@@ -102,6 +102,6 @@ def beyond_l2(table: pd.DataFrame) -> str | None:
 
 def _infer(shown: Printed, sigmas: Sequence[float]) -> Candidate | None:
     with np.errstate(all="ignore"):  # a log may say that a radius is 1e300
-        fits = inference.candidates(shown, inference.SAMPLES, inference.ALPHAS, sigmas)
+        fits = lattice.candidates(shown, lattice.SAMPLES, lattice.ALPHAS, sigmas)
     best = [one for one in fits if one.off == fits[0].off]
     return best[0] if len(best) == 1 and best[0].evidence >= _EVIDENCE else None

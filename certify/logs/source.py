@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from certify.row import FIELD_COLUMNS
+from maxup_smoothing.certify.tables.row import FIELD_COLUMNS
 
 _SEPARATORS = ("\t", ";", ",", " ")
 _NAMES = {*FIELD_COLUMNS, "original_idx", "counts", "count", "l2_radius", "exact_radius", "radius proved", "p1"}

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from certify.logs.log import Given, Log, frame, missing_rows
-from certify.logs.rows import Rows
-from certify.logs.settings import radius_notes
-from certify.logs.source import Source
+from maxup_smoothing.certify.logs.log import Given, Log, frame, missing_rows
+from maxup_smoothing.certify.logs.rows import Rows
+from maxup_smoothing.certify.logs.settings import radius_notes
+from maxup_smoothing.certify.logs.source import Source
 
 BY_IMAGE = (
     "sigma was chosen for each image by itself: each radius holds for its own classifier, and all together for none "
@@ -55,7 +55,7 @@ class Tabular:
         return Rows(source, rename=self.rename, end=self.end, rejects=self.rejects, class_names=self.names)
 
     def read(self, source: Source, given: Given) -> Log:
-        """The rows, each checked as `certify.table.read` checks it.
+        """The rows, each checked as `certify.tables.radius_table.read` checks it.
 
         Raises:
             ValueError: If a field is malformed or contradicts another, with file and line.

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.binomial import lower_confidence_bound
-from certify.logs.log import Given, Log, frame
-from certify.logs.numbers import numbered
-from certify.logs.source import Source
-from certify.radius import ABSTAIN, certified_radius
+from maxup_smoothing.certify.logs.log import Given, Log, frame
+from maxup_smoothing.certify.logs.numbers import numbered
+from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.radius import ABSTAIN, certified_radius
 
 _COUNT = re.compile("[0-9]{1,9}")
 _LARGEST = 10**9

@@ -13,7 +13,7 @@ SOURCES = ("exact", "float")
 
 #: Stages draw from different streams: selecting and estimating on the same samples would void the bound.
 SELECTION, ESTIMATION, PREDICTION = range(3)
-#: Of copies that two classifiers are compared on; see ``certify.transfer``.
+#: Of copies that two classifiers are compared on; see ``certify.transfer.run``.
 PAIRS = 16
 #: Of attacked images: choosing an attack, judging it, confirming a success, and the copies whose gradients it
 #: climbs; see ``certify.attack``.

@@ -22,8 +22,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from certify.noise.grid import NoiseTable
-from certify.noise.philox import MASK, MULTIPLIERS, ROUNDS, WEYL, key_words
+from maxup_smoothing.certify.noise.grid import NoiseTable
+from maxup_smoothing.certify.noise.philox import MASK, MULTIPLIERS, ROUNDS, WEYL, key_words
 
 GUIDE_BITS = 13
 _TILE = 256  # Philox blocks whose words are kept in the first cache before they are used

@@ -15,8 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from certify.noise.grid import NoiseTable
-from certify.noise.philox import key_words
+from maxup_smoothing.certify.noise.grid import NoiseTable
+from maxup_smoothing.certify.noise.philox import key_words
 
 _BLOCKS = 128  # Philox blocks, of four coordinates each, per program
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from certify.noise.grid import BITS, LEVELS, NoiseTable, noise_table
+from maxup_smoothing.certify.noise.grid import BITS, LEVELS, NoiseTable, noise_table
 
 _WORDS = 2**32
 
@@ -113,13 +113,13 @@ def fill_rows(
 def _filler(device: str) -> Callable[..., None]:
     """The version for a kind of device; imported when first used, since both have large dependencies."""
     if device == "cuda":
-        from certify.noise.cuda import fill_rows as on_cuda
+        from maxup_smoothing.certify.noise.cuda import fill_rows as on_cuda
 
         return on_cuda
     if device != "cpu":
         raise ValueError(f"exact noise runs on cpu and cuda, got a tensor on {device}; use float noise there.")
     try:
-        from certify.noise.cpu import fill_rows as on_cpu
+        from maxup_smoothing.certify.noise.cpu import fill_rows as on_cpu
 
         # Compiles it, or finds out that it cannot be.
         on_cpu(torch.empty(1, 1, 1, 1), torch.zeros(1, 1, 1, dtype=torch.uint8), noise_table(0.5), **_FIRST)

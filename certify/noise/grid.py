@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.noise.philox import uniforms
+from maxup_smoothing.certify.noise.philox import uniforms
 
 _T = TypeVar("_T", bound=np.generic)
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import torch
 
-from certify.binomial import upper_confidence_bound
-from certify.classifier import BaseClassifier
-from certify.contents import own_arithmetic
-from certify.foreign import ArrayFunction
-from certify.preflight.finding import ERROR, FACT, WARNING, Finding
-from certify.preflight.subject import Subject
+from maxup_smoothing.certify.models.adapters import ArrayFunction
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.models.contents import own_arithmetic
+from maxup_smoothing.certify.preflight.finding import ERROR, FACT, WARNING, Finding
+from maxup_smoothing.certify.preflight.subject import Subject
+from maxup_smoothing.certify.statistics.binomial import upper_confidence_bound
 
 #: Share of noisy images with another class from which on the two are to be called different classifiers.
 NOTABLE = 0.01

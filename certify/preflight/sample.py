@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from certify.preflight.finding import WARNING, Finding
+from maxup_smoothing.certify.preflight.finding import WARNING, Finding
 
 _UNUSUAL = 1e-6  # probability, at most, that a random choice is warned of
 

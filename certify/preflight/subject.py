@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from certify.classifier import BaseClassifier
-from certify.noise import PREDICTION, NoiseSource
-from certify.preflight.sample import Sample
-from certify.preflight.stream import Place
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise import PREDICTION, NoiseSource
+from maxup_smoothing.certify.preflight.noise import Place
+from maxup_smoothing.certify.preflight.sample import Sample
 
 # Noise of a check is another stream than that of a run with the same seed: what is counted was not looked at before.
 _KEY = 0x636865636B

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data import console, files, idx, npz, official
-from data.dataset import Dataset
+from maxup_smoothing.data import official
+from maxup_smoothing.data.dataset import Dataset
+from maxup_smoothing.data.formats import idx, npz
+from maxup_smoothing.data.runtime import atomic, console
 
 PER_CLASS: Mapping[str, int] = {"train": 800, "test": 200}
 _DESTINATION = Path(__file__).with_name("fashion_sample.npz")
@@ -78,7 +80,7 @@ def main() -> None:
     for dataset in full.values():
         official.check(dataset, str(source))
     content = archive(full)
-    files.write_atomically(arguments.output, content)
+    atomic.write_atomically(arguments.output, content)
     print(f"{hashlib.sha256(content).hexdigest()}  {arguments.output}")
 
 

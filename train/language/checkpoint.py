@@ -9,11 +9,11 @@ import safetensors
 import safetensors.torch
 import torch
 
-from data.files import write_atomically
-from train import config_file
-from train.checkpoint import LANGUAGE
-from train.language.config import LanguageConfig
-from train.language.model import LanguageModel, build
+from maxup_smoothing.data.runtime.atomic import write_atomically
+from maxup_smoothing.train import config_file
+from maxup_smoothing.train.checkpoint import LANGUAGE
+from maxup_smoothing.train.language.config import LanguageConfig
+from maxup_smoothing.train.language.model import LanguageModel, build
 
 SCHEMA = 1
 METADATA = LANGUAGE

@@ -4,8 +4,8 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from train import maxup
-from train.config import as_toml, refuse_idle
+from maxup_smoothing.train import maxup
+from maxup_smoothing.train.config import as_toml, refuse_idle
 
 #: What ``task`` says in the configuration of a language model.
 TASK = "language"

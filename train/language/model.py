@@ -5,9 +5,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.language.bodies import Body, Lstm, State, Transformer, locked_dropout
-from train.language.config import LanguageConfig
-from train.step import full_precision
+from maxup_smoothing.train.language.bodies import Body, Lstm, State, Transformer, locked_dropout
+from maxup_smoothing.train.language.config import LanguageConfig
+from maxup_smoothing.train.step import full_precision
 
 
 class LanguageModel(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import ASGD, AdamW, Optimizer
 
-from train.language.config import LanguageConfig
+from maxup_smoothing.train.language.config import LanguageConfig
 
 NEVER = 1e12  # steps: averaging has not begun
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from train.language.bodies import Lstm
-from train.language.model import LanguageModel, word_losses
-from train.language.streams import windows
+from maxup_smoothing.train.language.bodies import Lstm
+from maxup_smoothing.train.language.model import LanguageModel, word_losses
+from maxup_smoothing.train.language.streams import windows
 
 PIECE = 512  # words that an LSTM is given at a time; the result does not depend on it, memory does
 

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import torch
 
-from data import console, text
-from data.files import write_atomically
-from data.stopping import WORDS, Stop, Stopped
-from data.text import Corpus
-from train.language import checkpoint, perplexity, streams
-from train.language.config import LanguageConfig
-from train.language.model import build
-from train.language.trainer import Epoch, Trainer
-from train.run_folder import RunFolder
+from maxup_smoothing.data import text
+from maxup_smoothing.data.runtime import console
+from maxup_smoothing.data.runtime.atomic import write_atomically
+from maxup_smoothing.data.runtime.signals import WORDS, Stop, Stopped
+from maxup_smoothing.data.text import Corpus
+from maxup_smoothing.train.language import checkpoint, perplexity, streams
+from maxup_smoothing.train.language.config import LanguageConfig
+from maxup_smoothing.train.language.model import build
+from maxup_smoothing.train.language.trainer import Epoch, Trainer
+from maxup_smoothing.train.run_folder import RunFolder
 
 
 def run(

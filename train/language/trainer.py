@@ -23,17 +23,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from data.text import Corpus
-from train import structures
-from train.language import optimizer as optimizers
-from train.language import perplexity, streams
-from train.language.bodies import State
-from train.language.config import LanguageConfig
-from train.language.model import LanguageModel, Reading, detached, sequence_losses
-from train.maxup import BatchLoss, Reduction, Selection, maxup_loss
-from train.perturbations import GaussianNoise
-from train.seeds import derive_seed, generator
-from train.step import arithmetic
+from maxup_smoothing.data.text import Corpus
+from maxup_smoothing.train import structures
+from maxup_smoothing.train.language import optimizer as optimizers
+from maxup_smoothing.train.language import perplexity, streams
+from maxup_smoothing.train.language.bodies import State
+from maxup_smoothing.train.language.config import LanguageConfig
+from maxup_smoothing.train.language.model import LanguageModel, Reading, detached, sequence_losses
+from maxup_smoothing.train.maxup import BatchLoss, Reduction, Selection, maxup_loss
+from maxup_smoothing.train.perturbations import GaussianNoise
+from maxup_smoothing.train.seeds import derive_seed, generator
+from maxup_smoothing.train.step import arithmetic
 
 OFFSET, COPIES = range(2)  # what a seed is for
 CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device

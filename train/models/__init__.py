@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
-from train.models.lenet import LeNet
-from train.models.normalize import Normalize
-from train.models.resnet_cifar import resnet
-from train.models.resnet_imagenet import ResNet50
-from train.models.small import Small
-from train.models.wide_resnet import wrn
-from train.names import unknown
+from maxup_smoothing.train.models.lenet import LeNet
+from maxup_smoothing.train.models.normalize import Normalize
+from maxup_smoothing.train.models.resnet_cifar import resnet
+from maxup_smoothing.train.models.resnet_imagenet import ResNet50
+from maxup_smoothing.train.models.small import Small
+from maxup_smoothing.train.models.wide_resnet import wrn
+from maxup_smoothing.train.names import unknown
 
 Backbone = Callable[..., nn.Module]
 

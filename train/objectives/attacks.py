@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from train.step import full_precision, without_trace
+from maxup_smoothing.train.step import full_precision, without_trace
 
 
 @contextmanager

@@ -28,13 +28,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.distributed import World
-from train.maxup import BatchLoss
-from train.objectives.attacks import attacking, limited, unit
-from train.objectives.objective import Objective, kl_divergence, logits_of, losses_of
-from train.objectives.teacher import fingerprint, smoothed_predictions
-from train.step import ACCEPT, Step, full_precision
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.distributed import World
+from maxup_smoothing.train.maxup import BatchLoss
+from maxup_smoothing.train.objectives.attacks import attacking, limited, unit
+from maxup_smoothing.train.objectives.objective import Objective, kl_divergence, logits_of, losses_of
+from maxup_smoothing.train.objectives.teacher import fingerprint, smoothed_predictions
+from maxup_smoothing.train.step import ACCEPT, Step, full_precision
 
 MOST_COPIES = 1000  # beyond them binomial coefficients leave the range of floats
 

@@ -17,12 +17,12 @@ References:
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.maxup import BatchLoss
-from train.objectives.edge import at_the_edge, shift
-from train.objectives.objective import Objective, kl_divergence, logits_of, losses_of
-from train.objectives.worst import check_worst, first_copy
-from train.step import Step
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.maxup import BatchLoss
+from maxup_smoothing.train.objectives.edge import at_the_edge, shift
+from maxup_smoothing.train.objectives.objective import Objective, kl_divergence, logits_of, losses_of
+from maxup_smoothing.train.objectives.worst import check_worst, first_copy
+from maxup_smoothing.train.step import Step
 
 
 class Consistency(Objective):

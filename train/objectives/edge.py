@@ -25,8 +25,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from train.objectives.attacks import pgd
-from train.objectives.gradient_penalty import expected_maximum
+from maxup_smoothing.train.objectives.attacks import pgd
+from maxup_smoothing.train.objectives.gradient_penalty import expected_maximum
 
 
 def sureness(logits_BMK: Tensor, y_B: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ References:
 
 from torch import Tensor, nn
 
-from train.maxup import BatchLoss
-from train.objectives.objective import Objective
-from train.step import Step
+from maxup_smoothing.train.maxup import BatchLoss
+from maxup_smoothing.train.objectives.objective import Objective
+from maxup_smoothing.train.step import Step
 
 
 class Gaussian(Objective):

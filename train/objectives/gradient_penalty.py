@@ -17,10 +17,10 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.maxup import BatchLoss
-from train.objectives.objective import Objective
-from train.step import Step
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.maxup import BatchLoss
+from maxup_smoothing.train.objectives.objective import Objective
+from maxup_smoothing.train.step import Step
 
 
 @cache

@@ -20,9 +20,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from train.maxup import BatchLoss
-from train.objectives.objective import Objective, logits_of, losses_of
-from train.step import Step
+from maxup_smoothing.train.maxup import BatchLoss
+from maxup_smoothing.train.objectives.objective import Objective, logits_of, losses_of
+from maxup_smoothing.train.step import Step
 
 
 class Macer(Objective):

@@ -13,10 +13,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.maxup import BatchLoss, Reduction, Selection, check, maxup_loss
-from train.objectives.perturbed import Perturbed
-from train.step import Step
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.maxup import BatchLoss, Reduction, Selection, check, maxup_loss
+from maxup_smoothing.train.objectives.perturbed import Perturbed
+from maxup_smoothing.train.step import Step
 
 
 class MaxUp(Perturbed):

@@ -9,9 +9,9 @@ References:
 
 from torch import Tensor, nn
 
-from train.maxup import BatchLoss, maxup_loss
-from train.objectives.perturbed import Perturbed
-from train.step import Step
+from maxup_smoothing.train.maxup import BatchLoss, maxup_loss
+from maxup_smoothing.train.objectives.perturbed import Perturbed
+from maxup_smoothing.train.step import Step
 
 
 class MeanOfM(Perturbed):

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.config import TrainConfig, refuse_idle
-from train.distributed import World
-from train.maxup import BatchLoss
-from train.step import Step
+from maxup_smoothing.train.config import TrainConfig, refuse_idle
+from maxup_smoothing.train.distributed import World
+from maxup_smoothing.train.maxup import BatchLoss
+from maxup_smoothing.train.step import Step
 
 
 class Objective:

@@ -1,8 +1,8 @@
 """What the objectives share whose copies are drawn as the key ``perturbation`` says."""
 
-from train.config import TrainConfig
-from train.objectives.objective import Objective
-from train.perturbations import catalogue
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.objectives.objective import Objective
+from maxup_smoothing.train.perturbations import catalogue
 
 
 class Perturbed(Objective):

@@ -5,10 +5,10 @@ Cost: one forward and one backward pass.
 
 from torch import Tensor, nn
 
-from train.maxup import BatchLoss
-from train.objectives.perturbed import Perturbed
-from train.seeds import generator
-from train.step import Step
+from maxup_smoothing.train.maxup import BatchLoss
+from maxup_smoothing.train.objectives.perturbed import Perturbed
+from maxup_smoothing.train.seeds import generator
+from maxup_smoothing.train.step import Step
 
 
 class Plain(Perturbed):

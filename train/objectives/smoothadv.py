@@ -21,13 +21,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.maxup import BatchLoss
-from train.objectives.attacks import ddn, pgd
-from train.objectives.objective import Objective, logits_of, losses_of
-from train.objectives.worst import check_worst, first_copy
-from train.seeds import derive_seed
-from train.step import Step
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.maxup import BatchLoss
+from maxup_smoothing.train.objectives.attacks import ddn, pgd
+from maxup_smoothing.train.objectives.objective import Objective, logits_of, losses_of
+from maxup_smoothing.train.objectives.worst import check_worst, first_copy
+from maxup_smoothing.train.seeds import derive_seed
+from maxup_smoothing.train.step import Step
 
 ATTACKS = {"pgd": pgd, "ddn": ddn}
 FRESH = 1  # what sets the seed of the copies after the attack apart

@@ -15,12 +15,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.maxup import BatchLoss
-from train.objectives.consistency import consistency_term
-from train.objectives.objective import logits_of, losses_of
-from train.objectives.smoothadv import SmoothAdv
-from train.step import Step
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.maxup import BatchLoss
+from maxup_smoothing.train.objectives.consistency import consistency_term
+from maxup_smoothing.train.objectives.objective import logits_of, losses_of
+from maxup_smoothing.train.objectives.smoothadv import SmoothAdv
+from maxup_smoothing.train.step import Step
 
 
 class SmoothAdvConsistency(SmoothAdv):

@@ -22,10 +22,10 @@ References:
 import torch
 from torch import Tensor, nn
 
-from train.maxup import BatchLoss
-from train.objectives.attacks import ascend, limited
-from train.objectives.objective import Objective, kl_divergence, logits_of, losses_of
-from train.step import MIX, Step
+from maxup_smoothing.train.maxup import BatchLoss
+from maxup_smoothing.train.objectives.attacks import ascend, limited
+from maxup_smoothing.train.objectives.objective import Objective, kl_divergence, logits_of, losses_of
+from maxup_smoothing.train.step import MIX, Step
 
 
 class SmoothMix(Objective):

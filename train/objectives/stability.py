@@ -12,11 +12,11 @@ References:
 
 from torch import Tensor, nn
 
-from train.config import TrainConfig
-from train.maxup import BatchLoss
-from train.objectives.objective import Objective
-from train.objectives.worst import check_worst, first_copy
-from train.step import Step
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.maxup import BatchLoss
+from maxup_smoothing.train.objectives.objective import Objective
+from maxup_smoothing.train.objectives.worst import check_worst, first_copy
+from maxup_smoothing.train.step import Step
 
 
 class Stability(Objective):

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data import console
-from train import checkpoint
-from train.distributed import World
-from train.perturbations import GaussianNoise
-from train.seeds import generator
+from maxup_smoothing.data.runtime import console
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.distributed import World
+from maxup_smoothing.train.perturbations import GaussianNoise
+from maxup_smoothing.train.seeds import generator
 
 TEACHER = 1 << 33  # sets these draws apart from those of training
 BATCH = 512

@@ -17,12 +17,12 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from train.maxup import Selection, worst_copies
-from train.objectives.catrs import MOST_COPIES, accepted_copies
-from train.objectives.edge import sureness
-from train.objectives.objective import Objective, logits_of, losses_of
-from train.perturbations import GaussianNoise
-from train.step import ACCEPT, Step, without_trace
+from maxup_smoothing.train.maxup import Selection, worst_copies
+from maxup_smoothing.train.objectives.catrs import MOST_COPIES, accepted_copies
+from maxup_smoothing.train.objectives.edge import sureness
+from maxup_smoothing.train.objectives.objective import Objective, logits_of, losses_of
+from maxup_smoothing.train.perturbations import GaussianNoise
+from maxup_smoothing.train.step import ACCEPT, Step, without_trace
 
 
 class First(NamedTuple):

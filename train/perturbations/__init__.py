@@ -4,13 +4,13 @@ A perturbation takes the batch, its targets and a generator on the batch's devic
 draw the same when called again with a generator in the same state: training is a function of its seed.
 """
 
-from train.perturbations.compose import Compose
-from train.perturbations.cutout import Cutout
-from train.perturbations.mixing import CutMix, MixUp
-from train.perturbations.moves import RandomCrop, RandomFlip
-from train.perturbations.noise import GaussianNoise
-from train.perturbations.perturbation import Perturbation
-from train.perturbations.randaugment import RandAugment
+from maxup_smoothing.train.perturbations.compose import Compose
+from maxup_smoothing.train.perturbations.cutout import Cutout
+from maxup_smoothing.train.perturbations.mixing import CutMix, MixUp
+from maxup_smoothing.train.perturbations.moves import RandomCrop, RandomFlip
+from maxup_smoothing.train.perturbations.noise import GaussianNoise
+from maxup_smoothing.train.perturbations.perturbation import Perturbation
+from maxup_smoothing.train.perturbations.randaugment import RandAugment
 
 __all__ = [
     "Compose",

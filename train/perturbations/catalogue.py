@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from train.config import TrainConfig
-from train.names import unknown
-from train.perturbations.compose import Compose
-from train.perturbations.cutout import Cutout
-from train.perturbations.mixing import CutMix, MixUp
-from train.perturbations.moves import RandomCrop, RandomFlip
-from train.perturbations.noise import GaussianNoise
-from train.perturbations.perturbation import Perturbation
-from train.perturbations.randaugment import RandAugment
+from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.names import unknown
+from maxup_smoothing.train.perturbations.compose import Compose
+from maxup_smoothing.train.perturbations.cutout import Cutout
+from maxup_smoothing.train.perturbations.mixing import CutMix, MixUp
+from maxup_smoothing.train.perturbations.moves import RandomCrop, RandomFlip
+from maxup_smoothing.train.perturbations.noise import GaussianNoise
+from maxup_smoothing.train.perturbations.perturbation import Perturbation
+from maxup_smoothing.train.perturbations.randaugment import RandAugment
 
 
 @dataclass(frozen=True)

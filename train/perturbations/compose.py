@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from train.perturbations.perturbation import Perturbation
+from maxup_smoothing.train.perturbations.perturbation import Perturbation
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from train.perturbations.boxes import box_mask, uniform_centres
-from train.perturbations.perturbation import require_floating
+from maxup_smoothing.train.perturbations.boxes import box_mask, uniform_centres
+from maxup_smoothing.train.perturbations.perturbation import require_floating
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.perturbations.boxes import box_mask, uniform_centres
-from train.perturbations.perturbation import require_floating
+from maxup_smoothing.train.perturbations.boxes import box_mask, uniform_centres
+from maxup_smoothing.train.perturbations.perturbation import require_floating
 
 
 def one_hot(y_B: Tensor, num_classes: int) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from train.perturbations.perturbation import require_floating
+from maxup_smoothing.train.perturbations.perturbation import require_floating
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from train.perturbations.perturbation import require_floating
+from maxup_smoothing.train.perturbations.perturbation import require_floating
 
 LARGEST = 30.0  # the magnitude at which operations have their full strength
 

@@ -1,0 +1,1 @@
+"""Drawing alone, one kind of figure a file."""

@@ -1,0 +1,95 @@
+"""One or several runs as a single HTML page that needs nothing else: no network, no script, no other file.
+
+Everything that comes from files is text to the page's template, which escapes it; figures and pictures are images
+within the page. The same input gives the same bytes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from maxup_smoothing.analysis.comparison.significance import LEVEL
+from maxup_smoothing.analysis.report import figures, images, numbers, overview, terms
+from maxup_smoothing.analysis.report.caveats import caveats
+from maxup_smoothing.analysis.report.comparisons import pairs, require_control
+from maxup_smoothing.analysis.report.datasets import Library
+from maxup_smoothing.analysis.report.notices import agreement, notices
+from maxup_smoothing.analysis.report.settings import differing, settings
+from maxup_smoothing.analysis.report.subjects import Subject
+from maxup_smoothing.analysis.report.text import filters, finished
+from maxup_smoothing.certify.statistics.rounding import radius_text
+
+_HERE = Path(__file__).parent
+
+
+def build_page(subjects: Sequence[Subject], *, data_root: Path | None = None, control: str | None = None) -> str:
+    """The page of some runs, as HTML.
+
+    Args:
+        subjects: At least one, see `analysis.report.subjects.load_subjects`.
+        data_root: Where data sets lie, of which pictures are shown; they are never downloaded.
+        control: The run that the others on the same images are compared with first; by default the first of them.
+
+    Raises:
+        ValueError: If the control is none of the runs.
+        FileNotFoundError: If ``data_root`` is no folder.
+    """
+    require_control(subjects, control)
+    library = Library(data_root)
+    radii = numbers.chosen_radii(subjects)
+    shared = numbers.shared_radii(subjects)
+    middle = shared[len(shared) // 2]
+    few = sorted({shared[0], middle, shared[3 * len(shared) // 4]})
+    found, alone = pairs(subjects, control)
+    data = [library.of(subject) for subject in subjects]
+    parts = figures.parts(subjects, few, [None if isinstance(one, str) else one.classes for one in data])
+    views = [figures.votes(subjects), *parts, figures.samples(subjects)]
+    warned = notices(subjects)
+    several = len(subjects) > 1
+    return (
+        _environment([subject.name for subject in subjects])
+        .get_template("page.html.j2")
+        .render(
+            title=overview.title(subjects),
+            radius=radius_text(middle),
+            terms=terms.terms(subjects),
+            origins=[terms.origin(subject) for subject in subjects],
+            caveats=caveats(subjects, data),
+            alphas=sorted({subject.setting("alpha", source=False) for subject in subjects}),
+            level=f"{100 * (1 - LEVEL):.0f}",
+            cards=[numbers.card(subject, middle) for subject in subjects],
+            notices=warned,
+            serious=sum(notice.level != "note" for notice in warned),
+            chosen=control is not None,
+            agreement=agreement(subjects) if several else None,
+            glance=overview.glance(subjects, [radius for radius in few if radius > 0]),
+            spread=overview.spread_note(data),
+            noise=overview.noise_note(subjects),
+            every=sorted({text for subject in subjects if (text := overview.every(subject))}),
+            doubtful=[(subject.name, numbers.false_text(subject)) for subject in subjects],
+            curve=figures.curve(subjects, middle),
+            joint=numbers.joint_table(subjects, radii) if several else None,
+            tables=[numbers.accuracy_table(subject, radii) for subject in subjects],
+            pairs=list(zip(found, figures.difference_views(found, subjects), strict=True)),
+            decided=[pair for pair in found if pair.verdict],
+            alone=[subject.name for subject in alone],
+            views=[view for view in views if view is not None],
+            galleries=[images.gallery(subject, one) for subject, one in zip(subjects, data, strict=True)],
+            differing=differing(subjects),
+            settings=[settings(subject) for subject in subjects],
+        )
+    ) + "\n"
+
+
+def _environment(names: Sequence[str]) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finished,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(filters(names))
+    return environment

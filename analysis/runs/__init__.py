@@ -1,0 +1,1 @@
+"""Tables and run folders as named runs, and what their configuration says."""

@@ -1,0 +1,1 @@
+"""Whether a finished table holds: possible radii, rows drawn again, and false certificates counted."""

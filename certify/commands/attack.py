@@ -1,0 +1,116 @@
+"""``certify attack``: does any attack succeed within a certified radius?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import pandas as pd
+import typer
+
+from maxup_smoothing.certify.attack import report
+from maxup_smoothing.certify.attack.threat_model import Goal, goals_of
+from maxup_smoothing.certify.commands import arguments, options
+from maxup_smoothing.certify.tables import summary
+from maxup_smoothing.certify.tables.location import file_in
+from maxup_smoothing.certify.tables.radius_table import read
+
+if TYPE_CHECKING:  # both bring torch
+    from maxup_smoothing.certify.attack.table import AttackRow
+
+
+def attack(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model of the table, as for `certify run`.")],
+    file: options.WithManifest,
+    radii: Annotated[
+        str | None,
+        typer.Option(
+            help="l2 norms at which all images are attacked, such as 0.25,0.5.",
+            show_default="those of `certify show`; none with --of-radius",
+        ),
+    ] = None,
+    of_radius: Annotated[
+        str | None,
+        typer.Option(metavar="FACTORS", help="Attack each image at these multiples of its own radius: 0.5,0.99,1.1."),
+    ] = None,
+    maximum: Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many rows.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of each attack.")] = 20,
+    samples: Annotated[int, typer.Option(min=1, help="Noisy copies behind each gradient.")] = 32,
+    restarts: Annotated[int, typer.Option(min=1, help="Attempts, each with noise of its own.")] = 1,
+    n: Annotated[int, typer.Option(help="Samples of PREDICT, which judges an attack.")] = 1000,
+    alpha: Annotated[float, typer.Option(help="Its failure probability.")] = 0.001,
+    confirm_n: Annotated[int, typer.Option(help="Samples that confirm a success within a radius.")] = 100_000,
+    confirm_alpha: Annotated[float, typer.Option(help="Their failure probability.")] = 1e-6,
+    at_once: Annotated[int, typer.Option(min=1, help="Images attacked together; fewer take less memory.")] = 32,
+    seed: Annotated[
+        int | None, typer.Option(help="Of all noise here.", show_default="from the operating system")
+    ] = None,
+    out: Annotated[Path | None, options.new_file("The table of attacks.", "attacks.tsv beside FILE")] = None,
+    save: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Attacked images of successes.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin the table of attacks again.")] = False,
+    data: options.Data = None,
+    device: options.Device = None,
+    arch: options.Arch = None,
+    normalize: options.Normalize = None,
+    weights: options.RecordedWeights = None,
+    data_root: options.DataRoot = None,
+) -> None:
+    """Attack the smoothed classifier at the images of a radius table.
+
+    PGD and DDN climb the gradient of the mean softmax over noisy copies; the strongest 8-bit image within the norm is
+    judged by PREDICT on noise that the attack has not seen. A success within the certified radius is confirmed with
+    many more samples; then there is an ALARM, the run stops, and the status is 1. Nothing certified is changed.
+    """
+    from maxup_smoothing.certify.attack.opening import AttackRequest, attack_request
+
+    fixed, factors = arguments.radii(radii), _factors(of_radius)
+
+    def chosen(table: pd.DataFrame) -> Sequence[Goal]:
+        default = summary.radii_of(table) if factors is None else []
+        return goals_of(default if fixed is None else fixed, factors or [])
+
+    path, rows = attack_request(
+        AttackRequest(
+            model=model,
+            file=file,
+            goals=chosen,
+            maximum=maximum,
+            steps=steps,
+            samples=samples,
+            restarts=restarts,
+            n=n,
+            alpha=alpha,
+            confirm_n=confirm_n,
+            confirm_alpha=confirm_alpha,
+            at_once=at_once,
+            seed=seed,
+            out=None if out is None else file_in(out, "attacks.tsv"),
+            save=save,
+            overwrite=overwrite,
+            data=data,
+            data_root=data_root,
+            device=device,
+            arch=arch,
+            normalize=normalize,
+            weights=weights,
+        )
+    )
+    print(_text(path, rows))
+    if (said := report.alarm(rows, read(file), confirm_alpha)) is not None:
+        print("\n" + said)
+        raise typer.Exit(1)
+
+
+def _text(path: Path, rows: "Sequence[AttackRow]") -> str:
+    images = len({row.image for row in rows})
+    return f"{path}: {images} images, {len(rows)} attacks\n\n{report.render(rows)}"
+
+
+def _factors(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"--of-radius must be numbers separated by commas, such as 0.5,0.9,1.1; got {text!r}."
+        ) from None

@@ -1,0 +1,87 @@
+"""``certify check``: what would make a run void or useless, before it begins."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maxup_smoothing.certify.commands import arguments, options
+from maxup_smoothing.certify.preflight.finding import ERROR, FACT, WARNING, Finding, lines
+from maxup_smoothing.certify.statistics.procedure import Sampling
+
+if TYPE_CHECKING:
+    from maxup_smoothing.certify.runs.session import Session
+
+
+def check(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="As in `certify run`.")],
+    data: Annotated[str | None, typer.Option(help="As in `certify run`.", show_default="the checkpoint's own")] = None,
+    split: Annotated[str, typer.Option(help="train, test or val.")] = "test",
+    class_map: options.ClassMap = None,
+    protocol: Annotated[str, typer.Option(help="Which images the run will certify.")] = "full",
+    maximum: Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many of them.")] = None,
+    sigma: Annotated[
+        float | None, typer.Option(help="Noise in [0, 1] pixel units.", show_default="the checkpoint's")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", "-n", help="Estimation samples for each image.")] = 100_000,
+    alpha: Annotated[float, typer.Option(help="Failure probability of each certificate.")] = 0.001,
+    radii: Annotated[str | None, typer.Option(help="Radii that are wanted, such as 0,0.25,0.5.")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Cast the network to float32, bfloat16 or float16.", show_default="the model's own"),
+    ] = None,
+    randomized: Annotated[
+        bool, typer.Option("--randomized", help="The model draws random numbers of its own, anew for every image.")
+    ] = False,
+    batch_size: Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    noise: Annotated[str, typer.Option(help="exact or float.")] = "exact",
+    arch: Annotated[str | None, typer.Option(help="Of another project's weights.")] = None,
+    normalize: Annotated[str | None, typer.Option(help="In front of the model.")] = None,
+    weights: options.Weights = None,
+    data_root: Annotated[Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie.")] = None,
+) -> None:
+    """Check model, data and noise for what would make certificates void, or a run useless.
+
+    Prints what was seen, what it means and what to do: errors, with which a run does not begin (and this command ends
+    with status 1); warnings, which a run keeps in its manifest; and facts. Nothing is written. `certify run` and
+    `certify predict` do the same with fewer images and less noise.
+    """
+    from maxup_smoothing.certify.preflight.checks import THOROUGH
+    from maxup_smoothing.certify.runs.precheck import findings
+    from maxup_smoothing.certify.runs.session import open_session
+
+    # A compiled network must give the same logits, or it is not used.
+    request = options.unwritten(context, "check.tsv", compile="off", seed=None)
+    wanted = arguments.radii(radii)
+
+    def sampling_at(sigma: float) -> Sampling:
+        return Sampling(sigma=sigma, n0=100, n=n, alpha=alpha)
+
+    session = open_session(request, "check.tsv", lambda sigma: sampling_at(sigma).expected)
+    found = findings(session, request, THOROUGH, sampling_at(session.sigma), wanted)
+    print(_title(session))
+    print(render(found))
+    if lines(found, ERROR):
+        raise typer.Exit(1)
+
+
+def render(found: Sequence[Finding]) -> str:
+    """The findings, a few lines each, and how many there are of each level."""
+    texts = []
+    for finding in found:
+        texts.append(f"{finding.level:<8} {finding.check}: {finding.seen}")
+        texts += [f"{'':<8} -> {text}" for text in (finding.meaning, finding.fix) if text]
+    counts = [len(lines(found, level)) for level in (ERROR, WARNING, FACT)]
+    verdict = "a run would not begin" if counts[0] else "a run may begin"
+    return "\n".join([*texts, f"errors {counts[0]}, warnings {counts[1]}, facts {counts[2]}: {verdict}"])
+
+
+def _title(session: "Session") -> str:
+    f, data = session.classifier, session.dataset
+    return (
+        f"{data.name} {data.split}, {len(session.indices)} images; sigma {session.sigma:g}, {f.arithmetic}, batches of "
+        f"{f.batch_size} on {f.device}"
+    )

@@ -1,0 +1,89 @@
+"""Commands that work on finished tables: ``certify recompute``, ``certify merge`` and ``certify audit``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maxup_smoothing.certify.audit.auditing import audit_log, render
+from maxup_smoothing.certify.commands import options
+from maxup_smoothing.certify.distributed.merge import merge_tables
+from maxup_smoothing.certify.statistics import rounding
+from maxup_smoothing.certify.tables import summary
+from maxup_smoothing.certify.tables.location import tables_in
+from maxup_smoothing.certify.tables.radius_table import read
+from maxup_smoothing.certify.tables.recompute import recompute_table
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE...", help="Radius tables, or their run folders.", callback=tables_in),
+]
+Out = Annotated[
+    Path,
+    typer.Option(parser=options.new_table, metavar="FILE|FOLDER/", help="The new radius table, another file."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")]
+
+
+def recompute(
+    file: Annotated[Path, options.table_argument()],
+    out: Out,
+    alpha: Annotated[
+        float | None, typer.Option(help="Failure probability of each certificate.", show_default="the table's own")
+    ] = None,
+    bound: Annotated[
+        str | None,
+        typer.Option(
+            metavar="clopper-pearson|joint",
+            help="joint bounds the runner-up by its own votes, too.",
+            show_default="the table's own",
+        ),
+    ] = None,
+    n: Annotated[int | None, typer.Option(min=1, help="Only so many of the votes.", show_default="all of them")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Compute radii again from the votes that a table stores.
+
+    At another alpha, with another bound or with fewer samples; neither model nor images are needed. Choose the
+    settings before you see what they give.
+    """
+    recompute_table(file, out, alpha=alpha, bound=bound, n=n, overwrite=overwrite)
+    old, new = read(file), read(out)
+    print(summary.render(new))
+    radii = max(summary.radii_of(old), summary.radii_of(new), key=len)
+    before, after = (summary.certified_share(table, radii)["certified"] for table in (old, new))
+    print(f"\n{'radius':>8}  {'before':>13}  {'after':>13}   of {len(new)} images")
+    for radius, was, now in zip(radii, before, after, strict=True):
+        print(f"{rounding.radius_text(radius):>8}  {was:>13}  {now:>13}")
+
+
+def merge(files: Files, out: Out, overwrite: Overwrite = False) -> None:
+    """Make one table of several.
+
+    They must be of the same model, data, noise and settings, and may hold different images.
+    """
+    merge_tables(files, out, overwrite=overwrite)
+    print(summary.render(read(out)))
+
+
+def audit(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="Radius tables, run folders, or logs of other projects.",
+            callback=options.logs_in,
+        ),
+    ],
+    n: Annotated[int | None, typer.Option(help="Samples, where a log does not tell them.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Failure probability, where a log does not tell it.")] = None,
+    sigma: Annotated[float | None, typer.Option(help="Noise, where a log does not tell it.")] = None,
+) -> None:
+    """Say whether the radii of logs are possible.
+
+    The exit status is 1 if any of them has an error.
+    """
+    results = [audit_log(file, n=n, alpha=alpha, sigma=sigma) for file in files]
+    print("\n\n".join(render(result) for result in results))
+    if not all(result.ok for result in results):
+        raise typer.Exit(1)

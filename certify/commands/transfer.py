@@ -1,0 +1,202 @@
+"""``certify transfer``: from the classifier that was certified to the one that is served."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import pandas as pd
+import typer
+
+from maxup_smoothing.certify.commands import arguments, options
+from maxup_smoothing.certify.statistics import rounding
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.disagreement import Pairs
+from maxup_smoothing.certify.statistics.radius import ceiling_radius, certified_radius
+from maxup_smoothing.certify.tables import summary
+from maxup_smoothing.certify.tables.manifest import manifest_path
+from maxup_smoothing.certify.tables.radius_table import read
+from maxup_smoothing.certify.transfer.table import Transfer, TransferredRow, TransferredTable
+from maxup_smoothing.data.runtime import console
+
+if TYPE_CHECKING:  # it brings torch, whose import takes seconds
+    from maxup_smoothing.certify.transfer.run import Opened
+
+_TO = "Of the deployed classifier."
+
+
+def transfer(
+    file: options.WithManifest,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL", help="What was certified, as for `certify run`.", show_default="the manifest's"
+        ),
+    ] = None,
+    *,
+    out: Annotated[
+        Path,
+        typer.Option(parser=options.new_table, metavar="FILE|FOLDER/", help="The new radius table, another file."),
+    ],
+    to_model: Annotated[str | None, typer.Option(help="The deployed one, if it is another file or name.")] = None,
+    to_dtype: Annotated[str | None, typer.Option(help=_TO, show_default="as certified")] = None,
+    to_batch_size: Annotated[int | None, typer.Option(min=1, help=_TO, show_default="as certified")] = None,
+    to_device: Annotated[
+        str | None, typer.Option(metavar="cpu|cuda|cuda:N", help=_TO, show_default="as certified")
+    ] = None,
+    to_compile: Annotated[str | None, typer.Option(metavar="on|off", help=_TO, show_default="as certified")] = None,
+    to_folding: Annotated[
+        str, typer.Option(metavar="on|off", help="off: its batch norms are left as they are in the file.")
+    ] = "on",
+    to_arch: Annotated[str | None, typer.Option(help="Of another project's weights, those of --to-model.")] = None,
+    to_normalize: Annotated[str | None, typer.Option(help="In front of --to-model.")] = None,
+    to_weights: Annotated[
+        str | None, typer.Option(metavar="ema|raw|NAME", help="Which of several sets of weights in --to-model.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="Noisy copies of each image that both classify.")] = 10_000,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Failure probability of each transferred certificate.", show_default="the table's own"),
+    ] = None,
+    split: Annotated[float, typer.Option(help="Share of alpha for the pairs; the votes keep the rest.")] = 0.5,
+    maximum: Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many rows.")] = None,
+    radii: Annotated[str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5.")] = None,
+    data: options.Data = None,
+    device: Annotated[
+        str | None, typer.Option(help="Of the certified one.", show_default="what the table was made on")
+    ] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Of another project's weights, those of MODEL.", show_default="the manifest's")
+    ] = None,
+    normalize: Annotated[str | None, typer.Option(help="In front of MODEL.", show_default="the manifest's")] = None,
+    weights: options.RecordedWeights = None,
+    data_root: options.DataRoot = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
+) -> None:
+    """Carry certificates over to the classifier that is served.
+
+    Certified in bfloat16 at batch size 128, but served in float32 at 1? That is another function, whose radii are not
+    proved. Both classify the same noisy copies of each image; a bound on how often they differ is taken off. What is
+    not said of the deployed classifier is as certified. The same command again goes on where it was interrupted.
+    """
+    from maxup_smoothing.certify.transfer.deployment import Deployment
+    from maxup_smoothing.certify.transfer.run import open_transfer, transfer_rows
+
+    wanted = arguments.radii(radii)
+    deployment = Deployment(
+        model=to_model,
+        dtype=to_dtype,
+        batch_size=to_batch_size,
+        device=to_device,
+        compiled=None if to_compile is None else _switch("--to-compile", to_compile),
+        folded=_switch("--to-folding", to_folding),
+        arch=to_arch,
+        normalize=to_normalize,
+        weights=to_weights,
+    )
+    _require_other(file, out)
+    opened = open_transfer(
+        file,
+        deployment,
+        model=model,
+        pairs=pairs,
+        alpha=alpha,
+        split=split,
+        maximum=maximum,
+        data=data,
+        device=device,
+        arch=arch,
+        normalize=normalize,
+        weights=weights,
+        data_root=data_root,
+    )
+    for text in opened.warnings:
+        print(f"warning: {text}; a few answers may be rounded otherwise", file=sys.stderr)
+    with TransferredTable.open(out, opened.manifest, overwrite=overwrite) as table:
+        todo = sum(row.idx not in table.done for row in opened.rows)
+        print(_task(opened, todo, out), file=sys.stderr, flush=True)
+        with console.Meter("transferring", "images", todo, todo * pairs, "pairs") as meter:
+            transfer_rows(opened, table, meter.advance)
+        done = [table.done[row.idx] for row in opened.rows]
+    old, new = read(file), read(out)
+    print(summary.render(new, wanted))
+    print(f"\n{_comparison(old[old['idx'].isin(new['idx'])], new, wanted)}\n\n{_pairs_text(done)}")
+    print(_cost(opened, done))
+
+
+def _require_other(file: Path, out: Path) -> None:
+    taken = [path.resolve() for path in (file, manifest_path(file))]
+    if {out.resolve(), manifest_path(out).resolve()} & {*taken}:
+        raise ValueError(f"{out} would replace {file} or its manifest; write to a file of another stem or folder.")
+
+
+def _switch(option: str, text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError(f"{option} must be on or off, got {text!r}.")
+    return text == "on"
+
+
+def _task(opened: "Opened", todo: int, out: Path) -> str:
+    f, deployed = opened.session.classifier, opened.deployed
+    texts = [f"{one.arithmetic} in batches of {one.batch_size} on {one.device}" for one in (f, deployed)]
+    return (
+        f"transferring {todo} of {len(opened.rows)} images from {texts[0]} to {texts[1]}, "
+        f"{opened.settings.pairs} pairs each, into {out}"
+    )
+
+
+def _comparison(old: pd.DataFrame, new: pd.DataFrame, wanted: list[float] | None) -> str:
+    """Certified accuracy before and after, of the same images."""
+    radii = wanted or summary.radii_of(old)
+    before, after = (summary.certified_share(table, radii)["certified"] for table in (old, new))
+    lines = [f"{'radius':>8}  {'before':>13}  {'after':>13}   of {len(new)} images"]
+    for radius, was, now in zip(radii, before, after, strict=True):
+        lines.append(f"{rounding.radius_text(radius):>8}  {was:>13}  {now:>13}")
+    return "\n".join(lines)
+
+
+def _pairs_text(rows: Sequence[TransferredRow]) -> str:
+    """How often the two differ."""
+    drawn = [row for row in rows if row.transfer.n]
+    if not drawn:
+        return "pairs           none: the votes alone leave nothing to transfer"
+    pairs = sum(row.transfer.n for row in drawn)
+    differing = sum(row.transfer.differing for row in drawn)
+    lost = sum(row.transfer.lost for row in drawn)
+    worst = max(drawn, key=lambda row: row.transfer.differing)
+    same = sum(not row.transfer.differing for row in drawn)
+    most = f"{worst.transfer.differing} of {worst.transfer.n} (idx {worst.idx})"
+    return (
+        f"differing       {differing} of {pairs} pairs ({differing / pairs:.2g}), at most {most}, "
+        f"none for {same} of {len(drawn)} images\n"
+        f"lost            {lost} of them count against a certificate"
+    )
+
+
+def _cost(opened: "Opened", rows: Sequence[TransferredRow]) -> str:
+    """What it costs, and what is lost even if no pair is."""
+    settings, timing = opened.settings, opened.timing
+    n, sigma = max(row.n for row in rows), rows[0].sigma
+    here, more = (_ceiling(n, pairs, settings, sigma) for pairs in (settings.pairs, 10 * settings.pairs))
+    zeta = Pairs(settings.pairs, 0, 0, settings.level).zeta_upper
+    direct = ceiling_radius(settings.pairs, settings.alpha, sigma)
+    lines = [
+        f"ceiling         {rounding.floor_text(here, 4)} after it: zeta is at most {zeta:.2g} where no pair is lost; "
+        f"{rounding.floor_text(more, 4)} with --pairs {10 * settings.pairs}",
+        f"                {rounding.floor_text(direct, 4)} if the deployed one is certified with n = {settings.pairs}",
+    ]
+    if timing.samples:
+        f, deployed = (1e3 * seconds / timing.samples for seconds in (timing.certified, timing.deployed))
+        spent, whole = sum(row.seconds for row in rows), sum(row.n0 + row.n for row in rows) * deployed / 1e3
+        lines.append(
+            f"time            {spent:,.0f} s for the pairs; f {f:.3g} ms, the deployed one {deployed:.3g} ms a copy; "
+            f"its own n0 + n\n                copies of each image would take it about {whole:,.0f} s"
+        )
+    return "\n".join(lines)
+
+
+def _ceiling(n: int, pairs: int, settings: Transfer, sigma: float) -> float:
+    """The largest radius of n unanimous votes and no lost pair."""
+    level = settings.votes_alpha
+    unanimous = Pairs(pairs, 0, 0, settings.level).carried(float(lower_confidence_bound(n, n, level)), 1.0, "")
+    return float(certified_radius(unanimous[0], sigma))

@@ -1,0 +1,1 @@
+"""Many workers and one table: torchrun, shards, and how their tables are joined."""

@@ -1,0 +1,96 @@
+"""Many inputs through one procedure: each round fills batches with what the inputs in hand need next."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from torch import Tensor
+
+from maxup_smoothing.certify.engine.guard import Oversight, paced
+from maxup_smoothing.certify.engine.trial import Trial
+from maxup_smoothing.certify.engine.votes import Item, count_votes
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise import NoiseSource
+from maxup_smoothing.certify.statistics.certificate import Certificate
+from maxup_smoothing.certify.statistics.procedure import Sampling
+
+# Samples of a round, at least: that many batches, so that the padding of the last is nothing. A kill loses the round
+# and the looks of inputs that are not finished.
+_BATCHES, _SAMPLES = 16, 4096
+
+
+def certify_inputs(
+    classifier: BaseClassifier,
+    noise: NoiseSource,
+    inputs: Iterable[tuple[int, Tensor]],
+    sampling: Sampling,
+    advance: Callable[[int], None] = lambda samples: None,
+    oversight: Oversight | None = None,
+) -> Iterator[tuple[int, Certificate, float]]:
+    """Certify inputs; an easy one costs its share of a batch.
+
+    A round takes the inputs that have most samples first, so that few are ever half done, and then as many new ones as
+    it takes to fill it.
+
+    Args:
+        classifier: The base classifier f.
+        noise: Where noisy copies come from.
+        inputs: (input_id, image (C, H, W)) with different numbers; read as they are needed.
+        sampling: The procedure.
+        advance: Called with the number of samples of each batch; a negative one if some must be drawn again.
+        oversight: Asked before each round, and told of each batch. If it wants no more inputs, those that are begun are
+            finished.
+
+    Yields:
+        (input_id, certificate, seconds of its share of the rounds), in the order of the inputs: a table that is cut off
+        holds the first of them, and not the easiest, whose certified accuracy would be too high.
+    """
+    waiting, oversight = iter(inputs), oversight or Oversight()
+
+    def begin(image_CHW: Tensor) -> Trial:
+        return Trial(sampling, noise.probability_error(image_CHW.numel()))
+
+    images: dict[int, Tensor] = {}
+    trials: dict[int, Trial] = {}
+    seconds: dict[int, float] = {}
+    begun: deque[int] = deque()
+    while True:
+        chosen: dict[int, list[int]] = {}  # for each input, the numbers of its items
+        items: list[Item] = []
+        open_ids = [input_id for input_id in begun if not trials[input_id].finished]
+        candidates = iter(sorted(open_ids, key=lambda input_id: -trials[input_id].samples))
+        drawn, more = 0, oversight.go_on()
+        while drawn < max(_SAMPLES, _BATCHES * classifier.batch_size):
+            input_id = next(candidates, None)
+            if input_id is None:
+                new = next(waiting, None) if more else None
+                if new is None:
+                    break
+                input_id, image_CHW = new
+                images[input_id] = image_CHW
+                trials[input_id] = begin(image_CHW)
+                seconds[input_id] = 0.0
+                begun.append(input_id)
+            requests = trials[input_id].requests()
+            chosen[input_id] = [len(items) + number for number in range(len(requests))]
+            items += [Item(images[input_id], input_id, *request) for request in requests]
+            drawn += sum(stop - start for _, start, stop in requests)
+        if not items:
+            return
+        start, rows = time.perf_counter(), classifier.micro_batch
+        votes = count_votes(classifier, noise, items, paced(drawn, advance, oversight))
+        if classifier.micro_batch != rows:  # memory ran out: it is another f from here on, see certify.models.memory
+            lost = drawn
+            for input_id in [*open_ids, *(input_id for input_id in chosen if input_id not in open_ids)]:
+                lost += trials[input_id].drawn
+                trials[input_id] = begin(images[input_id])
+            advance(-lost)
+            continue
+        a_sample = (time.perf_counter() - start) / drawn
+        for input_id, own in chosen.items():
+            trials[input_id].add([votes[number] for number in own])
+            seconds[input_id] += a_sample * sum(items[number].stop - items[number].start for number in own)
+        while begun and trials[begun[0]].finished:
+            input_id = begun.popleft()
+            yield input_id, trials.pop(input_id).certificate(), seconds.pop(input_id)
+            del images[input_id]

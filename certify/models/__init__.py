@@ -1,0 +1,1 @@
+"""Anything that can be certified, as one frozen function of a batch."""

@@ -1,0 +1,134 @@
+"""Whether a network and a data set have the same classes; where not, the likely cause and what mends it."""
+
+# Shapes: B rows of a batch, K classes; C channels, H height, W width.
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from maxup_smoothing.certify.models.adapters import ArrayFunction
+from maxup_smoothing.data.dataset import Dataset, listed
+
+if TYPE_CHECKING:  # which imports this module
+    from maxup_smoothing.certify.models.loading import LoadedModel
+
+#: In the manifest of a network with one logit.
+ONE_LOGIT = "one, taken as a sign: class 1 where it is above 0, else class 0"
+_MAP = "pass --class-map FILE, with a line for each class: its {what} and its number in the network"
+
+_Loaded = TypeVar("_Loaded", bound="LoadedModel")
+
+
+def fitted(loaded: _Loaded, name: str, num_classes: int, dataset: Dataset | None = None) -> _Loaded:
+    """A model with the classes of a data set.
+
+    A single logit z becomes the two logits 0 and z where there are two classes, or none is known.
+
+    Args:
+        loaded: As it was loaded.
+        name: What the user called it.
+        num_classes: Of the data set; 0 if it has no labels, or a class map has numbered them as the network does.
+        dataset: For the message.
+
+    Raises:
+        ValueError: If the classes are others; with the cause and the fix.
+    """
+    if loaded.num_classes == 1:
+        if num_classes not in (0, 2):
+            raise ValueError(
+                f"{name} has 1 class or logit, the data set {_number(num_classes)}; return one logit for each class "
+                "(a single logit is taken as a sign where the data set has two classes)."
+            )
+        source = {**loaded.source, "logits": ONE_LOGIT}
+        loaded = dataclasses.replace(loaded, model=_sign_of(loaded.model), num_classes=2, source=source)
+    if num_classes and loaded.num_classes != num_classes:
+        fix = _fix(loaded, num_classes, dataset)
+        raise ValueError(f"{name} has {loaded.num_classes} classes, the data set {num_classes}; {fix}.")
+    if dataset is None or not dataset.labelled:
+        return loaded
+    if not num_classes:
+        if (top := int(dataset.labels.max())) >= loaded.num_classes:
+            raise ValueError(
+                f"the class map has the number {top} ({dataset.classes[top]}), but {name} has {loaded.num_classes} "
+                f"classes, 0 to {loaded.num_classes - 1}; correct the map."
+            )
+        return loaded
+    moved = [one for k, one in enumerate(loaded.classes) if one in dataset.classes and dataset.classes[k] != one]
+    if moved:
+        first = moved[0]
+        raise ValueError(
+            f"{name} was trained with {first} as class {loaded.classes.index(first)}, but in the data set it is class "
+            f"{dataset.classes.index(first)}; number the classes as in training, or {_MAP.format(what='name')}."
+        )
+    return loaded
+
+
+def names_told(told: object, num_classes: int) -> tuple[str, ...]:
+    """The class names that a checkpoint tells; none if they are not one for each class."""
+    return tuple(map(str, told)) if isinstance(told, list) and len(told) == num_classes else ()
+
+
+def _number(num_classes: int) -> str:
+    return "1 class" if num_classes == 1 else f"{num_classes} classes"
+
+
+def _fix(loaded: "LoadedModel", wanted: int, dataset: Dataset | None) -> str:
+    """What mends different numbers of classes, by the evidence of both sides."""
+    found = loaded.num_classes
+    others = loaded.foreign.outputs if loaded.foreign is not None else {}
+    if loaded.foreign is not None and (other := [output for output, size in others.items() if size == wanted]):
+        return (
+            f"output {other[0]} of the file has {wanted}, but the first output counts; keep that one with "
+            f"onnx.utils.extract_model(FILE, NEW, {list(loaded.foreign.inputs)}, {other[:1]})"
+        )
+    if dataset is None:
+        return "use a model and a data set with the same classes"
+    lowest, top = int(dataset.labels.min()), int(dataset.labels.max())
+    folder, archive = Path(dataset.name).is_dir(), dataset.name.lower().endswith(".npz")
+    numbered = not dataset.named and not folder
+    if numbered and lowest == 1 and top == found:
+        return f"no label is 0 and the largest is {top}, so the labels count from 1; save labels - 1"
+    map_fix = _MAP.format(what="number in the data set" if numbered else "name")
+    if wanted > found:
+        return f"the network does not know all of its classes; use images of its classes alone, or {map_fix}"
+    missing = [name for name in loaded.classes if name not in dataset.classes]
+    empty_class = "make an empty folder for each of them"
+    if archive:
+        empty_class = "save the names of all classes as classes in the .npz"
+    if dataset.named and (folder or archive) and len(missing) == found - wanted:
+        return f"it lacks {listed(missing)} of the network's classes; {empty_class}"
+    if found > 2 * wanted or not (folder or archive):
+        return f"it seems to be a part of the network's classes; {map_fix}"
+    if numbered:
+        return (
+            f"its largest label is {top}; if no image is of the last classes, save the names of all {found} as classes "
+            f"in the .npz, such as numpy.array([str(k) for k in range({found})]); if they are numbered otherwise, "
+            f"{map_fix}"
+        )
+    return f"if there are classes without an image, {empty_class}; if not, {map_fix}"
+
+
+def _sign_of(model: nn.Module) -> nn.Module:
+    """A network with one logit z as one of two, 0 and z: a tie is class 0."""
+    if isinstance(model, ArrayFunction):  # stays one, which has its own arithmetic
+
+        def two_logits(x_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
+            z_B1 = model(torch.from_numpy(x_BCHW)).numpy()
+            return np.concatenate([np.zeros_like(z_B1), z_B1], axis=1)
+
+        return ArrayFunction(two_logits, 2)
+    sign = _Sign()
+    sign.training = False  # not `eval` of the whole, which exported programs refuse
+    both = nn.Sequential(model, sign)
+    both.training = False
+    return both
+
+
+class _Sign(nn.Module):
+    def forward(self, z_B1: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(z_B1), z_B1], dim=1)

@@ -1,0 +1,96 @@
+"""Factories: a user's callable that returns a model, from a module by its name or its file."""
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from maxup_smoothing.certify.models.user_code import undisturbed, user_code
+
+
+def made(name: str) -> tuple[Any, list[str]]:
+    """What a factory returns, and a line for each thing it changed in the process, which was put back.
+
+    Args:
+        name: ``package.module:factory`` from the working directory, or ``path/to/file.py:factory``.
+
+    Raises:
+        ValueError: If there is no such module or factory, or it fails; with its place.
+    """
+    where, _, attribute = name.rpartition(":")
+    if "/" in where and not where.endswith(".py"):
+        where += ".py"
+    with undisturbed(where) as notes:
+        module = _module_of_file(Path(where)) if where.endswith(".py") else _module(where)
+    factory = _factory(module, where, attribute)
+    with undisturbed(f"{name}()") as more, user_code(f"{name}(), called without arguments, failed", fewer=False):
+        found = factory()
+    return found, notes + more
+
+
+def is_name(name: str) -> bool:
+    """Whether this is MODULE:FACTORY."""
+    return all(name.rpartition(":")[::2])
+
+
+def _factory(module: ModuleType, where: str, attribute: str) -> Callable[[], Any]:
+    found = getattr(module, attribute, None)
+    if callable(found):
+        return found
+    names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+    near = difflib.get_close_matches(attribute, names, n=1, cutoff=0.7)
+    hint = f"did you mean {near[0]!r}?" if near else "give package.module:factory."
+    raise ValueError(f"{where} has no callable {attribute!r}; {hint}")
+
+
+def _module(name: str) -> ModuleType:
+    _also_from(Path.cwd())
+    try:
+        with user_code(f"importing {name!r} failed", fewer=False):
+            return importlib.import_module(name)
+    except ValueError as error:
+        missing = error.__cause__.name if isinstance(error.__cause__, ModuleNotFoundError) else None
+        if missing is None or not f"{name}.".startswith(f"{missing}."):
+            raise
+        raise ValueError(
+            f"cannot import {name!r} ({error.__cause__}); run from the folder that holds it, or give "
+            "path/to/file.py:factory."
+        ) from error
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    """A module by its file; one of a package by its name in the package, so that it can import its neighbours."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}.")
+    path = path.resolve()
+    name, folder = path.stem, path.parent
+    while (folder / "__init__.py").is_file():
+        name, folder = f"{folder.name}.{name}", folder.parent
+    _also_from(folder)
+    with user_code(f"importing {path.name!r} failed", fewer=False):
+        loaded = sys.modules.get(name)
+        if "." in name and loaded is None:
+            loaded = importlib.import_module(name)
+        if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+            return loaded
+        spec = importlib.util.spec_from_file_location(name if name not in sys.modules else f"user_{name}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[spec.name]
+            raise
+        return module
+
+
+def _also_from(folder: Path) -> None:
+    """Import from this folder, too: at the end, since a user's train.py or data/ must not shadow ours."""
+    if str(folder) not in sys.path and not (folder == Path.cwd() and "" in sys.path):
+        sys.path.append(str(folder))

@@ -1,0 +1,335 @@
+"""Where a model comes from: a checkpoint of ours, a factory in Python, a file or a library of others.
+
+The only module of ``certify`` that knows ``train``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import nn
+
+from maxup_smoothing.certify.models import factories, hub
+from maxup_smoothing.certify.models.adapters import (
+    ANY_BATCH,
+    ArrayFunction,
+    ForeignModel,
+    exported_program,
+    onnx_model,
+    program,
+)
+from maxup_smoothing.certify.models.batch_sizes import accepted
+from maxup_smoothing.certify.models.classes import fitted, names_told
+from maxup_smoothing.certify.models.classifier import require_evaluation_mode
+from maxup_smoothing.certify.models.normalizations import NORMALIZATIONS, Normalization, normalization, settled
+from maxup_smoothing.certify.models.weight_files import WeightFile, is_program
+from maxup_smoothing.certify.models.weights import Undecided, weights_of
+from maxup_smoothing.data.dataset import Dataset
+from maxup_smoothing.train import checkpoint
+from maxup_smoothing.train.checkpoint import Architecture, require_plain_archive
+from maxup_smoothing.train.models.normalize import Normalize
+
+CHECKPOINT = "checkpoint.safetensors"  # in a run folder
+#: Endings of files that hold another project's weights; `.safetensors` may, too.
+WEIGHT_FILES = (".pth", ".tar", ".pt", ".th", ".bin", ".ckpt")
+_MOST_CLASSES = 100_000
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model and what is known of it.
+
+    Attributes:
+        model: In evaluation mode, on the CPU or where its factory put it.
+        num_classes: Number of logits.
+        sigma: The noise it was trained with; None if unknown.
+        source: For the manifest.
+        batch_sizes: Smallest and largest batch that it accepts.
+        config: With which it was trained, {} if unknown.
+        notes: What a user should know of how it was read, a line each.
+        classes: Their names, of a checkpoint that tells them.
+        foreign: What is known of a program or an ONNX file.
+    """
+
+    model: nn.Module
+    num_classes: int
+    sigma: float | None = None
+    source: dict[str, Any]
+    batch_sizes: tuple[int, int] = ANY_BATCH
+    config: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    classes: tuple[str, ...] = ()
+    foreign: ForeignModel | None = None
+
+
+def load(
+    name: str,
+    image_shape: Sequence[int],
+    num_classes: int,
+    *,
+    arch: str | None = None,
+    normalize: str | None = None,
+    otherwise: str | None = None,
+    weights: str | None = None,
+    batch_size: int | None = None,
+    options: Callable[[str], str] = "--{}".format,
+    device: torch.device = _CPU,
+    dataset: Dataset | None = None,
+) -> LoadedModel:
+    """Load a model and show it a few grey images of the data set's shape.
+
+    Args:
+        name: A checkpoint of ours (``.safetensors``, or its run folder); ``package.module:factory`` or
+            ``file.py:factory``, a callable without arguments that returns an ``nn.Module`` or a function of arrays (see
+            ``models.adapters``); a program of ``torch.export`` (``.pt2``) or TorchScript (``.pt``); an ``.onnx`` file;
+            ``timm:NAME`` or ``torchvision:NAME``; or weights of another project (``.pth``, ``.ckpt``,
+            ``.safetensors`` …).
+        image_shape: (C, H, W) of the data set's images.
+        num_classes: Of the data set; the model must have as many. 0 if nothing says it: of images without labels, or
+            of classes that are numbered as the model's by a class map.
+        arch: Of another project's weights: a name in ``train.models``, ``timm:NAME`` or ``torchvision:NAME``.
+        normalize: In front of the model; see ``certify.models.normalizations``.
+        otherwise: The same for another project's weights, if neither ``normalize`` nor they themselves say anything.
+        weights: Of several sets of weights in one file: ``ema``, ``raw``, or the name of a set.
+        batch_size: Rows of a forward pass, with which it is tried.
+        options: How a user spells these options, for messages: from ``arch`` to ``--arch``.
+        device: Where it will run, for the kinds that must know it at once; others are moved there later.
+        dataset: To say why the classes are others.
+
+    Raises:
+        ValueError: If it cannot be loaded, does not take such images, or has other classes; with the fix.
+        OSError: If a file does not exist, or weights cannot be downloaded.
+    """
+    path = _in_folder(Path(name)) if Path(name).is_dir() else Path(name)
+    asked = _Asked(image_shape, num_classes, arch, normalize, otherwise, weights, options)
+    script = path.suffix in WEIGHT_FILES and is_program(path)
+    others = holds_weights_of_others(path)
+    for option, value in (("arch", arch), ("weights", weights)):
+        if value is not None and (script or not others) and (path.exists() or ":" in name):
+            raise ValueError(f"{options(option)} is for files of weights alone; {name} says itself what it is.")
+    if script:
+        loaded = _from_file("torchscript", program(path, num_classes), asked)
+    elif others:
+        loaded = _from_weights(path, asked)
+    elif path.suffix == ".safetensors":
+        loaded = _from_checkpoint(path, asked)
+    elif path.suffix == ".onnx":
+        loaded = _from_file("onnx", onnx_model(path, image_shape, num_classes, device), asked)
+    elif path.suffix == ".pt2":
+        loaded = _from_file("torch.export", exported_program(path, device), asked)
+    elif hub.is_name(name):
+        loaded = _from_zoo(name, asked)
+    elif factories.is_name(name):
+        loaded = _from_factory(name, asked)
+    else:
+        raise ValueError(
+            f"{name!r} is no model: give a .safetensors checkpoint or its run folder, package.module:factory, an .onnx "
+            f"or .pt2 file, timm:NAME, torchvision:NAME, or a {' or '.join(WEIGHT_FILES[:2])} file with --arch."
+        )
+    found = accepted(loaded.model, image_shape, loaded.batch_sizes, batch_size, options("batch-size"))
+    notes = (f"{name} takes one image at a time, so it runs at batch size 1",) if found.narrowed else ()
+    loaded = replace(loaded, num_classes=found.classes, batch_sizes=found.sizes, notes=(*loaded.notes, *notes))
+    return fitted(loaded, name, num_classes, dataset)
+
+
+def trained_on(name: str) -> str:
+    """The data set that a checkpoint of ours was trained on.
+
+    Raises:
+        ValueError: If ``name`` is another kind of model.
+    """
+    path = _in_folder(Path(name)) if Path(name).is_dir() else Path(name)
+    if not path.exists() and ":" not in name:
+        raise ValueError(f"there is no file or folder {name}; name a run folder, a model's file, or module:factory.")
+    if path.suffix != ".safetensors" or (path.exists() and not _is_ours(path)):
+        raise ValueError(f"{name} does not say what data it was trained on; pass --data.")
+    dataset = checkpoint.load(path).metadata.get("config", {}).get("dataset")
+    if not isinstance(dataset, str):
+        raise ValueError(f"{path} does not say what data it was trained on; pass --data.")
+    return dataset
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is wanted of a model; see ``load``."""
+
+    image_shape: Sequence[int]
+    num_classes: int
+    arch: str | None
+    normalize: str | None
+    otherwise: str | None
+    weights: str | None
+    options: Callable[[str], str]
+
+
+def _in_folder(folder: Path) -> Path:
+    """The checkpoint of a run folder."""
+    if (folder / CHECKPOINT).is_file():
+        return folder / CHECKPOINT
+    files = sorted(file.name for file in folder.iterdir() if file.suffix in (*WEIGHT_FILES, ".safetensors", ".onnx"))
+    hint = f"it holds {', '.join(files[:4])}: name the file" if files else "name a run folder, or a model's file"
+    raise ValueError(f"{folder} is a folder without {CHECKPOINT}; {hint}.")
+
+
+def holds_weights_of_others(path: Path) -> bool:
+    """Whether this is a file of another project's weights, by its name or, where ours has the same, by what it says."""
+    return path.suffix in WEIGHT_FILES or (path.suffix == ".safetensors" and not _is_ours(path))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file of tensors was written by our training; damaged and missing ones are left to our reader."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return bool({checkpoint.METADATA, checkpoint.LANGUAGE} & (file.metadata() or {}).keys())
+    except (safetensors.SafetensorError, OSError):
+        return True
+
+
+def _from_checkpoint(path: Path, asked: _Asked) -> LoadedModel:
+    if asked.normalize is not None:
+        raise ValueError(f"{path} holds its normalisation, from its training; leave {asked.options('normalize')} out.")
+    loaded = checkpoint.load(path)
+    expected = loaded.architecture.image_shape
+    if tuple(asked.image_shape) != expected:
+        ours, theirs = ("x".join(map(str, shape)) for shape in (expected, asked.image_shape))
+        raise ValueError(
+            f"{path} takes {ours} images, the data set has {theirs}; "
+            f"it was trained on {loaded.metadata.get('config', {}).get('dataset', 'another data set')}."
+        )
+    config = loaded.metadata.get("config", {})
+    return LoadedModel(
+        model=loaded.model,
+        num_classes=asked.num_classes,
+        sigma=config.get("sigma"),
+        source={"kind": "checkpoint", "arch": loaded.architecture.arch, "epoch": loaded.metadata.get("epoch")},
+        config=config,
+        classes=names_told(loaded.metadata.get("classes"), loaded.architecture.num_classes),
+    )
+
+
+def _from_file(kind: str, found: ForeignModel, asked: _Asked) -> LoadedModel:
+    require_evaluation_mode(found.model)
+    source = {"kind": kind, "sha256": found.sha256}
+    if found.pixels is None:
+        return _in_front(found.model, source, asked, batch_sizes=found.batch_sizes, foreign=found)
+    if asked.normalize not in (None, "none"):
+        raise ValueError(f"the model takes {found.pixels} pixels; leave {asked.options('normalize')} out.")
+    source["pixels"] = found.pixels
+    notes = (found.pixels_text,)
+    return _in_front(found.model, source, asked, batch_sizes=found.batch_sizes, notes=notes, foreign=found)
+
+
+def _from_zoo(name: str, asked: _Asked) -> LoadedModel:
+    network = hub.pretrained(name)
+    own = (tuple(network.mean), tuple(network.std))
+    pair = own if asked.normalize is None else normalization(asked.normalize)
+    notes = () if pair == own else (f"{name} has its own normalisation, which --normalize replaces",)
+    source = {"kind": "library", "name": name, "normalize": [list(part) for part in pair]}
+    model = _normalized(network.model, pair, asked.image_shape)
+    return LoadedModel(model=model, num_classes=asked.num_classes, source=source, notes=notes)
+
+
+def _from_factory(name: str, asked: _Asked) -> LoadedModel:
+    model, notes = factories.made(name)
+    if not callable(model):
+        raise ValueError(
+            f"{name}() must return an nn.Module, or a function of arrays, got {type(model).__name__}; name a factory, "
+            "not the function itself."
+        )
+    if not isinstance(model, nn.Module):
+        model = ArrayFunction(model, asked.num_classes)
+    require_evaluation_mode(model)
+    return _in_front(model, {"kind": "factory", "factory": name.removeprefix("./")}, asked, notes=tuple(notes))
+
+
+def _from_weights(path: Path, asked: _Asked) -> LoadedModel:
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}.")
+    if asked.arch is None:
+        option = asked.options("arch")
+        raise ValueError(f"{path} holds weights only; say of what with {option} NAME, such as resnet110.")
+    try:
+        require_plain_archive(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or not a PyTorch file ({error}).") from error
+    file = WeightFile(path)
+    try:
+        return _with_weights(file, asked)
+    except Undecided:
+        raise
+    except ValueError:
+        # The network may have other classes than the data set, which `fitted` explains; its last layer has as many.
+        last = next((tensor for part in file.parts.values() for tensor in reversed(part.values()) if tensor.ndim), None)
+        if last is None or len(last) in (0, asked.num_classes) or len(last) > _MOST_CLASSES:
+            raise
+        try:
+            return _with_weights(file, replace(asked, num_classes=len(last)))
+        except ValueError:
+            pass
+        raise
+
+
+def _with_weights(file: WeightFile, asked: _Asked) -> LoadedModel:
+    """The network of the architecture and number of classes that were asked for, with the weights of a file."""
+    path, arch, option = file.path, asked.arch or "", asked.options
+    if not asked.num_classes:
+        raise ValueError(f"nothing says how many classes {path} has.")
+    default = normalization(asked.otherwise or "none")
+    channels, height, width = asked.image_shape
+    if hub.is_name(arch):
+        empty = hub.untrained(arch, asked.num_classes)
+        network = empty.model
+        default = default if asked.otherwise is not None else (tuple(empty.mean), tuple(empty.std))
+    else:
+        shortcut = "conv" if any(".downsample." in name for name in file.names) else "pad"
+        architecture = Architecture(
+            arch=arch,
+            image_shape=(channels, height, width),
+            num_classes=asked.num_classes,
+            options={"shortcut": shortcut} if arch.startswith("resnet") else {},  # "pad" leaves no name behind
+        )
+        model = architecture.build()
+        network = model.get_submodule("backbone")
+    what = f"{arch} with {asked.num_classes} classes"
+    found = weights_of(file, network, what, channels=channels, wanted=asked.weights, option=option("weights"))
+    given = None if asked.normalize is None else normalization(asked.normalize)
+    mean, std = settled(file, found.normalization, found.place, given, default, channels, option=option("normalize"))
+    network.load_state_dict(found.state)
+    if hub.is_name(arch):
+        model = _normalized(network, (mean, std), asked.image_shape)
+    else:
+        model.set_submodule("normalize", Normalize(mean, std, channels))
+    source: dict[str, Any] = {"kind": "weights", "arch": arch, "normalize": [list(mean), list(std)]}
+    notes = []
+    if found.name is not None:
+        source["weights"] = found.name
+        notes.append(f"{path}: the weights {found.name} are used")
+    if found.unused:
+        notes.append(f"{path}: not used are {', '.join(found.unused[:4])}{' …' * (len(found.unused) > 4)}")
+    if found.place:
+        source["normalize_from"] = found.place
+        notes.append(f"{path}: its normalisation is used ({found.place})")
+    return LoadedModel(model=model.eval(), num_classes=asked.num_classes, source=source, notes=notes)
+
+
+def _in_front(model: nn.Module, source: dict[str, Any], asked: _Asked, **known: Any) -> LoadedModel:
+    """A model with the normalisation that was asked for as its first layer."""
+    if asked.normalize is not None and (pair := normalization(asked.normalize)) != NORMALIZATIONS["none"]:
+        model = _normalized(model, pair, asked.image_shape)
+        source = {**source, "normalize": [list(part) for part in pair]}
+    return LoadedModel(model=model, num_classes=asked.num_classes, source=source, **known)
+
+
+def _normalized(network: nn.Module, pair: Normalization, image_shape: Sequence[int]) -> nn.Module:
+    first = Normalize(*pair, image_shape[0])
+    if isinstance(network, ArrayFunction):
+        return network.after(lambda x_BCHW: first(torch.from_numpy(x_BCHW)).numpy())
+    place = next(network.parameters(), torch.zeros(()))
+    whole = nn.Sequential(first.to(place.device), network)
+    for module in (whole, first):
+        module.training = False  # not eval(): programs do not support it
+    return whole

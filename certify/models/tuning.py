@@ -1,0 +1,89 @@
+"""What makes f fast on this machine, by short measurements: its batch size, and whether compiling pays."""
+
+# Shapes: B rows; C channels, H height, W width.
+
+import sys
+import time
+from collections.abc import Sequence
+
+import torch
+
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.models.memory import OutOfMemory
+
+#: A shorter run does not get back what compiling costs: 5 to 60 seconds, for some tenths of the time of the rest.
+WORTH_COMPILING = 600.0
+#: Seconds for an image from which on a command says that it measures; and for a batch, with which measuring ends.
+SLOW, LONG = 0.02, 0.5
+
+
+def fastest_batch_size(
+    classifier: BaseClassifier, image_shape: Sequence[int], limits: tuple[int, int] = (1, 2**31)
+) -> int:
+    """The batch size with the most images per second among powers of two, by a measurement of about two seconds.
+
+    Where one image takes long, smaller batches are tried instead, and stderr says what is being measured.
+
+    Args:
+        classifier: Uncompiled, prepared.
+        image_shape: (C, H, W).
+        limits: Smallest and largest batch that the model accepts.
+
+    Raises:
+        ValueError: If the device has not enough memory for the smallest batch tried.
+    """
+    low, high = limits
+    usual = (512, 1024, 2048, 4096) if classifier.device.type == "cuda" else (32, 64, 128, 256, 512)
+    one = classifier.resized(low)
+    a_row = seconds_a_batch(one, image_shape, 1) / low
+    if SLOW < a_row < LONG / 10:
+        a_row = seconds_a_batch(one, image_shape) / low  # a busy machine, or a slow f?
+    if a_row > SLOW:
+        print(f"f takes about {a_row:.2g} s an image; measuring its batch size, and checking it …", file=sys.stderr)
+        usual = (1, 2, 4, 8, 16, *usual)
+    sizes = sorted({min(max(size, low), high) for size in usual})
+    rates: dict[int, float] = {}
+    for size in sizes if len(sizes) > 1 else ():
+        if rates and a_row > SLOW and size * a_row > 4 * LONG:
+            break
+        sized = classifier.resized(size)
+        sized.smallest_batch = size
+        try:
+            seconds = seconds_a_batch(sized, image_shape, 1 if a_row > SLOW else 3)
+        except (OutOfMemory, torch.OutOfMemoryError):
+            break
+        rates[size] = size / seconds
+        if seconds > LONG:
+            break
+    if not rates and len(sizes) > 1:
+        raise ValueError(f"the device runs out of memory at a batch of {sizes[0]}; pass a smaller --batch-size.")
+    return max(rates, key=lambda size: rates[size], default=sizes[0])
+
+
+def seconds_a_batch(classifier: BaseClassifier, image_shape: Sequence[int], repetitions: int = 3) -> float:
+    """The shortest time of a batch in a few repetitions, after one that prepares the kernels."""
+    x_BCHW = classifier.empty_batch(image_shape).normal_(0.5)
+    times = []
+    for _ in range(repetitions + 1):
+        start = time.perf_counter()
+        classifier.classify(x_BCHW).sum().item()  # waits for the device
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def compiled_if_faster(plain: BaseClassifier, image_shape: Sequence[int], samples: int) -> BaseClassifier:
+    """The classifier, compiled where a run of so many samples is long enough to gain from it.
+
+    Args:
+        plain: Uncompiled, prepared.
+        image_shape: (C, H, W).
+        samples: That the run will draw.
+    """
+    before = seconds_a_batch(plain, image_shape)
+    if samples / plain.batch_size * before < WORTH_COMPILING:
+        return plain
+    candidate = plain.resized(plain.batch_size)
+    candidate.compile(image_shape)
+    if candidate.compiled is not None or seconds_a_batch(candidate, image_shape) > 0.95 * before:
+        return plain
+    return candidate

@@ -1,0 +1,163 @@
+"""Code of the user: what it raises becomes one line, and what it changes in the process is put back."""
+
+import argparse
+import contextlib
+import os
+import re
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maxup_smoothing.certify.models.memory import OutOfMemory, is_out_of_memory
+from maxup_smoothing.data.runtime.console import lost_accelerator
+from maxup_smoothing.data.runtime.signals import WORDS, Stopped
+
+_ROOT = Path(__file__).resolve().parents[2]
+_OURS = tuple(f"{_ROOT / name}{os.sep}" for name in ("certify", "data", "train", "analysis"))
+_TORCH = f"{Path(torch.__file__).parent}{os.sep}"
+_INSTALLED = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("purelib", "platlib", "stdlib"))
+#: Words of checks that only values in [0, 1] pass, and what they speak of.
+_RANGE = re.compile(
+    r"\[\s*0[.0]*\s*,\s*1[.0]*\s*\]|\b0[.0]*\s*(<=?|≤|to|and|-|–|\.\.)\s*(\w+\s*(<=?|≤)\s*)?1\b"
+    "|out of range|clamp|clip|negative",
+    re.IGNORECASE,
+)
+_PIXELS = re.compile("pixel|image|input|value|clamp|clip", re.IGNORECASE)
+_CHECK = re.compile(r"\.(min|max|amin|amax|all|any)\(|<=?\s*1\b|>=?\s*0\b")
+_LONGEST = 300
+
+
+class ModelError(ValueError):
+    """What a user's code raised, in one line: type, text, and place. Its cause is the error itself."""
+
+
+@contextlib.contextmanager
+def user_code(name: str, *, fewer: bool = True) -> Iterator[None]:
+    """Turn what a user's code raises into a ``ModelError``.
+
+    Signals, memory that has run out, a lost accelerator, and ``ValueError`` of this package pass as they are.
+
+    Args:
+        name: What is called, for the message, such as "module:factory" or "the model".
+        fewer: Whether the caller goes on with fewer rows where memory runs out; else that is an error like any other.
+
+    Raises:
+        ModelError: For any other ``Exception`` or ``SystemExit``.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if _passes(error) and (fewer or not is_out_of_memory(error)):
+            raise
+        raise ModelError(f"{name}: {described(error)}") from error
+
+
+def described(error: BaseException) -> str:
+    """Type, text and place of an error that a user's code raised, and the fix where it is known, in one line."""
+    said = str(error)
+    if "Traceback of TorchScript" in said:  # it ends with what happened
+        said = said.strip().splitlines()[-1]
+    text = " ".join(said.split())
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+    place = _place(error)
+    said = f"{type(error).__name__}{f': {text}' if text else ''}{f' ({place[0]})' if place else ''}"
+    if _about_range(error, text, place[1] if place else ""):
+        said += "; noisy pixels leave [0, 1], so a model that needs that range must clamp its input itself"
+    return said
+
+
+def _passes(error: BaseException) -> bool:
+    if isinstance(error, SystemExit):
+        return error.code in WORDS  # SIGTERM, see `data.runtime.signals`
+    if isinstance(error, (ModelError, OutOfMemory, Stopped)) or is_out_of_memory(error) or lost_accelerator(error):
+        return True
+    return isinstance(error, ValueError) and _innermost(error).startswith(_OURS)
+
+
+def _innermost(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return str(Path(frames[-1].filename).resolve()) if frames else ""
+
+
+def _place(error: BaseException) -> tuple[str, str] | None:
+    """File and line of the innermost frame of a user's code, else of a library other than torch; and its source."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_shown(error.filename)}:{error.lineno}", ""
+    library = None
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = str(Path(frame.filename).resolve())
+        if frame.filename.startswith("<") or file.startswith((*_OURS, _TORCH)):
+            continue
+        found = f"{_shown(file)}:{frame.lineno}", frame.line or ""
+        if not file.startswith(_INSTALLED):
+            return found
+        if "site-packages" in file:
+            library = library or found
+    return library
+
+
+def _shown(file: str) -> str:
+    """Relative to the working directory where it lies inside."""
+    path = Path(file).resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _about_range(error: BaseException, text: str, source: str) -> bool:
+    if isinstance(error, AssertionError) and _CHECK.search(source):
+        return True
+    expected = isinstance(error, (AssertionError, ValueError, RuntimeError))
+    return expected and bool(_RANGE.search(text) and _PIXELS.search(text))
+
+
+@contextlib.contextmanager
+def undisturbed(name: str) -> Iterator[list[str]]:
+    """Keep what a user's module changes in the whole process away from it: folder, default dtype and device, arguments.
+
+    Inside, ``sys.argv`` holds the program's name alone, and a parser that reads it is refused.
+
+    Args:
+        name: What is called, for the message.
+
+    Yields:
+        A list that holds a line for each change, once the block has ended.
+
+    Raises:
+        ModelError: If the code inside parses the command line.
+    """
+    notes: list[str] = []
+    folder, dtype, device, arguments = Path.cwd(), torch.get_default_dtype(), torch.get_default_device(), sys.argv
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def refused(parser: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
+        if args is None and sys.argv is given:
+            raise RuntimeError(
+                "it parses the command line, which is that of certify; parse under `if __name__ == '__main__':`"
+            )
+        return parse_args(parser, args, namespace)
+
+    sys.argv = given = arguments[:1]
+    argparse.ArgumentParser.parse_args = refused  # type: ignore[method-assign,assignment]
+    try:
+        yield notes
+    finally:
+        argparse.ArgumentParser.parse_args = parse_args  # type: ignore[method-assign]
+        sys.argv = arguments
+        with contextlib.suppress(OSError):
+            if (there := Path.cwd()) != folder:
+                notes.append(f"{name} changed the working directory to {there}; it was changed back")
+        os.chdir(folder)
+        if (found := torch.get_default_dtype()) != dtype:
+            torch.set_default_dtype(dtype)
+            notes.append(f"{name} set the default dtype to {_word(found)}; it was set back to {_word(dtype)}")
+        if (place := torch.get_default_device()) != device:
+            torch.set_default_device(None if device.type == "cpu" else device)
+            notes.append(f"{name} set the default device to {place}; it was set back to {device}")
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,221 @@
+"""Weights of other projects: the sets of tensors that a file holds, and the one that fits a network.
+
+A file may wrap them (``state_dict``, ``model_state_dict`` …), put words before their names (``module.``, ``model.`` …),
+hold several sets (raw and averaged), and store the normalisation of the images. Nothing of that is dropped in silence.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from maxup_smoothing.certify.models.normalizations import Normalization, same
+from maxup_smoothing.certify.models.weight_files import WeightFile, pairs
+
+_AVERAGED = re.compile(r"(^|[._])(ema|avg|average|averaged|swa|teacher|shadow|polyak)($|[._\d])", re.IGNORECASE)
+#: Words that wrappers put into names: DataParallel, torch.compile, FSDP, activation checkpoints.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+_COUNTERS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged|num_updates|decay)$")  # no forward pass reads them
+_SHOWN = 4  # names in a message
+
+
+class Undecided(ValueError):
+    """A file holds several sets of weights, and nobody has said which is meant.
+
+    Attributes:
+        choices: What to say: ``ema`` and ``raw``, or the names of the sets.
+    """
+
+    def __init__(self, message: str, choices: Sequence[str]) -> None:
+        super().__init__(message)
+        self.choices = choices
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file holds for a network.
+
+    Attributes:
+        state: Tensors by the network's own names.
+        name: Of the set; None where the file holds one set that is not averaged.
+        normalization: What the file stores of it; None if nothing.
+        place: Names under which the normalisation is stored.
+        unused: Parts of the file that are not of this set.
+    """
+
+    state: Mapping[str, Tensor]
+    name: str | None
+    normalization: Normalization | None
+    place: str
+    unused: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Names of one part of a file that hold a whole network: each of ``keys``, a name of the network, at its value."""
+
+    name: str
+    part: Mapping[str, Tensor]
+    keys: Mapping[str, str]
+
+    @property
+    def averaged(self) -> bool:
+        return _AVERAGED.search(self.name) is not None
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {key: self.part[name] for key, name in self.keys.items()}
+
+
+def weights_of(
+    file: WeightFile, network: nn.Module, what: str, *, channels: int, wanted: str | None, option: str
+) -> Weights:
+    """The weights of a network.
+
+    Args:
+        file: Where they are.
+        network: What they are for; it is not changed.
+        what: Its name, for the message.
+        channels: Of the images.
+        wanted: ``ema``, ``raw``, the name of a set, or None.
+        option: With which a user says that, such as ``--weights``.
+
+    Raises:
+        Undecided: If there are several sets and ``wanted`` is None.
+        ValueError: If no set fits, with the names of what is missing and what is left over; or for ``wanted``.
+    """
+    template = network.state_dict()
+    needed = [key for key in template if not _COUNTERS.search(key)]
+    sets = [found for name, part in file.parts.items() for found in _sets(name, part, needed)]
+    if not sets:
+        raise ValueError(f"the weights in {file.path} are not those of {what}: {_closest(file, needed)}.")
+    chosen = _chosen(file, sets, wanted, option)
+    left = [name for name in chosen.part if not _COUNTERS.search(name)]
+    for found in sets:
+        if found.part is chosen.part:
+            taken = set(found.keys.values())
+            left = [name for name in left if name not in taken]
+    normalization, place = _normalization(file, chosen.part, left, channels)
+    left = [name for name in left if name not in place]
+    if left:
+        raise ValueError(
+            f"the weights in {file.path} are not those of {what}: left over {_listed(left)}; save the network's "
+            "state_dict() alone."
+        )
+    state = chosen.tensors()
+    if wrong := [text for key in needed if (text := _mismatch(key, state[key], template[key]))]:
+        raise ValueError(f"the weights in {file.path} are not those of {what}: {_listed(wrong, '; ')}.")
+    state |= {key: chosen.part.get(_beside(chosen, key), value) for key, value in template.items() if key not in state}
+    others = [name or "the rest" for name, part in file.parts.items() if part is not chosen.part]
+    told = len(sets) > 1 or chosen.averaged
+    return Weights(state, chosen.name if told else None, normalization, " and ".join(place), others)
+
+
+def _chosen(file: WeightFile, sets: Sequence[_Set], wanted: str | None, option: str) -> _Set:
+    names = [found.name for found in sets]
+    if wanted is not None:
+        fitting = [found for found in sets if wanted in (found.name, "ema" if found.averaged else "raw")]
+        if len(fitting) == 1:
+            return fitting[0]
+        raise ValueError(
+            f"{file.path} holds {'the weights ' if len(sets) == 1 else 'these sets of weights: '}"
+            f"{', '.join(names)}; {option} {wanted!r} names {'none' if not fitting else 'several'} of them."
+        )
+    first = sets[0].tensors()
+    if all(_equal(first, found.tensors()) for found in sets[1:]):
+        return sets[0]
+    plain = sum(not found.averaged for found in sets) == 1 and len(sets) == 2
+    choices = ["ema", "raw"] if plain else names
+    raise Undecided(
+        f"{file.path} holds {len(sets)} sets of weights: {', '.join(names)}; say which with "
+        f"{option} {' or '.join(choices)}.",
+        choices,
+    )
+
+
+def _closest(file: WeightFile, needed: Sequence[str]) -> str:
+    """What is missing in the part that has most of the names, and what else it has."""
+    most, best = -1, ("", "")
+    for part in file.parts.values():
+        names = _unwrapped(part)
+        prefixes = {"", *(prefix for key in needed for prefix in _prefixes(names, key))}
+        for prefix in sorted(prefixes, key=len):
+            missing = [key for key in needed if prefix + key not in names]
+            if len(needed) - len(missing) > most:
+                wanted = {prefix + key for key in needed}
+                left = [name for name in names if name not in wanted and not _COUNTERS.search(name)]
+                most, best = len(needed) - len(missing), (_listed(missing), _listed(left))
+    return f"missing {best[0]}" + (f"; left over {best[1]}" if best[1] else "")
+
+
+def _normalization(
+    file: WeightFile, part: Mapping[str, Tensor], left: Sequence[str], channels: int
+) -> tuple[Normalization | None, list[str]]:
+    """The normalisation that is stored in front of the network, and the names of its numbers."""
+    found = [(names, [part[name].flatten().double().tolist() for name in names]) for names in pairs(left)]
+    values: list[Normalization] = []
+    place = [name for names, _ in found for name in names]
+    for names, (mean, std) in found:
+        if len(mean) not in (1, channels) or len(std) not in (1, channels) or not min(std) > 0:
+            raise ValueError(
+                f"{file.path} stores a normalisation in {' and '.join(names)} that does not fit images of {channels} "
+                "channels; build the model in a factory that has it as its first layer."
+            )
+        values.append((tuple(mean), tuple(std)))
+    if any(not same(one, values[0], channels) for one in values):
+        raise ValueError(
+            f"{file.path} stores several normalisations, in {', '.join(place)}; build the model in a factory that has "
+            "the right one as its first layer."
+        )
+    return (values[0] if values else None), place
+
+
+def _prefixes(names: Collection[str], key: str) -> list[str]:
+    return [name.removesuffix(key) for name in names if name == key or name.endswith("." + key)]
+
+
+def _unwrapped(part: Mapping[str, Tensor]) -> dict[str, str]:
+    """The names of a part by what they are without wrappers' words; as they are where two would become one."""
+    bare = {".".join(word for word in name.split(".") if word not in _WRAPPERS): name for name in part}
+    return bare if len(bare) == len(part) else {name: name for name in part}
+
+
+def _sets(name: str, part: Mapping[str, Tensor], needed: Sequence[str]) -> list[_Set]:
+    """The places of a part under which all names of a network lie."""
+    last = {key: key for key in needed}
+    renamed = {key: re.sub(r"^fc\.", "linear.", key) for key in needed}  # of ResNets for CIFAR
+    for names in ({key: key for key in part}, _unwrapped(part)):
+        for other in (last, renamed):
+            found = []
+            for prefix in _prefixes(names, other[needed[0]]) if needed else []:
+                if all(prefix + other[key] in names for key in needed):
+                    place = ".".join(text for text in (name, prefix.rstrip(".")) if text)
+                    found.append(_Set(place or "top", part, {key: names[prefix + other[key]] for key in needed}))
+            if found:
+                return found
+    return []
+
+
+def _beside(chosen: _Set, key: str) -> str:
+    """The name in the file of a counter of batches: it lies beside the other numbers of its layer."""
+    layer = key.rpartition(".")[0]
+    other = next((name for own, name in chosen.keys.items() if own.rpartition(".")[0] == layer), key)
+    return f"{other.rpartition('.')[0]}.{key.rpartition('.')[2]}"
+
+
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return all(tensor.shape == other[key].shape and torch.equal(tensor, other[key]) for key, tensor in one.items())
+
+
+def _mismatch(key: str, found: Tensor, expected: Tensor) -> str | None:
+    if found.shape != expected.shape:
+        return f"{key} is {tuple(found.shape)}, here {tuple(expected.shape)}"
+    if expected.is_floating_point() and not found.is_floating_point():
+        return f"{key} is {str(found.dtype).removeprefix('torch.')}, here a floating-point number"
+    return None
+
+
+def _listed(names: Sequence[str], between: str = ", ") -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return between.join(names[:_SHOWN]) + more

@@ -1,0 +1,165 @@
+"""Tests of noise against its law: values, tail, rows that are there twice, and correlations at every distance.
+
+Each gives a p-value: how likely, at most or very nearly, so large a deviation is in noise that is as it should be.
+"""
+
+# Shapes: R samples of D coordinates, in units of sigma; S of them belong to one stream; V = R * D values.
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from maxup_smoothing.certify.preflight.noise_laws import Law
+
+#: A battery has failed if any p-value is below this divided by their number.
+ALARM = 1e-6
+#: Fewer values than this are too few for the normal approximations at such small p-values.
+LEAST = 100_000
+_FEWEST = 10  # expected in each cell of the chi-square test
+_CORRELATED = 2**22  # values, at most, whose correlations are computed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One test: its name, its p-value, and what it saw."""
+
+    name: str
+    p_value: float
+    seen: str
+
+
+def outcomes(z_RD: NDArray[np.float32], streams_R: NDArray[np.int64], law: Law) -> list[Outcome]:
+    """All tests.
+
+    Args:
+        z_RD: Noise in units of sigma, at least ``LEAST`` values, samples in the order in which they were drawn.
+        streams_R: A number for the input, stage and seed of each sample.
+        law: What each coordinate's law must be, independently of all others.
+    """
+    finite = bool(np.isfinite(z_RD).all())
+    if not finite:
+        return [Outcome("finite", 0.0, f"{int((~np.isfinite(z_RD)).sum())} values are not finite")]
+    return [
+        _values(z_RD, law),
+        *_moments(z_RD, law),
+        *_largest(z_RD, law),
+        _duplicates(z_RD, streams_R, law),
+        _correlations("correlation", z_RD, law, 1),
+        _correlations("correlation of squares", z_RD, law, 2),
+        *_margins(z_RD, law),
+    ]
+
+
+def failed(found: list[Outcome]) -> list[Outcome]:
+    """Those that noise as it should be would fail with probability below ``ALARM``, all of them together."""
+    return [outcome for outcome in found if not outcome.p_value >= ALARM / len(found)]
+
+
+def _values(z_RD: NDArray[np.float32], law: Law) -> Outcome:
+    """Chi-square of the values against their probabilities, neighbours taken together where few are expected."""
+    codes = law.codes(z_RD.ravel())
+    possible = (codes >= 0) & (codes < len(law.probabilities))
+    if not possible.all():
+        return Outcome("values", 0.0, f"{int((~possible).sum())} of {codes.size} values are none that noise can have")
+    counts = np.bincount(codes, minlength=len(law.probabilities))
+    expected = law.probabilities * codes.size
+    cells = np.minimum(np.floor(np.cumsum(expected) / _FEWEST), np.floor((codes.size - _FEWEST) / _FEWEST))
+    _, cell = np.unique(cells, return_inverse=True)
+    seen, wanted = np.bincount(cell, weights=counts), np.bincount(cell, weights=expected)
+    wanted *= codes.size / wanted.sum()
+    statistic = float(((seen - wanted) ** 2 / wanted).sum())
+    p_value = float(special.chdtrc(len(seen) - 1, statistic)) if len(seen) > 1 else 1.0
+    return Outcome("values", p_value, f"chi-square {statistic:.0f} in {len(seen)} cells")
+
+
+def _moments(z_RD: NDArray[np.float32], law: Law) -> list[Outcome]:
+    sums = np.zeros(4)
+    for z_D in np.array_split(z_RD.ravel(), max(1, z_RD.size // 2**18)):
+        power = z = z_D.astype(np.float64)
+        for number in range(4):
+            sums[number] += power.sum()
+            power = power * z
+    means = sums / z_RD.size
+    found = []
+    for number, name in enumerate(("mean", "variance", "skewness", "kurtosis"), start=1):
+        deviation = (means[number - 1] - law.moments[number]) / np.sqrt(law.variance(number) / z_RD.size)
+        seen = f"mean of z^{number} {means[number - 1]:.5f}, {law.moments[number]:.5f} expected"
+        found.append(Outcome(name, _two_sided(float(deviation)), seen))
+    return found
+
+
+def _largest(z_RD: NDArray[np.float32], law: Law) -> list[Outcome]:
+    """Exact: P(largest <= size) = (1 - P(abs z > size))^V, whose logarithm is needed where V is large."""
+    size = float(np.abs(z_RD).max())
+    at_least, more = law.tail(size * (1 - 1e-5)), law.tail(size * (1 + 1e-5))
+    seen = f"the largest of {z_RD.size} is {size:.3f} sigma"
+    return [
+        Outcome("tail cut off", float(np.exp(z_RD.size * np.log1p(-more))), seen),
+        Outcome("tail too long", float(-np.expm1(z_RD.size * np.log1p(-min(at_least, 1 - 1e-16)))), seen),
+    ]
+
+
+def _duplicates(z_RD: NDArray[np.float32], streams_R: NDArray[np.int64], law: Law) -> Outcome:
+    """Pairs of equal samples; by Markov's inequality P(so many) is at most the number expected divided by it."""
+    rows = np.ascontiguousarray(z_RD).view(np.dtype((np.void, z_RD.shape[1] * 4))).ravel()
+    hashes = np.array([hash(row.tobytes()) for row in rows])
+    order = np.argsort(hashes, kind="stable")
+    same = np.flatnonzero(np.diff(hashes[order]) == 0)
+    if not len(same):
+        return Outcome("duplicates", 1.0, "no sample is there twice")
+    apart = streams_R[order[same]] != streams_R[order[same + 1]]
+    shown = same[int(apart.argmax())]  # a pair of different streams, if there is one
+    first, second = order[shown], order[shown + 1]
+    equal = len(same)  # neighbours in the order: at most the number of pairs
+    pairs = len(rows) * (len(rows) - 1) / 2
+    expected = pairs * float((law.probabilities**2).sum()) ** z_RD.shape[1]
+    where = "of one stream" if streams_R[first] == streams_R[second] else "of different inputs, stages or seeds"
+    seen = f"{equal} of {len(rows)} samples are there before, such as {first} and {second}, {where}"
+    return Outcome("duplicates", min(1.0, expected / equal), seen)
+
+
+def _correlations(name: str, z_RD: NDArray[np.float32], law: Law, power: int) -> Outcome:
+    """The largest correlation of the values with themselves at any distance, in the order of drawing.
+
+    Distance 1 is the next pixel, D the same pixel of the next sample; larger ones reach other inputs, stages, seeds.
+    """
+    flat = z_RD.ravel()[: scipy.fft.prev_fast_len(min(z_RD.size, _CORRELATED), real=True)]
+    centred = flat**power - np.float32(law.moments[power])
+    spectrum = scipy.fft.rfft(centred)
+    products = scipy.fft.irfft(spectrum.real**2 + spectrum.imag**2, n=len(flat))
+    half = products[1 : (len(flat) + 1) // 2]  # circular: the other half is the same
+    distance = int(np.abs(half).argmax())
+    correlation = float(half[distance]) / (len(flat) * law.variance(power))
+    p_value = min(1.0, len(half) * _two_sided(correlation * np.sqrt(len(flat))))
+    return Outcome(name, p_value, f"{correlation:+.4f} at a distance of {distance + 1}, the largest of {len(half)}")
+
+
+def _margins(z_RD: NDArray[np.float32], law: Law) -> list[Outcome]:
+    """Whether some pixels, or some samples, have another mean or another size of noise than the rest."""
+    found = []
+    for axis, which in ((0, "pixels"), (1, "samples")):
+        number = z_RD.shape[axis]
+        for power, what in ((1, "mean"), (2, "size")):
+            sums = (z_RD.astype(np.float64) ** power - law.moments[power]).sum(axis=axis)
+            squares = sums**2 / (number * law.variance(power))  # each has mean 1
+            # And variance 2 + the excess kurtosis of a sum of that many: a scaled chi-square of that mean and variance.
+            factor = (2 + _excess(law, power) / number) / 2
+            p_value = float(special.chdtrc(len(squares) / factor, float(squares.sum()) / factor))
+            low = float(special.chdtr(len(squares) / factor, float(squares.sum()) / factor))
+            seen = f"{squares.mean():.4f} times the variance expected of {len(squares)} {which}' {what}"
+            found.append(Outcome(f"{what} by {which}", min(1.0, 2 * min(p_value, low)), seen))
+    return found
+
+
+def _excess(law: Law, power: int) -> float:
+    """Excess kurtosis of z^power, for powers 1 and 2."""
+    mean, moments = law.moments[power], [law.moments[power * k] for k in range(5)]
+    fourth = moments[4] - 4 * mean * moments[3] + 6 * mean**2 * moments[2] - 3 * mean**4
+    return fourth / law.variance(power) ** 2 - 3
+
+
+def _two_sided(deviation: float) -> float:
+    return float(2 * stats.norm.sf(abs(deviation)))

@@ -1,0 +1,117 @@
+"""The checks of ``certify.preflight`` for what a command has loaded, before its table is touched."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from maxup_smoothing.certify.noise.source import noise_source
+from maxup_smoothing.certify.preflight.checks import QUICK, Effort, examine
+from maxup_smoothing.certify.preflight.finding import ERROR, WARNING, Finding, lines
+from maxup_smoothing.certify.preflight.sample import Sample
+from maxup_smoothing.certify.preflight.subject import Subject
+from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.data import seen
+
+if TYPE_CHECKING:  # which imports this module
+    from maxup_smoothing.certify.runs.session import Request, Session
+
+#: In the manifest of a table whose run was told not to check.
+SKIPPED = "nothing was checked before the run (--no-check)"
+
+
+def checked(
+    session: "Session", request: "Request", sampling: Sampling | None = None, radii: Sequence[float] | None = None
+) -> "Session":
+    """The session with what was warned of in its manifest, if nothing forbids the run.
+
+    Warnings are also printed on stderr. A run that has nothing left to do is not checked.
+
+    Args:
+        session: What the run will use.
+        request: Says whether to check at all.
+        sampling: The procedure, to judge which radii are in reach.
+        radii: Those that are asked for.
+
+    Raises:
+        ValueError: If there are errors, one line each.
+    """
+    if not request.check:
+        return _noted(session, [SKIPPED])
+    if not request.overwrite and finished(session.out) >= set(session.indices):
+        return session
+    found = findings(session, request, QUICK, sampling, radii)
+    for line in (warnings := lines(found, WARNING)):
+        print(f"warning: {line}", file=sys.stderr)
+    if errors := lines(found, ERROR):
+        raise ValueError("\nerror: ".join([*errors, "nothing was written; see `certify check` for more."]))
+    return _noted(session, warnings)
+
+
+def findings(
+    session: "Session",
+    request: "Request",
+    effort: Effort,
+    sampling: Sampling | None = None,
+    radii: Sequence[float] | None = None,
+) -> list[Finding]:
+    """All that is found; see ``certify.preflight.checks.examine``."""
+    total = len(session.indices)
+    places = np.arange(min(effort.images, total)) * total // min(effort.images, total)
+    chosen = np.array(session.indices)[places]
+    loaded, trained_I = session.loaded, _trained(session, request)
+    subject = Subject(
+        classifier=session.classifier,
+        images_ICHW=torch.from_numpy(session.dataset.images[chosen]),
+        labels_I=torch.from_numpy(session.dataset.labels[chosen]),
+        sigma=session.sigma,
+        make_noise=lambda seed: noise_source(request.noise, session.sigma, seed),
+        seed=session.seed,
+        model=loaded.model,
+        about={
+            **loaded.source,
+            "sigma": loaded.sigma,
+            "epochs": loaded.config.get("epochs"),
+            "best": Path(request.model).name == "best.safetensors",
+        },
+        data={
+            "name": session.dataset.name,
+            "split": session.dataset.split,
+            "trained_on": loaded.config.get("dataset"),
+        },
+        sample=Sample(
+            labels_N=session.dataset.labels,
+            indices_I=np.array(session.indices),
+            classes=session.dataset.classes,
+            trained_I=trained_I,
+        ),
+    )
+    return examine(subject, effort, sampling, radii)
+
+
+def _trained(session: "Session", request: "Request") -> NDArray[np.bool_] | None:
+    """Whether the model was trained on each image that is certified; None if its run has not recorded that."""
+    if session.loaded.source.get("kind") != "checkpoint":
+        return None
+    path = Path(request.model)
+    known = seen.read(path if path.is_dir() else path.parent)
+    return None if known is None else np.isin(seen.hashes(session.dataset.images, session.indices), known)
+
+
+def finished(table: Path) -> set[int]:
+    """The ``idx`` of the whole lines of a table; whether it is one will be checked when it is opened."""
+    if not table.is_file():
+        return set()
+    whole = table.read_bytes().rpartition(b"\n")[0].split(b"\n")[1:]
+    fields = (line.partition(b"\t")[0] for line in whole)
+    return {int(field) for field in fields if field.isdigit()}
+
+
+def _noted(session: "Session", preflight: list[str]) -> "Session":
+    notes = {**session.manifest["notes"], "preflight": preflight}
+    return dataclasses.replace(session, manifest={**session.manifest, "notes": notes})

@@ -1,0 +1,160 @@
+"""What a table's manifest says of its run, as the arguments that open the same model, data and noise again."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maxup_smoothing.certify.models.loading import WEIGHT_FILES
+from maxup_smoothing.certify.runs.session import Request
+from maxup_smoothing.data import class_map
+from maxup_smoothing.data.dataset import HALVES
+
+
+def request_of(
+    stored: Mapping[str, Any],
+    file: Path,
+    *,
+    model: str | None = None,
+    data: str | None = None,
+    data_root: Path | None = None,
+    device: str | None = None,
+    arch: str | None = None,
+    normalize: str | None = None,
+    weights: str | None = None,
+) -> Request:
+    """The request whose session certifies what the table's did.
+
+    Args:
+        stored: The table's manifest.
+        file: The table.
+        model: As for ``certify run``; by default the manifest's, relative to the working directory.
+        data: Data set; by default the manifest's.
+        data_root: Where data sets lie.
+        device: By default the kind of device that the table was made on.
+        arch: Of another project's weights; by default the manifest's.
+        normalize: In front of the model; likewise.
+        weights: Of several sets in one file; likewise.
+
+    Raises:
+        ValueError: If the manifest leaves something out.
+    """
+    named = model or _text(stored, "notes", "model")
+    if model is None and ":" not in named and not Path(named).exists():
+        raise ValueError(f"the model that the manifest of {file} names, {named}, is not there; give it as MODEL.")
+    made_on = _text(stored, "classifier", "device")
+    kind = "cuda" if torch.cuda.is_available() and not made_on.startswith("cpu") else "cpu"
+    if stored["classifier"].get("randomized"):
+        raise ValueError(
+            f"{file} was certified with a model that draws random numbers; its votes cannot be drawn again."
+        )
+    source = stored["model"]
+    # What is recorded of one kind of file does not fit another.
+    alike = model is None or Path(model).suffix == Path(str(stored["notes"].get("model"))).suffix
+    foreign = source.get("kind") == "weights" and (alike or Path(named).suffix in WEIGHT_FILES)
+    return Request(
+        model=named,
+        data=data or _text(stored, "data", "name"),
+        split=next((half for half in HALVES if stored["data"].get("split") == half), "test"),
+        protocol=_text(stored, "protocol", "name"),
+        maximum=None,
+        sigma=_number(stored, "sampling", "sigma"),
+        alpha=_number(stored, "sampling", "alpha"),
+        dtype=_text(stored, "classifier", "dtype"),
+        batch_size=int(_number(stored, "classifier", "batch_size")),
+        compile="on" if stored["classifier"].get("compiled") is True else "off",
+        device=device or kind,
+        noise=_text(stored, "noise", "source"),
+        seed=int(_number(stored, "noise", "seed")),
+        out=file,
+        overwrite=False,
+        arch=arch or (_text(stored, "model", "arch") if foreign else None),
+        normalize=normalize or (_recorded_normalization(source) if alike or foreign else None),
+        weights=weights or (_text(stored, "model", "weights") if foreign and "weights" in source else None),
+        data_root=data_root,
+        shard=_shard(stored),
+        class_map=_class_map(stored, file),
+        recorded=True,
+    )
+
+
+def require_sections(stored: Mapping[str, Any], path: Path) -> None:
+    """Refuse a manifest that is not one of ``certify run``.
+
+    Raises:
+        ValueError: With the section that is missing.
+    """
+    for section in ("sampling", "model", "classifier", "data", "protocol", "noise", "notes"):
+        if not isinstance(stored.get(section), dict):
+            raise ValueError(f"{path} has no section {section}; it is not the manifest of `certify run`.")
+
+
+def _shard(stored: Mapping[str, Any]) -> str | None:
+    value = stored["protocol"].get("shard")
+    return value if isinstance(value, str) else None
+
+
+def _class_map(stored: Mapping[str, Any], file: Path) -> dict[str, int] | None:
+    value = stored["data"].get("class_map")
+    return class_map.checked(value, f"the manifest of {file}") if isinstance(value, Mapping) else None
+
+
+def _text(stored: Mapping[str, Any], section: str, name: str) -> str:
+    value = stored[section].get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"the manifest does not say {section}.{name}; it was edited, or give it as an argument.")
+    return value
+
+
+def _number(stored: Mapping[str, Any], section: str, name: str) -> float:
+    value = stored[section].get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"the manifest does not say {section}.{name}, a number; it was edited.")
+    return value
+
+
+def _recorded_normalization(source: Mapping[str, Any]) -> str | None:
+    parts = source.get("normalize")
+    return "/".join(",".join(map(repr, part)) for part in parts) if parts else None
+
+
+_PLATFORM = (
+    "classifier.device",
+    "classifier.torch",
+    "classifier.tf32",
+    "classifier.compiled",
+    "notes.threads",
+    "notes.micro_batch",
+)
+
+# What else may be called otherwise, since hash and fingerprint say that it is the same.
+_NAMES = ("data.name", "data.split", "protocol.name", "noise.probability_error")
+
+
+def compare(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """What two manifests disagree about: fields that make it another certificate, and fields of the platform."""
+    old, new = (
+        {
+            f"{section}.{name}": value
+            for section in ("classifier", "data", "protocol", "noise")
+            for name, value in json.loads(json.dumps(manifest[section])).items()
+        }
+        for manifest in (stored, ours)
+    )
+    for flat, manifest in ((old, stored), (new, ours)):
+        flat["model.sha256"] = manifest["model"].get("sha256")  # a file's that is not made of named weights
+        for name in ("threads", "micro_batch"):  # with fewer rows at a time a pass may round otherwise, too
+            flat[f"notes.{name}"] = manifest["notes"].get(name)
+    differing = [name for name in {**old, **new} if name not in _NAMES and old.get(name) != new.get(name)]
+    warnings = [name for name in differing if name in _PLATFORM]
+    if warnings:  # a probe is rounded like any other image
+        warnings += [name for name in differing if name in ("classifier.classes_on_probe", "classifier.logits_sha256")]
+    shown = {name: f"{name}: recorded {_shown(old.get(name))}, here {_shown(new.get(name))}" for name in differing}
+    return [shown[name] for name in differing if name not in warnings], [shown[name] for name in warnings]
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 24 else f"{text[:20]}…"

@@ -1,0 +1,159 @@
+"""From a lower bound on the top class's probability to a certified l2 radius, rounded towards zero."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, two_sided_p_value
+
+#: The prediction that is none: the votes do not support any class at the chosen level.
+ABSTAIN = -1
+
+# Above the relative error of ndtri and of two products (together below 1e-15) by far, and below what anyone measures.
+_RESERVE = 1 - 1e-12
+
+
+def is_right(predict: int, label: int) -> bool:
+    """Whether a prediction is the label: never for images without one (label -1), nor for an abstention."""
+    return predict == label and predict != ABSTAIN
+
+
+def certified_radius(p_a_lower: ArrayLike, sigma: float) -> NDArray[np.float64]:
+    r"""Radius of the l2 ball in which the smoothed classifier keeps its class: at most sigma * Phi^-1(p_a_lower).
+
+    If f returns class A with probability at least ``p_a_lower`` > 1/2 under noise N(0, sigma^2 I), then no perturbation
+    of l2 norm below the result changes the majority class. The computed value never exceeds the exact one.
+
+    Args:
+        p_a_lower: Lower confidence bound on the top class's probability, float64 in [0, 1), any shape.
+        sigma: Standard deviation of the noise, pixel units of [0, 1] images, positive and finite.
+
+    Returns:
+        float64, shape of ``p_a_lower``, in units of ``sigma``; 0.0 where ``p_a_lower <= 1/2``: no certificate.
+
+    Raises:
+        ValueError: If ``sigma`` is not positive and finite, or ``p_a_lower`` is outside [0, 1) or in low precision.
+
+    References:
+        Cohen et al. (2019), theorem 1 with the runner-up bounded by 1 - p_a_lower.
+    """
+    p = _float64("p_a_lower", p_a_lower)
+    if not np.all((p >= 0) & (p < 1)):  # written so that nan fails
+        raise ValueError(f"p_a_lower must be in [0, 1), got {p_a_lower!r}: probability 1 would be an infinite radius.")
+    _require_sigma(sigma)
+    # Phi^-1(p) = -Phi^-1(1 - p), and 1 - p is exact for p >= 1/2: the tail is where ndtri keeps its digits.
+    quantile = -special.ndtri(np.minimum(1 - p, 0.5))
+    radius = np.nextafter(quantile * sigma * _RESERVE, 0.0)
+    return np.where(p > 0.5, radius, 0.0)[()]
+
+
+def two_class_radius(p_a_lower: ArrayLike, p_b_upper: ArrayLike, sigma: float) -> NDArray[np.float64]:
+    r"""Radius from bounds on both classes: at most sigma/2 (Phi^-1(p_a_lower) - Phi^-1(p_b_upper)).
+
+    If f returns class A with probability at least ``p_a_lower`` and every other class with at most ``p_b_upper`` under
+    noise N(0, sigma^2 I), then no perturbation of l2 norm below the result changes the most probable class, even where
+    A has no majority. The computed value never exceeds the exact one.
+
+    Args:
+        p_a_lower: Lower confidence bound on the top class's probability, float64 in [0, 1), any shape.
+        p_b_upper: Upper confidence bound on the runner-up's, float64 in (0, 1], broadcast against ``p_a_lower``.
+        sigma: Standard deviation of the noise, pixel units of [0, 1] images, positive and finite.
+
+    Returns:
+        float64 of the common shape, in units of ``sigma``; 0.0 where ``p_a_lower <= p_b_upper``: no certificate.
+        Where ``p_b_upper`` is 1 - p_a_lower it is the very float of `certified_radius`.
+
+    Raises:
+        ValueError: If ``sigma`` is not positive and finite, or a probability is out of range or in low precision.
+
+    References:
+        Cohen et al. (2019), theorem 1.
+    """
+    p_a, p_b = _float64("p_a_lower", p_a_lower), _float64("p_b_upper", p_b_upper)
+    if not (np.all((p_a >= 0) & (p_a < 1)) and np.all((p_b > 0) & (p_b <= 1))):  # written so that nan fails
+        raise ValueError(
+            f"p_a_lower must be in [0, 1) and p_b_upper in (0, 1], got {p_a_lower!r} and {p_b_upper!r}: probability 1 "
+            "of one class or 0 of the other would be an infinite radius."
+        )
+    _require_sigma(sigma)
+    certified = p_a > p_b
+    z_a, z_b = _quantile(np.where(certified, p_a, 0.5)), _quantile(np.where(certified, p_b, 0.5))
+    # Quantiles of one sign cancel, and their errors do not shrink with the difference: one relative to it is too small.
+    cancelled = np.where(z_a * z_b > 0, np.minimum(abs(z_a), abs(z_b)), 0.0)
+    quantile = np.maximum((z_a - z_b) / 2 - cancelled * (1 - _RESERVE), 0.0)
+    return np.nextafter(quantile * sigma * _RESERVE, 0.0)[()]
+
+
+def ceiling_radius(n: int, alpha: float, sigma: float) -> float:
+    """Largest radius that ``n`` votes can certify: all of them for one class, about sigma * Phi^-1(alpha^(1/n)).
+
+    Args:
+        n: Estimation samples, at least 1.
+        alpha: One-sided failure probability, in (0, 1).
+        sigma: Standard deviation of the noise, positive and finite.
+
+    Returns:
+        The very float that `certified_radius` gives for n of n votes; 0.0 where so few votes cannot certify.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    return float(certified_radius(lower_confidence_bound(n, n, alpha), sigma))
+
+
+def min_samples_to_certify(alpha: float) -> int:
+    """Fewest estimation samples whose unanimous vote certifies a positive radius; with fewer, everything abstains.
+
+    Args:
+        alpha: One-sided failure probability, in (0, 1).
+
+    Returns:
+        The smallest n with lower_confidence_bound(n, n, alpha) > 1/2, near log2(1/alpha): 10 at alpha = 0.001.
+
+    Raises:
+        ValueError: If ``alpha`` is outside (0, 1).
+    """
+    n = 1
+    while lower_confidence_bound(n, n, alpha) <= 0.5:  # at most 1075 rounds: alpha >= 2^-1074
+        n += 1
+    return n
+
+
+def min_samples_to_predict(alpha: float) -> int:
+    """Fewest samples whose unanimous vote PREDICT returns; with fewer, it always abstains.
+
+    Args:
+        alpha: Failure probability, in (0, 1).
+
+    Returns:
+        The smallest n with two_sided_p_value(n, n) <= alpha, log2(2/alpha) rounded up: 11 at alpha = 0.001.
+
+    Raises:
+        ValueError: If ``alpha`` is outside (0, 1).
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be in (0, 1), got {alpha}.")
+    n = 1
+    while two_sided_p_value(n, n) > alpha:
+        n += 1
+    return n
+
+
+def _quantile(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Phi^-1 of p in (0, 1), from the tail that is exact: 1 - p is for p >= 1/2."""
+    return np.where(p > 0.5, -special.ndtri(np.minimum(1 - p, 0.5)), special.ndtri(np.minimum(p, 0.5)))
+
+
+def _float64(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values)
+    # float32(0.99999999) is 1, an infinite radius; float32(0.99993092) is already off in the sixth digit of the radius.
+    if array.dtype in (np.float16, np.float32):
+        raise ValueError(f"{name} must be float64, got {array.dtype}: its rounding alone changes radii.")
+    return array.astype(np.float64)
+
+
+def _require_sigma(sigma: float) -> None:
+    if not (sigma > 0 and math.isfinite(sigma)):
+        raise ValueError(f"sigma must be positive and finite, got {sigma}.")

@@ -1,0 +1,280 @@
+"""Tables that a crash cannot hurt: a row is on disk, whole, before the next begins, and one process writes at a time.
+
+The radius table and the table of predictions are two of them; beside each lies the manifest that its rows share.
+"""
+
+import contextlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+from maxup_smoothing.certify.tables import appending
+from maxup_smoothing.certify.tables import manifest as manifests
+from maxup_smoothing.data.runtime.atomic import make_folder, remove_leftovers, staged, sync_folder, told_of
+
+
+class Numbered(Protocol):
+    """A row says which input it belongs to."""
+
+    @property
+    def idx(self) -> int:
+        """Index of the input in its data set."""
+
+
+R = TypeVar("R", bound=Numbered)
+
+
+class DurableTable(ABC, Generic[R]):
+    """A table open for writing: a row is on disk before `append` returns, and only one process can write.
+
+    A kind of table names its ``columns`` and itself (``kind``, for messages), and turns rows into lines and back.
+
+    Attributes:
+        path: The table.
+        manifest: What the table's rows have in common; the stored one where a table is continued.
+        done: The rows on disk by ``idx``.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
+    kind: ClassVar[str]
+
+    @staticmethod
+    @abstractmethod
+    def format(row: R) -> str:
+        """The row's line, without its end."""
+
+    @staticmethod
+    @abstractmethod
+    def parse(line: str) -> R:
+        """The inverse of `format`; ``ValueError`` if a field is malformed or contradicts another one."""
+
+    def __init__(self, path: Path, descriptor: int, manifest: dict[str, Any], done: dict[int, R]) -> None:
+        """Use `open`."""
+        self.path = path
+        self.manifest = manifest
+        self.done = done
+        self._descriptor: int | None = descriptor
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], manifest: Mapping[str, Any], *, overwrite: bool = False) -> Self:
+        """Begin a table, or continue one whose manifest agrees; nothing on disk changes before all checks pass.
+
+        A last line that a crash has torn is dropped, to be done again.
+
+        Args:
+            path: The table; missing folders are made, and the manifest is written beside it.
+            manifest: What is certified and how, see `certify.tables.manifest`.
+            overwrite: Replace whatever file is there.
+
+        Raises:
+            ValueError: If the file is no such table, is damaged, was made with another manifest, or another process
+                is writing it.
+            OSError: If it cannot be written.
+        """
+        path = Path(path)
+        manifests.encode(manifest)  # refuse what cannot be written before anything is touched
+        make_folder(path.parent)
+        if overwrite or not path.exists() or not path.stat().st_size:
+            _require_own_manifest(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            appending.lock(descriptor, path)
+            for file in (path, manifests.manifest_path(path)):
+                remove_leftovers(file)
+            old = None if overwrite else cls._load(path, manifest)
+            if old is None:
+                # Emptied first: after a crash anywhere here the file has no rows that the manifest beside it could
+                # misdescribe, and the next run begins again.
+                appending.cut(descriptor, path, 0)
+                manifests.write(manifests.manifest_path(path), manifest)
+                appending.write(descriptor, path, cls._header())
+                stored, done = manifests.read(manifests.manifest_path(path)), dict[int, R]()
+            else:
+                stored, done, size = old
+                appending.cut(descriptor, path, size)
+            return cls(path, descriptor, stored, done)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    @classmethod
+    def write(cls, path: str | os.PathLike[str], manifest: Mapping[str, Any], rows: Iterable[R]) -> None:
+        """Write a whole table in place of whatever is there, or leave that as it is.
+
+        Raises:
+            ValueError: If another process is writing the file, or it would share another table's manifest.
+            OSError: If it cannot be written.
+        """
+        path = Path(path)
+        _require_own_manifest(path)
+        beside = manifests.manifest_path(path)
+        content = (cls._header() + "".join(cls.format(row) + "\n" for row in rows)).encode()
+        with contextlib.ExitStack() as stack:
+            if path.exists():
+                descriptor = os.open(path, os.O_RDWR)
+                stack.callback(os.close, descriptor)
+                appending.lock(descriptor, path)
+            # Both files reach the disk first: what can fail after that is two renamings.
+            whole = stack.enter_context(staged(path, content))
+            described = stack.enter_context(staged(beside, manifests.encode(manifest)))
+            with told_of(path):
+                if path.exists():
+                    # A crash may leave rows without a manifest, which are refused, but never rows with another one's.
+                    beside.unlink(missing_ok=True)
+                    sync_folder(path.parent)
+                    os.replace(whole, path)
+                    sync_folder(path.parent)
+                    os.replace(described, beside)
+                else:
+                    os.replace(described, beside)
+                    sync_folder(path.parent)
+                    os.replace(whole, path)
+                sync_folder(path.parent)
+
+    def append(self, row: R) -> None:
+        """Add a row; it is on disk, whole, when this returns.
+
+        Raises:
+            ValueError: If the row contradicts itself or its ``idx`` is there already; nothing is written.
+            OSError: If the disk refuses it; the rows before it are untouched.
+        """
+        assert self._descriptor is not None, "the table is closed"
+        line = self.format(row)
+        try:
+            stored = self.parse(line)  # what `read` would refuse is not written
+        except ValueError as error:
+            raise ValueError(f"{self.path}: row for idx {row.idx} is refused: {error}") from None
+        if stored.idx in self.done:
+            raise ValueError(f"{self.path} has a row for idx {row.idx} already.")
+        if not os.fstat(self._descriptor).st_nlink:
+            raise ValueError(f"{self.path} was removed or replaced while it was being written; run it again.")
+        appending.write(self._descriptor, self.path, line + "\n")
+        self.done[stored.idx] = stored
+
+    def annotate(self, notes: Mapping[str, Any]) -> None:
+        """Put more into the manifest's section ``notes``, the one that a continuation may change.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        assert self._descriptor is not None, "the table is closed"
+        old = self.manifest.get("notes")
+        self.manifest["notes"] = {**(old if isinstance(old, Mapping) else {}), **notes}
+        manifests.write(manifests.manifest_path(self.path), self.manifest)
+
+    def mark(self) -> int:
+        """The rows so far, for `cut_back`."""
+        return len(self.done)
+
+    def cut_back(self, mark: int) -> None:
+        """Take out the rows that came after a `mark`; they are off the disk when this returns.
+
+        Raises:
+            OSError: If the disk refuses it.
+        """
+        assert self._descriptor is not None, "the table is closed"
+        lines = self.path.read_bytes().splitlines(keepends=True)[: 1 + mark]
+        appending.cut(self._descriptor, self.path, sum(map(len, lines)))
+        self.done = dict(list(self.done.items())[:mark])
+
+    def rewrite(self, rows: Iterable[R]) -> None:
+        """Put these rows in place of all; a crash leaves the old table or the new one, and the lock is kept throughout.
+
+        Raises:
+            OSError: If it cannot be written; the table is as it was.
+        """
+        assert self._descriptor is not None, "the table is closed"
+        done = {row.idx: row for row in rows}
+        content = self._header() + "".join(self.format(row) + "\n" for row in done.values())
+        with staged(self.path, content.encode()) as whole, told_of(self.path):
+            descriptor = os.open(whole, os.O_RDWR | os.O_APPEND)
+            try:
+                appending.lock(descriptor, whole)  # before it has the name under which others look for it
+                os.replace(whole, self.path)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(self._descriptor)
+            self._descriptor, self.done = descriptor, done
+        sync_folder(self.path.parent)
+
+    def close(self) -> None:
+        """Give up the file and its lock; harmless when done twice."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Self:
+        """Enter a ``with`` block that closes the table."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the table."""
+        self.close()
+
+    @classmethod
+    def _header(cls) -> str:
+        return "\t".join(cls.columns) + "\n"
+
+    @classmethod
+    def _load(cls, path: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], dict[int, R], int] | None:
+        """The stored manifest, the rows and the bytes that they fill; None for a file that holds no row yet."""
+        content = path.read_bytes()
+        if not content:
+            return None
+        beside = manifests.manifest_path(path)
+        advice = "write to another file or pass --overwrite."
+        if not beside.exists():
+            raise ValueError(f"{path} exists without {beside.name}, so what it holds is unknown; {advice}")
+        stored = manifests.read(beside)
+        head, *lines = content.decode("utf-8", errors="replace").split("\n")
+        # After a power cut there may be zeros where bytes never reached the disk.
+        ours = all(found in (byte, "\0") for found, byte in zip(head, cls._header(), strict=False))
+        if ours and (not lines or (lines == [""] and "\0" in head)):
+            return None  # torn in its header
+        if head + "\n" != cls._header():
+            raise ValueError(f"{path} is not a {cls.kind} of this version: its first line differs; {advice}")
+        size = content.rfind(b"\n") + 1  # what follows the last line end is torn
+        lines.pop()
+        if lines and (lines[-1].count("\t") + 1 != len(cls.columns) or "\0" in lines[-1]):
+            size = content.rfind(b"\n", 0, size - 1) + 1
+            lines.pop()
+        done: dict[int, R] = {}
+        for number, line in enumerate(lines, start=2):
+            try:
+                row = cls.parse(line)
+                _require_settings(row, manifests.told(stored, "sampling") or {})
+                if row.idx in done:
+                    raise ValueError(f"idx {row.idx} is there twice.")
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error} The table is damaged; {advice}") from None
+            done[row.idx] = row
+        if not done:
+            return None
+        if (differing := manifests.difference(stored, manifest)) is not None:
+            raise ValueError(f"{path} was certified with {differing}; {advice}")
+        return stored, done, size
+
+
+def _require_own_manifest(path: Path) -> None:
+    """A new table must not take the manifest of another one, whose name differs after the stem only."""
+    beside = manifests.manifest_path(path)
+    if not beside.exists():
+        return
+    for other in sorted(path.parent.iterdir()):
+        if other not in (path, beside) and other.is_file() and manifests.manifest_path(other) == beside:
+            raise ValueError(f"{path} would share {beside.name} with {other.name}; give it a name of another stem.")
+
+
+def _require_settings(row: Any, sampling: Mapping[str, Any]) -> None:
+    early = sampling.get("procedure", "fixed") in ("sequential", "anytime")
+    if early and row.n > sampling.get("n", row.n):
+        raise ValueError(f"n is {row.n}, more than the {sampling['n']} of the manifest.")
+    for name in ("n0", *([] if early else ["n"]), "sigma", "alpha", "procedure", "bound"):
+        if name in sampling and hasattr(row, name) and getattr(row, name) != sampling[name]:
+            raise ValueError(f"{name} is {getattr(row, name)}, but the manifest says {sampling[name]}.")

@@ -1,0 +1,148 @@
+"""The manifest beside a radius table: what was certified, how, and with which seeds, as JSON.
+
+A manifest is a plain dict of JSON values. Everything in it must agree before a run may continue a table, except the
+section ``notes``, which is for what may differ between a run and its continuation: host, command, time.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from maxup_smoothing.data.runtime import strict_json
+from maxup_smoothing.data.runtime.atomic import write_atomically
+from maxup_smoothing.data.runtime.untrusted import read_bytes
+
+SCHEMA = 1
+_LARGEST = 10_000_000
+# What other modules compute with, by the names of the section ``sampling``.
+_NUMBERS, _WORDS = ("n", "n0", "sigma", "alpha"), ("procedure", "bound")
+_NOT_COMPARED = ("notes", "schema")  # `read` has refused every schema but ours
+
+
+def manifest_path(table_path: str | os.PathLike[str]) -> Path:
+    """Where the manifest of a radius table lies: ``radii.tsv`` has ``radii.manifest.json`` in the same folder."""
+    path = Path(table_path)
+    # The end of ``noise_0.25`` is no suffix: replaced, ``noise_0.50`` would share its manifest.
+    stem = path.stem if path.suffix[1:2].isalpha() else path.name
+    return path.with_name(f"{stem}.manifest.json")
+
+
+def encode(manifest: Mapping[str, Any]) -> bytes:
+    """The bytes that `write` puts on disk: indented JSON with the schema number first.
+
+    Raises:
+        ValueError: If the manifest holds nan or an infinity, which JSON cannot say, or another schema number.
+    """
+    if manifest.get("schema", SCHEMA) != SCHEMA:
+        raise ValueError(f"a manifest of schema {SCHEMA} was expected, got schema {manifest['schema']}.")
+    text = json.dumps({"schema": SCHEMA, **manifest}, indent=2, allow_nan=False, ensure_ascii=False)
+    return (text + "\n").encode()
+
+
+def write(path: str | os.PathLike[str], manifest: Mapping[str, Any]) -> None:
+    """Write a manifest so that a crash leaves the old file or the new one, never a part.
+
+    Raises:
+        ValueError: If the manifest holds nan or an infinity.
+        OSError: If it cannot be written; the message names the file.
+    """
+    write_atomically(path, encode(manifest))
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a manifest back.
+
+    Raises:
+        ValueError: If the file is damaged or of a schema that this version does not know.
+        OSError: If it cannot be read.
+    """
+    content = read_bytes(path, _LARGEST)
+    try:
+        manifest = strict_json.parse(content)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged: not JSON ({error}), so what its table is about is unknown; certify again."
+        ) from None
+    if not isinstance(manifest, dict) or "schema" not in manifest:
+        raise ValueError(
+            f"{path} is not a manifest of a radius table: a JSON object with a schema number was expected."
+        )
+    if manifest["schema"] != SCHEMA:
+        raise ValueError(f"{path} has manifest schema {manifest['schema']}, this version reads schema {SCHEMA}.")
+    _require_types(path, manifest)
+    return manifest
+
+
+def told(manifest: Mapping[str, Any], *keys: str) -> Any:
+    """A value of a manifest by its section and name; None where it is not there."""
+    value: Any = manifest
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def continued_notes(stored: Any, now: Mapping[str, Any]) -> dict[str, Any]:
+    """What a continuation changes in the notes of a table: it may ask for more images, and be warned of more.
+
+    Args:
+        stored: The section ``notes`` as it is on disk.
+        now: That of this run.
+    """
+    kept = stored if isinstance(stored, Mapping) else {}
+    changed: dict[str, Any] = {}
+    images = kept.get("images")
+    if isinstance(images, int) and now["images"] > images:
+        changed["images"] = now["images"]
+    threads = kept["threads"] if isinstance(kept.get("threads"), list) else [kept.get("threads")]
+    if "threads" in kept and now.get("threads", threads[0]) not in threads:
+        changed["threads"] = [*threads, now["threads"]]  # they may decide how a sum is rounded
+    told_before = kept.get("preflight")
+    warned = list(told_before) if isinstance(told_before, list) else []
+    if more := [text for text in now.get("preflight", ()) if text not in warned]:
+        changed["preflight"] = [*warned, *more]
+    return changed
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """The first field in which two manifests differ, with both values; None if a run may continue the other's table.
+
+    Returns:
+        For example ``alpha=0.001, this run uses alpha=0.01``; names inside sections are dotted, ``model.sha256``.
+    """
+    kept_old, kept_new = (
+        json.loads(json.dumps({name: value for name, value in manifest.items() if name not in _NOT_COMPARED}))
+        for manifest in (old, new)
+    )
+    return _difference("", kept_old, kept_new)
+
+
+def _require_types(path: str | os.PathLike[str], manifest: Mapping[str, Any]) -> None:
+    """Refuse settings that no run writes; a manifest may lack any of them."""
+    sampling = {} if manifest.get("sampling") is None else manifest["sampling"]
+    if not isinstance(sampling, dict):
+        raise ValueError(f"{path} is damaged: sampling is {json.dumps(sampling)[:50]}; certify again.")
+    for name, value in sampling.items():
+        right = type(value) in (int, float) if name in _NUMBERS else name not in _WORDS or isinstance(value, str)
+        if not right and value is not None:
+            raise ValueError(f"{path} is damaged: sampling.{name} is {json.dumps(value)[:50]}; certify again.")
+
+
+def _difference(prefix: str, old: Any, new: Any) -> str | None:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*old, *(name for name in new if name not in old)]:
+            found = _difference(f"{prefix}.{name}".lstrip("."), old.get(name, _ABSENT), new.get(name, _ABSENT))
+            if found is not None:
+                return found
+        return None
+    if old == new and isinstance(old, bool) == isinstance(new, bool):  # True == 1, and yet another setting
+        return None
+    return f"{prefix}={_shown(old)}, this run uses {prefix}={_shown(new)}"
+
+
+_ABSENT = object()
+
+
+def _shown(value: Any) -> str:
+    return "(absent)" if value is _ABSENT else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,78 @@
+"""The table of predictions: what PREDICT returned for each input, with the votes behind it.
+
+Its first columns are those of this research field's prediction logs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from maxup_smoothing.certify.statistics.radius import ABSTAIN, is_right
+from maxup_smoothing.certify.tables.durable import DurableTable
+from maxup_smoothing.certify.tables.row import PARSERS, format_counts, format_seconds
+from maxup_smoothing.data.dataset import UNLABELLED
+
+COLUMNS = ("idx", "label", "predict", "correct", "time", "n", "sigma", "alpha", "counts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionRow:
+    """The answer for one input; ``predict`` is `ABSTAIN` where the votes did not decide, ``correct`` is then false."""
+
+    idx: int
+    label: int
+    predict: int
+    correct: bool
+    seconds: float
+    n: int
+    sigma: float
+    alpha: float
+    counts: Mapping[int, int]
+
+
+def format_prediction(row: PredictionRow) -> str:
+    """The row's line, without its end."""
+    fields = [row.idx, row.label, row.predict, int(row.correct), format_seconds(row.seconds), row.n]
+    return "\t".join(map(str, [*fields, repr(row.sigma), repr(row.alpha), format_counts(row.counts)]))
+
+
+def parse_prediction(line: str) -> PredictionRow:
+    """The inverse of `format_prediction`.
+
+    Raises:
+        ValueError: If a field is malformed or contradicts another one.
+    """
+    texts = line.split("\t")
+    if len(texts) != len(COLUMNS):
+        raise ValueError(f"expected {len(COLUMNS)} tab-separated fields, got {len(texts)}.")
+    fields = {}
+    for name, text in zip(COLUMNS, texts, strict=True):
+        try:
+            fields[name] = PARSERS[name](text)
+        except ValueError as error:
+            raise ValueError(f"{name} must be {error}, got {text[:200]!r}.") from None
+    seconds, correct = fields.pop("time"), bool(fields.pop("correct"))
+    row = PredictionRow(seconds=seconds, correct=correct, **fields)
+    if row.correct != is_right(row.predict, row.label):
+        raise ValueError(f"correct is {int(row.correct)}, but predict is {row.predict} and label {row.label}.")
+    if sum(row.counts.values()) != row.n:
+        raise ValueError(f"counts sum to {sum(row.counts.values())}, but n is {row.n}.")
+    return row
+
+
+class PredictionTable(DurableTable[PredictionRow]):
+    """A table of predictions open for writing; see `certify.tables.durable`."""
+
+    columns = COLUMNS
+    kind = "table of predictions"
+    format = staticmethod(format_prediction)
+    parse = staticmethod(parse_prediction)
+
+
+def render_predictions(rows: Mapping[int, PredictionRow]) -> str:
+    """How many are right, wrong and abstained, in one line; of images without labels, how many have a class."""
+    right = sum(row.correct for row in rows.values())
+    abstained = sum(row.predict == ABSTAIN for row in rows.values())
+    if all(row.label == UNLABELLED for row in rows.values()):
+        return f"predicted {len(rows) - abstained}/{len(rows)}, abstained {abstained}/{len(rows)}; there are no labels"
+    wrong = len(rows) - right - abstained
+    return f"right {right}/{len(rows)}, wrong {wrong}/{len(rows)}, abstained {abstained}/{len(rows)}"

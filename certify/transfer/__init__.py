@@ -1,0 +1,1 @@
+"""Certificates carried over to the classifier that is served."""
