@@ -3,6 +3,9 @@
 LeNet on the embedded Fashion-MNIST images, fixed n, exact noise, two threads. Each way runs idle and beside processes
 that are busy all the time: torch's threads waiting as the command sets it (OMP_WAIT_POLICY=passive unless the user has
 another), as set by hand, and actively, as OpenMP does by itself. Whole commands are timed.
+
+The second question: do two workers of one thread each, which share no barrier, count votes faster than two threads that
+share each forward pass? Both count the same votes in one process, idle and beside the same busy processes.
 """
 
 import itertools
@@ -12,11 +15,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from benchmarks import report
-from benchmarks.processes_bench import model
+from benchmarks.processes_bench import SIGMA, model
+from maxup_smoothing.certify.engine.votes import Item, count_votes
+from maxup_smoothing.certify.models.classifier import BaseClassifier
+from maxup_smoothing.certify.noise import ESTIMATION
+from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.train import models
 
 WAYS = {"passive by hand": "PASSIVE", "as the command sets it": None, "active": "ACTIVE"}
 BUSY = (0, 4)
@@ -43,6 +54,36 @@ def seconds(command: list[str], policy: str | None) -> float:
     if result.returncode:
         sys.exit(f"{' '.join(command)}\n{result.stderr}")
     return time.perf_counter() - start
+
+
+def counted(classifiers: list[BaseClassifier], n: int) -> int:
+    """Count the votes of n samples of each of eight images, by as many workers as there are classifiers."""
+    images = torch.randint(256, (8, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    items = [Item(image_CHW, number, ESTIMATION, 0, n) for number, image_CHW in enumerate(images)]
+    threads = 2 // len(classifiers)
+
+    def count(worker: int) -> int:
+        torch.set_num_threads(threads)
+        return int(count_votes(classifiers[worker], ExactNoise(SIGMA, 0), items[worker :: len(classifiers)]).sum())
+
+    with ThreadPoolExecutor(len(classifiers)) as pool:
+        return sum(pool.map(count, range(len(classifiers))))
+
+
+def workers(repetitions: int, n: int) -> dict[str, list[float]]:
+    """Samples a second of both ways, idle and beside busy processes."""
+    torch.manual_seed(0)
+    network = models.build("lenet", (1, 28, 28), 10).eval()
+    one = BaseClassifier(network, 10, batch_size=256, image_shape=(1, 28, 28))
+    ways = {"two threads a pass": [one], "two workers of one thread": [one.resized(256), one.resized(256)]}
+    rates: dict[str, list[float]] = {}
+    for repetition, count, (way, classifiers) in itertools.product(range(repetitions + 1), BUSY, ways.items()):
+        with busy(count):
+            start = time.perf_counter()
+            samples = counted(classifiers, n)
+            if repetition:  # the first prepares the kernels
+                rates.setdefault(f"{way}, {count} busy processes", []).append(samples / (time.perf_counter() - start))
+    return rates
 
 
 def main() -> None:
@@ -72,7 +113,12 @@ def main() -> None:
     for count in BUSY:
         some = {way: rate for way, rate in rates.items() if f" {count} busy" in way}
         print(report.table(some, "commands a minute", f"passive by hand, {count} busy processes"))
-    report.finish({"commands_a_minute": rates, "n": n}, options.json)
+    voting = workers(repetitions, n)
+    print("\nvotes of 8 images in one process\n")
+    for count in BUSY:
+        some = {way: rate for way, rate in voting.items() if f" {count} busy" in way}
+        print(report.table(some, "samples/s", f"two threads a pass, {count} busy processes"))
+    report.finish({"commands_a_minute": rates, "samples_a_second": voting, "n": n}, options.json)
 
 
 if __name__ == "__main__":

@@ -192,14 +192,14 @@ def test_a_float_image_is_refused_with_the_fix() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"out_BCHW": torch.empty(2, 1, 2, 3)},
-        {"out_BCHW": torch.empty(2, 1, 2, 2, dtype=torch.float64)},
-        {"out_BCHW": torch.empty(1, 2, 2)},
+        {"out_BCHW": torch.zeros(2, 1, 2, 3)},
+        {"out_BCHW": torch.zeros(2, 1, 2, 2, dtype=torch.float64)},
+        {"out_BCHW": torch.zeros(1, 2, 2)},
         {"input_id": -1},
         {"input_id": 2**32},
         {"stage": 2**31},
         {"start": 2**32 - 1},
-        {"out_BCHW": torch.empty(2, 1, 2, 2, device="meta")},
+        {"out_BCHW": torch.zeros(2, 1, 2, 2, device="meta")},
     ],
     ids=str,
 )
