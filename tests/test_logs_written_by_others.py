@@ -146,7 +146,7 @@ def packed_arrays() -> bytes:
 @pytest.mark.parametrize(
     ("content", "what", "advice"),
     [
-        (gzip.compress(TABLE.encode()), "gzip", "gzip -dc"),
+        (gzip.compress(TABLE.encode(), mtime=0), "gzip", "gzip -dc"),
         (bz2.compress(TABLE.encode()), "bzip2", "bzip2 -dc"),
         (lzma.compress(TABLE.encode()), "xz", "xz -dc"),
         (b"\x28\xb5\x2f\xfd" + bytes(20), "zstd", "zstd -dc"),
