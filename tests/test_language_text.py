@@ -34,9 +34,9 @@ def test_every_line_ends_in_one_eos_and_words_are_numbered_as_they_come(tmp_path
 def test_a_missing_newline_at_the_end_changes_nothing(tmp_path: Path) -> None:
     folder = write(tmp_path / "a")
     before = text.load(str(folder))
-    (folder / "maxup_smoothing.train.txt").write_text((folder / "maxup_smoothing.train.txt").read_text() + "the end")
+    (folder / "train.txt").write_text((folder / "train.txt").read_text() + "the end")
     longer = text.load(str(folder))
-    (folder / "maxup_smoothing.train.txt").write_text((folder / "maxup_smoothing.train.txt").read_text() + "\n")
+    (folder / "train.txt").write_text((folder / "train.txt").read_text() + "\n")
     assert text.load(str(folder)).fingerprint == longer.fingerprint != before.fingerprint
 
 

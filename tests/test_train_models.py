@@ -89,7 +89,7 @@ def test_the_first_layer_normalises_in_pixel_units(arch: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("resnet21", (3, 32, 32), 10), "unknown architecture 'resnet21'; did you mean 'resnet20'"),
+        (("renset20", (3, 32, 32), 10), "unknown architecture 'renset20'; did you mean 'resnet20'"),
         (("resnet20", (1, 28, 28), 10), "resnet20 takes 32x32 images, got 28x28"),
         (("resnet50", (1, 28, 28), 10), "resnet50 takes images of at least 32x32, got 28x28"),
         (("wrn-16-4", (1, 28, 28), 10), "wrn-16-4 takes 32x32 images, got 28x28"),
