@@ -90,6 +90,7 @@ class Threads:
     def __init__(self, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self._size, self._local = size, threading.local()
         monkeypatch.setattr(launch, "join", self._join)
+        monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "1")  # typer sets it while it parses, which threads cannot share
 
     @contextmanager
     def _join(self) -> Iterator[World]:
