@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,33 +55,32 @@ def seconds(command: list[str], policy: str | None) -> float:
     return time.perf_counter() - start
 
 
-def counted(classifiers: list[BaseClassifier], n: int) -> int:
-    """Count the votes of n samples of each of eight images, by as many workers as there are classifiers."""
-    images = torch.randint(256, (8, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+def counted(classifier: BaseClassifier, image_shape: tuple[int, int, int], threads: int, n: int) -> int:
+    """Count the votes of n samples of each of eight images."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (8, *image_shape), dtype=torch.uint8, generator=generator)
     items = [Item(image_CHW, number, ESTIMATION, 0, n) for number, image_CHW in enumerate(images)]
-    threads = 2 // len(classifiers)
-
-    def count(worker: int) -> int:
-        torch.set_num_threads(threads)
-        return int(count_votes(classifiers[worker], ExactNoise(SIGMA, 0), items[worker :: len(classifiers)]).sum())
-
-    with ThreadPoolExecutor(len(classifiers)) as pool:
-        return sum(pool.map(count, range(len(classifiers))))
+    torch.set_num_threads(threads)
+    return int(count_votes(classifier, ExactNoise(SIGMA, 0), items).sum())
 
 
 def workers(repetitions: int, n: int) -> dict[str, list[float]]:
-    """Samples a second of both ways, idle and beside busy processes."""
-    torch.manual_seed(0)
-    network = models.build("lenet", (1, 28, 28), 10).eval()
-    one = BaseClassifier(network, 10, batch_size=256, image_shape=(1, 28, 28))
-    ways = {"two threads a pass": [one], "two workers of one thread": [one.resized(256), one.resized(256)]}
+    """Samples a second of both ways, idle and beside busy processes, for LeNet and, with fewer samples, ResNet-20."""
     rates: dict[str, list[float]] = {}
-    for repetition, count, (way, classifiers) in itertools.product(range(repetitions + 1), BUSY, ways.items()):
-        with busy(count):
-            start = time.perf_counter()
-            samples = counted(classifiers, n)
-            if repetition:  # the first prepares the kernels
-                rates.setdefault(f"{way}, {count} busy processes", []).append(samples / (time.perf_counter() - start))
+    for arch, image_shape, samples in (("lenet", (1, 28, 28), n), ("resnet20", (3, 32, 32), n // 20)):
+        torch.manual_seed(0)
+        network = models.build(arch, image_shape, 10).eval()
+        one = BaseClassifier(network, 10, batch_size=256, image_shape=image_shape)
+        two = one.resized(256)
+        two.employ(2)
+        ways = {"two threads a pass": (one, 2), "two workers of one thread": (two, 1)}
+        for repetition, count, (way, (f, threads)) in itertools.product(range(repetitions + 1), BUSY, ways.items()):
+            with busy(count):
+                start = time.perf_counter()
+                drawn = counted(f, image_shape, threads, samples)
+                if repetition:  # the first prepares the kernels
+                    name = f"{arch}, {way}, {count} busy processes"
+                    rates.setdefault(name, []).append(drawn / (time.perf_counter() - start))
     return rates
 
 
@@ -115,9 +113,9 @@ def main() -> None:
         print(report.table(some, "commands a minute", f"passive by hand, {count} busy processes"))
     voting = workers(repetitions, n)
     print("\nvotes of 8 images in one process\n")
-    for count in BUSY:
-        some = {way: rate for way, rate in voting.items() if f" {count} busy" in way}
-        print(report.table(some, "samples/s", f"two threads a pass, {count} busy processes"))
+    for arch, count in itertools.product(("lenet", "resnet20"), BUSY):
+        some = {way: rate for way, rate in voting.items() if way.startswith(arch) and f" {count} busy" in way}
+        print(report.table(some, "samples/s", f"{arch}, two threads a pass, {count} busy processes"))
     report.finish({"commands_a_minute": rates, "samples_a_second": voting, "n": n}, options.json)
 
 

@@ -3,8 +3,10 @@
 # Shapes: B rows of a batch, K classes, V = K + 1 kinds of vote, S items, G of them in a batch.
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -45,39 +47,94 @@ def count_votes(
     """Votes of f on noisy copies.
 
     Args:
-        classifier: The base classifier f.
-        noise: Where the copies come from.
+        classifier: The base classifier f. Each of its workers counts in a thread of its own.
+        noise: Where the copies come from. Several workers ask for samples in any order and at the same time.
         items: Of equal image shape; the items of an input and stage in the order of their samples.
         advance: Called with the number of samples of each batch; it may raise, to leave.
 
     Returns:
         int64, (S, K + 1): votes for each class by item, and in the last column the rows whose logits were not finite.
     """
-    votes = classifier.num_classes + 1
-    counts_SV = torch.zeros((len(items), votes), dtype=torch.int64, device=classifier.device)
-    one_B = torch.ones(classifier.batch_size, dtype=torch.int64, device=classifier.device)
+    if not items:
+        return np.zeros((0, classifier.num_classes + 1), dtype=np.int64)
     images = [_to(classifier.device, item.image_CHW) for item in items]
-    # Rows beyond the queue's end keep old contents; they are classified, since f has one batch size, and not counted.
-    batch_BCHW = classifier.empty_batch(images[0].shape).zero_() if items else torch.empty(0)
-    queued: deque[torch.cuda.Event] = deque()
-    for segments in _batches(items, classifier.batch_size):
+    lanes = [_Lane(worker, noise, items, images) for worker in classifier.workers]
+    batches = _batches(items, classifier.batch_size)
+    for rows in map(lanes[0].count, batches) if len(lanes) == 1 else _counted_by_all(lanes, batches):
+        advance(rows)
+    classifier.agree_on_memory()
+    counts_SV = torch.stack([lane.counts_SV for lane in lanes]).sum(0)
+    return counts_SV.cpu().numpy()
+
+
+class _Lane:
+    """One worker's batch and counts.
+
+    Args:
+        worker: The base classifier f.
+        noise: Where the copies come from.
+        items: Whose votes are counted.
+        images: Of each item, on the device.
+    """
+
+    def __init__(
+        self, worker: BaseClassifier, noise: NoiseSource, items: Sequence[Item], images: Sequence[Tensor]
+    ) -> None:
+        self._f, self._noise, self._items, self._images = worker, noise, items, images
+        self._votes = worker.num_classes + 1
+        self.counts_SV = torch.zeros((len(items), self._votes), dtype=torch.int64, device=worker.device)
+        self._one_B = torch.ones(worker.batch_size, dtype=torch.int64, device=worker.device)
+        # Rows beyond the queue's end keep old contents; f has one batch size, so they are classified, and not counted.
+        self._batch_BCHW = worker.empty_batch(images[0].shape).zero_()
+        self._queued: deque[torch.cuda.Event] = deque()
+
+    def count(self, segments: Sequence[tuple[int, int, int]]) -> int:
+        """Classify a batch of (item, first sample, rows), and return its number of samples."""
         filled = 0
         for number, start, rows in segments:
-            item, part_BCHW = items[number], batch_BCHW[filled : filled + rows]
-            noise.fill(part_BCHW, images[number], input_id=item.input_id, stage=item.stage, start=start)
+            item, part_BCHW = self._items[number], self._batch_BCHW[filled : filled + rows]
+            self._noise.fill(part_BCHW, self._images[number], input_id=item.input_id, stage=item.stage, start=start)
             filled += rows
-        vote_B = classifier.classify(batch_BCHW)[:filled]
+        vote_B = self._f.classify(self._batch_BCHW)[:filled]
         number_G, rows_G = torch.tensor([(number, rows) for number, _, rows in segments]).T
-        slot_B = _to(classifier.device, torch.repeat_interleave(number_G * votes, rows_G))
+        slot_B = _to(self._f.device, torch.repeat_interleave(number_G * self._votes, rows_G))
         # Not bincount: on CUDA that waits for the device in every batch.
-        counts_SV.view(-1).index_add_(0, slot_B + vote_B, one_B[:filled])
-        if classifier.device.type == "cuda":
-            queued.append(torch.cuda.Event(blocking=True))
-            queued[-1].record(torch.cuda.current_stream(classifier.device))
-            if len(queued) > _AHEAD:
-                queued.popleft().synchronize()
-        advance(filled)
-    return counts_SV.cpu().numpy()
+        self.counts_SV.view(-1).index_add_(0, slot_B + vote_B, self._one_B[:filled])
+        if self._f.device.type == "cuda":
+            self._queued.append(torch.cuda.Event(blocking=True))
+            self._queued[-1].record(torch.cuda.current_stream(self._f.device))
+            if len(self._queued) > _AHEAD:
+                self._queued.popleft().synchronize()
+        return filled
+
+
+def _counted_by_all(lanes: Sequence[_Lane], batches: Iterable[list[tuple[int, int, int]]]) -> Iterator[int]:
+    """The number of samples of each batch, once a thread of its own has counted it in a lane that was free."""
+    free: SimpleQueue[_Lane] = SimpleQueue()
+    for lane in lanes:
+        free.put(lane)
+
+    def count(segments: list[tuple[int, int, int]]) -> int:
+        lane = free.get()
+        try:
+            return lane.count(segments)
+        finally:
+            free.put(lane)
+
+    # A new thread takes torch's default, which is not the number that was set in this one.
+    threads = (torch.get_num_threads(),)
+    with ThreadPoolExecutor(len(lanes), initializer=torch.set_num_threads, initargs=threads) as pool:
+        running: set[Future[int]] = set()
+        try:
+            for segments in batches:
+                running.add(pool.submit(count, segments))
+                if len(running) > len(lanes):
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            yield from (future.result() for future in as_completed(running))
+        finally:
+            for future in running:
+                future.cancel()
 
 
 def _to(device: torch.device, tensor: Tensor) -> Tensor:

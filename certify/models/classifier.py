@@ -16,6 +16,7 @@ from maxup_smoothing.certify.models.compiling import compiled
 from maxup_smoothing.certify.models.contents import (
     FLOAT32,
     GIVEN,
+    beside,
     copied,
     fractional_dtypes,
     not_hashed,
@@ -71,6 +72,7 @@ class BaseClassifier:
         compiled: None if it runs compiled, else why it does not.
         micro_batch: Rows that go through at once: fewer than a batch after memory ran out; see ``models.memory``.
         on_smaller: Called whenever ``micro_batch`` has become smaller.
+        workers: Classifiers that may run at the same time, on the same weights; this one is the first.
 
     Raises:
         ValueError: If a module is in training mode, or ``dtype``, ``batch_size`` or ``compile`` does not fit.
@@ -104,6 +106,7 @@ class BaseClassifier:
         self.num_classes, self.device, self.batch_size = num_classes, torch.device(device), batch_size
         self.micro_batch, self.smallest_batch, self.randomized = batch_size, smallest_batch, randomized
         self.on_smaller: Callable[[], None] = lambda: None
+        self.workers = [self]
         self.dtype_name = own if dtype in (None, GIVEN) else dtype
         self.layout, self.folding, self.fallbacks = torch.contiguous_format, "not folded: not asked for", list[str]()
         self._copies_input = False
@@ -232,10 +235,38 @@ class BaseClassifier:
     def resized(self, batch_size: int) -> "BaseClassifier":
         """The same network, uncompiled, with so many rows of every forward pass."""
         found = copy.copy(self)
+        found.workers = [found]
         found.batch_size = found.micro_batch = batch_size
         found.on_smaller, found.compiled = lambda: None, "not asked for"
         found._logits = found._cast_and_run
         return found
+
+    def employ(self, count: int) -> bool:
+        """Let so many workers classify at the same time; False, and one as before, if that is not certain to be safe.
+
+        A randomised f has one worker, since all would draw from one generator.
+        """
+        self.workers = [self]
+        if self.compiled is None or self.randomized or self.device.type != "cpu":
+            return False
+        others = []
+        for _ in range(count - 1):
+            other = self.resized(self.batch_size)
+            if (model := beside(self._model)) is None:
+                return False
+            other._model, other.micro_batch = model, self.micro_batch
+            others.append(other)
+        self.workers += others
+        return True
+
+    def agree_on_memory(self) -> None:
+        """Give all workers the fewest rows at a time that any of them was left with."""
+        rows = min(worker.micro_batch for worker in self.workers)
+        before = self.micro_batch
+        for worker in self.workers:
+            worker.micro_batch = rows
+        if rows < before:
+            self.on_smaller()
 
     def _cast_and_run(self, x_BCHW: Tensor) -> Tensor:
         if len(self._inputs) > 1:
@@ -338,8 +369,9 @@ class BaseClassifier:
 
     def change_since(self, mark: Mark) -> str | None:
         """How f has changed: its weights and buffers, or its logits beyond rounding; None if it has not."""
-        if self.sha256 is not None and (now := weights_hash(self._model)) != mark.state:
-            return f"SHA-256 {mark.state} is now {now}"
+        for worker in self.workers if self.sha256 is not None else ():
+            if (now := weights_hash(worker._model)) != mark.state:
+                return f"SHA-256 {mark.state} is now {now}"
         if mark.logits_BK is not None:
             differing = int(self.differing(mark.logits_BK, self.logits(mark.x_BCHW.clone())).sum())
             if differing:

@@ -5,6 +5,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -13,6 +14,10 @@ from maxup_smoothing.certify.models.memory import OutOfMemory
 
 #: A shorter run does not get back what compiling costs: 5 to 60 seconds, for some tenths of the time of the rest.
 WORTH_COMPILING = 600.0
+#: Seconds; in a shorter run it does not matter how many workers there are.
+WORTH_MEASURING = 5.0
+#: Each has a batch in hand, and with it the memory of a forward pass.
+MOST_WORKERS = 8
 #: Seconds for an image from which on a command says that it measures; and for a batch, with which measuring ends.
 SLOW, LONG = 0.02, 0.5
 
@@ -87,3 +92,42 @@ def compiled_if_faster(plain: BaseClassifier, image_shape: Sequence[int], sample
     if candidate.compiled is not None or seconds_a_batch(candidate, image_shape) > 0.95 * before:
         return plain
     return candidate
+
+
+def employ_workers(
+    classifier: BaseClassifier, image_shape: Sequence[int], samples: int, threads: int | None = None
+) -> None:
+    """Share torch's threads out to workers that classify a batch each, where that is faster than all on one batch.
+
+    Small networks gain: threads that share a forward pass wait for each other in every layer. The number of threads of
+    a forward pass, torch's from then on, may decide how a sum is rounded.
+
+    Args:
+        classifier: Prepared.
+        image_shape: (C, H, W).
+        samples: That the run will draw.
+        threads: Of a forward pass, if an earlier part of the run has settled that.
+    """
+    total = torch.get_num_threads()
+    own = total // min(total, MOST_WORKERS) if threads is None else threads
+    if not 1 <= own < total:
+        return
+    if threads is not None:
+        torch.set_num_threads(own)
+        classifier.employ(total // own)
+        return
+    alone = seconds_a_batch(classifier, image_shape)
+    if samples / classifier.batch_size * alone < WORTH_MEASURING or not classifier.employ(total // own):
+        return
+    torch.set_num_threads(own)
+    shared = _seconds_a_batch_of_all(classifier.workers, image_shape)
+    if shared > 0.95 * alone:
+        classifier.employ(1)
+        torch.set_num_threads(total)
+
+
+def _seconds_a_batch_of_all(workers: Sequence[BaseClassifier], image_shape: Sequence[int]) -> float:
+    """The time of a batch, where each worker classifies batches in a thread of its own."""
+    threads = (torch.get_num_threads(),)
+    with ThreadPoolExecutor(len(workers), initializer=torch.set_num_threads, initargs=threads) as pool:
+        return max(pool.map(lambda worker: seconds_a_batch(worker, image_shape), workers)) / len(workers)

@@ -19,7 +19,7 @@ from maxup_smoothing.certify.models import loading
 from maxup_smoothing.certify.models.adapters import ArrayFunction
 from maxup_smoothing.certify.models.classes import ONE_LOGIT
 from maxup_smoothing.certify.models.classifier import BaseClassifier
-from maxup_smoothing.certify.models.tuning import compiled_if_faster, fastest_batch_size
+from maxup_smoothing.certify.models.tuning import compiled_if_faster, employ_workers, fastest_batch_size
 from maxup_smoothing.certify.noise import NoiseSource
 from maxup_smoothing.certify.noise.source import noise_source, noisy
 from maxup_smoothing.certify.preflight import independence
@@ -154,6 +154,9 @@ def open_session(
         request, loaded, device, noisy(shown_NCHW[:16], apart), stored, samples * len(indices) // processes
     )
     independence.require_independent(classifier, shown_NCHW, apart)
+    if request.noise == "exact":  # the other source draws in order
+        threads = _number(stored, "notes", "threads", 2**16)
+        employ_workers(classifier, shown_NCHW.shape[1:], samples * len(indices) // processes, threads)
     manifest = {
         "model": loaded.source,
         "classifier": {
@@ -165,6 +168,7 @@ def open_session(
         "noise": {**noise.describe(), "probability_error": noise.probability_error(dataset.images[0].size)},
         "notes": {
             **_notes(request),
+            **({"workers": len(classifier.workers)} if len(classifier.workers) > 1 else {}),
             "classes": list(dataset.classes),
             "images": len(indices),
             "files": {str(file.path): file.sha256 for file in sources},
