@@ -76,6 +76,7 @@ def test_weights_are_shared_and_a_change_of_any_worker_is_noticed() -> None:
     assert [weight.data_ptr() for weight in one.parameters()] == [weight.data_ptr() for weight in two.parameters()]
     mark = f.mark(torch.zeros((1, *SHAPE), dtype=torch.uint8))
     assert f.change_since(mark) is None
+    assert isinstance(two, nn.Sequential)
     two[1].running_mean += 1
     assert "SHA-256" in str(f.change_since(mark))
 
@@ -92,7 +93,7 @@ def hooked() -> nn.Module:
 
 def patched() -> nn.Module:
     layer = nn.Linear(3, 2)
-    layer.forward = lambda x: x[:, :2]  # type: ignore[method-assign]
+    layer.forward = lambda input: input[:, :2]  # type: ignore[method-assign]
     return layer
 
 
