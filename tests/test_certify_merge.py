@@ -26,7 +26,7 @@ MANIFEST: dict[str, Any] = {
     "model": {"sha256": "ab"},
     "protocol": {"name": "full", "indices": "0:40:1"},
     "noise": {"source": "exact", "seed": 1},
-    "notes": {"host": "a", "command": "certify run --max 3"},
+    "notes": {"host": "a", "command": "certify run --limit 3"},
 }
 
 

@@ -236,7 +236,8 @@ def test_with_a_model_time_and_cost_are_estimated_and_nothing_is_written(
     before = set(Path().iterdir())
     lines = plan(
         "planned:factory", "--data", "fashion-sample", "--protocol", "skip50", "--sigma", "0.5", "--n", "2000",
-        "--radii", "0.25,1", "--pilot", "0.1", "--price-per-hour", "3.6", "--batch-size", "64", "--compile", "off",
+        "--radii", "0.25,1", "--pilot-seconds", "0.1", "--price-per-hour", "3.6", "--batch-size", "64",
+        "--compile", "off",
     )  # fmt: skip
     assert {path for path in Path().iterdir() if path.name != "__pycache__"} == before
     pilot = next(line for line in lines if line.startswith("pilot: "))
@@ -261,7 +262,7 @@ MISTAKES = {
     "radii": (["--sigma", "0.5", "--radii", "a"], "--radii must be numbers separated by commas"),
     "negative": (["--sigma", "0.5", "--radii=-1"], "--radii must be at least 0"),
     "procedure": (["--sigma", "0.5", "--procedure", "quick"], "procedure must be one of|quick"),
-    "pilot": (["--sigma", "0.5", "--pilot", "0"], "--pilot must be a positive number"),
+    "pilot": (["--sigma", "0.5", "--pilot-seconds", "0"], "--pilot-seconds must be a positive number"),
     "price": (["--sigma", "0.5", "--price-per-hour=-1"], "--price-per-hour must not be negative"),
     "batch size": (["planned:factory", "--batch-size", "x"], "--batch-size must be auto or a positive integer"),
 }

@@ -169,7 +169,7 @@ def test_a_radius_that_is_of_another_input_is_refused() -> None:
     "settings", [{"pairs": 0}, {"split": 0.0}, {"split": 1.0}, {"split": math.nan}, {"alpha": 1.5}]
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"--pairs|--split|alpha"):
+    with pytest.raises(ValueError, match=r"--pairs|--alpha-share|alpha"):
         Transfer(**{"pairs": 10, "alpha": 0.01, "split": 0.5, **settings})  # type: ignore[arg-type]
 
 

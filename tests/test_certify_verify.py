@@ -109,7 +109,7 @@ def test_an_honest_table_comes_out_and_an_edited_row_does_not(procedure: str) ->
 
 
 def test_a_table_grown_by_continuing_and_under_a_protocol_comes_out() -> None:
-    run("--n", "100", "--protocol", "skip2", "--max", "2")
+    run("--n", "100", "--protocol", "skip2", "--limit", "2")
     run("--n", "100", "--protocol", "skip2")
     report = verify()
     assert report.verdict == EXACT
@@ -277,7 +277,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str], str]] = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_are_refused_with_the_fix(mistake: str) -> None:
-    run("--n", "60", "--max", "2")
+    run("--n", "60", "--limit", "2")
     change, arguments, message = MISTAKES[mistake]
     change()
     with pytest.raises((ValueError, OSError), match=message):

@@ -31,7 +31,7 @@ class Evidence:
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         if path.suffix != ".npz":
-            raise ValueError(f"--save writes an .npz file, got {path}.")
+            raise ValueError(f"--save-images writes an .npz file, got {path}.")
         self._path = path
         self._found: dict[int, tuple[dict[str, float], NDArray[np.uint8]]] = {}
         if path.exists() and not overwrite:
@@ -64,8 +64,8 @@ class Evidence:
         lost = sum(row.success and row.idx not in self._found for row in rows)
         if lost:
             raise ValueError(
-                f"{self._path} lacks the images of {lost} successes that the table has already; leave --save away, or "
-                "begin again with --overwrite."
+                f"{self._path} lacks the images of {lost} successes that the table has already; leave "
+                "--save-images away, or begin again with --overwrite."
             )
 
     def _read(self) -> None:
@@ -77,4 +77,4 @@ class Evidence:
                 self._found[key(int(fields["idx"]), int(fields["goal"]))] = (fields, pixels_CHW)
         except (ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
             reason = " ".join(str(error).split())[:120]
-            raise ValueError(f"{self._path} was not written by --save ({reason}); name another file.") from error
+            raise ValueError(f"{self._path} was not written by --save-images ({reason}); name another file.") from error

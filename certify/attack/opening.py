@@ -94,7 +94,7 @@ def attack_request(request: AttackRequest) -> tuple[Path, list[AttackRow]]:
         ),
         protocol="full",  # which images is said by the rows
     )
-    session = open_session(opened, request.file.name, lambda sigma: 1)
+    session = open_session(opened, request.file.name, None)
     _require_same(request, stored, session)
     attack = _attack(request, opened, session, goals, _seed(request, out))
     inputs = _inputs(request, certified, session)

@@ -78,7 +78,7 @@ def attack_images(
                 raise
             raise ValueError(
                 f"memory has run out over {attack.at_once} images with {attack.search.samples} samples each; begin the "
-                "table again with a smaller --at-once."
+                "table again with a smaller --group-size."
             ) from error
         missing = [(row, pixels_CHW) for row, pixels_CHW in found if row.idx not in table.done]
         if evidence is not None:

@@ -126,7 +126,7 @@ def verify_table(
         normalize=normalize,
         weights=weights,
     )
-    session = open_session(request, file.name, lambda sigma: 1)
+    session = open_session(request, file.name, None)
     errors, warnings = compare(stored, session.manifest)
     chosen: list[Row] = []
     if not errors:

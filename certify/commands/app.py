@@ -50,7 +50,7 @@ import typer
 from maxup_smoothing.certify.commands import arguments, attack, options, plan, tables, transfer, verify
 from maxup_smoothing.certify.commands import check as cli_preflight
 from maxup_smoothing.certify.distributed import torchrun
-from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.statistics.procedure import ProcedureSettings
 from maxup_smoothing.certify.tables import population, summary
 from maxup_smoothing.certify.tables.radius_table import read
 from maxup_smoothing.data.runtime import console
@@ -78,7 +78,7 @@ Data = Annotated[
 ]
 Split = Annotated[str, typer.Option(help="train, test or val.")]
 ProtocolName = Annotated[str, typer.Option("--protocol", help="Which images: full, skipN, firstN, macer-500-999.")]
-Max = Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many images of the protocol.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many images of the protocol.")]
 Sigma = Annotated[
     float | None,
     typer.Option(help="Noise in [0, 1] pixel units.", show_default="what the checkpoint was trained with"),
@@ -144,13 +144,12 @@ def shared(
 
 @app.command()
 def run(
-    context: typer.Context,
     model: Model,
     data: Data = None,
     split: Split = "test",
     class_map: options.ClassMap = None,
     protocol: ProtocolName = "full",
-    maximum: Max = None,
+    limit: Limit = None,
     sigma: Sigma = None,
     n0: Annotated[int, typer.Option(help="Samples for each image that select the class.")] = 100,
     n: Annotated[
@@ -206,27 +205,46 @@ def run(
     --procedure sequential most images take a few hundred of them, at the same alpha.
     """
     from maxup_smoothing.certify.runs.launch import certify_request
+    from maxup_smoothing.certify.runs.session import Request
 
     wanted = arguments.radii(radii)
     schedule = arguments.integers("--looks", looks)
     decided = None if wanted is None or procedure == "fixed" or tolerance is not None else tuple(sorted(set(wanted)))
 
-    def sampling_at(sigma: float) -> Sampling:
-        return Sampling(
+    settings = ProcedureSettings(
+        n0=n0, n=n, alpha=alpha, procedure=procedure, bound=bound, radii=decided, tolerance=tolerance, looks=schedule
+    )
+    table_path = certify_request(
+        Request(
+            model=model,
+            data=data,
+            split=split,
+            protocol=protocol,
+            limit=limit,
             sigma=sigma,
-            n0=n0,
-            n=n,
-            alpha=alpha,
-            procedure=procedure,
-            bound=bound,
-            radii=decided,
-            tolerance=tolerance,
-            looks=schedule,
-        )
-
-    if (out := certify_request(options.request(context), sampling_at, wanted)) is None:
+            dtype=dtype,
+            batch_size=arguments.batch_size(batch_size),
+            compile=compile,
+            device=device,
+            noise=noise,
+            seed=seed,
+            out=out,
+            overwrite=overwrite,
+            arch=arch,
+            normalize=normalize,
+            data_root=data_root,
+            check=check,
+            shard=shard,
+            randomized=randomized,
+            weights=weights,
+            class_map=class_map,
+        ),
+        settings,
+        wanted,
+    )
+    if table_path is None:
         return  # one of several processes talks for all
-    table = read(out)
+    table = read(table_path)
     print(summary.render(table, wanted))
     if procedure != "fixed":
         print(summary.saved_text(table, min(n or 100_000, 100_000)))
@@ -250,13 +268,12 @@ def show(
 
 @app.command()
 def predict(
-    context: typer.Context,
     model: Model,
     data: Data = None,
     split: Split = "test",
     class_map: options.ClassMap = None,
     protocol: ProtocolName = "full",
-    maximum: Max = None,
+    limit: Limit = None,
     sigma: Sigma = None,
     n: Annotated[int, typer.Option("--n", "-n", help="Samples for each image.")] = 1000,
     alpha: Annotated[float, typer.Option(help="Chance, at most, of a class that is not the smoothed one's.")] = 0.001,
@@ -282,9 +299,38 @@ def predict(
 
     This is PREDICT of Cohen et al. (2019): it abstains where n samples do not decide.
     """
+    from maxup_smoothing.certify.engine.datasets import PredictionSettings
     from maxup_smoothing.certify.runs.launch import predict_request
+    from maxup_smoothing.certify.runs.session import Request
 
-    if (text := predict_request(options.request(context), n)) is not None:
+    text = predict_request(
+        Request(
+            model=model,
+            data=data,
+            split=split,
+            protocol=protocol,
+            limit=limit,
+            sigma=sigma,
+            dtype=dtype,
+            batch_size=arguments.batch_size(batch_size),
+            compile=compile,
+            device=device,
+            noise=noise,
+            seed=seed,
+            out=out,
+            overwrite=overwrite,
+            arch=arch,
+            normalize=normalize,
+            data_root=data_root,
+            check=check,
+            shard=shard,
+            randomized=randomized,
+            weights=weights,
+            class_map=class_map,
+        ),
+        PredictionSettings(n=n, alpha=alpha),
+    )
+    if text is not None:
         print(text)
 
 

@@ -25,14 +25,14 @@ def attack(
         str | None,
         typer.Option(
             help="l2 norms at which all images are attacked, such as 0.25,0.5.",
-            show_default="those of `certify show`; none with --of-radius",
+            show_default="those of `certify show`; none with --radius-factors",
         ),
     ] = None,
-    of_radius: Annotated[
+    radius_factors: Annotated[
         str | None,
         typer.Option(metavar="FACTORS", help="Attack each image at these multiples of its own radius: 0.5,0.99,1.1."),
     ] = None,
-    maximum: Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many rows.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of each attack.")] = 20,
     samples: Annotated[int, typer.Option(min=1, help="Noisy copies behind each gradient.")] = 32,
     restarts: Annotated[int, typer.Option(min=1, help="Attempts, each with noise of its own.")] = 1,
@@ -40,12 +40,12 @@ def attack(
     alpha: Annotated[float, typer.Option(help="Its failure probability.")] = 0.001,
     confirm_n: Annotated[int, typer.Option(help="Samples that confirm a success within a radius.")] = 100_000,
     confirm_alpha: Annotated[float, typer.Option(help="Their failure probability.")] = 1e-6,
-    at_once: Annotated[int, typer.Option(min=1, help="Images attacked together; fewer take less memory.")] = 32,
+    group_size: Annotated[int, typer.Option(min=1, help="Images attacked together; fewer take less memory.")] = 32,
     seed: Annotated[
         int | None, typer.Option(help="Of all noise here.", show_default="from the operating system")
     ] = None,
     out: Annotated[Path | None, options.new_file("The table of attacks.", "attacks.tsv beside FILE")] = None,
-    save: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Attacked images of successes.")] = None,
+    save_images: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Attacked images of successes.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin the table of attacks again.")] = False,
     data: options.Data = None,
     device: options.Device = None,
@@ -62,7 +62,7 @@ def attack(
     """
     from maxup_smoothing.certify.attack.opening import AttackRequest, attack_request
 
-    fixed, factors = arguments.radii(radii), _factors(of_radius)
+    fixed, factors = arguments.radii(radii), _factors(radius_factors)
 
     def chosen(table: pd.DataFrame) -> Sequence[Goal]:
         default = summary.radii_of(table) if factors is None else []
@@ -73,7 +73,7 @@ def attack(
             model=model,
             file=file,
             goals=chosen,
-            maximum=maximum,
+            maximum=limit,
             steps=steps,
             samples=samples,
             restarts=restarts,
@@ -81,10 +81,10 @@ def attack(
             alpha=alpha,
             confirm_n=confirm_n,
             confirm_alpha=confirm_alpha,
-            at_once=at_once,
+            at_once=group_size,
             seed=seed,
             out=None if out is None else file_in(out, "attacks.tsv"),
-            save=save,
+            save=save_images,
             overwrite=overwrite,
             data=data,
             data_root=data_root,
@@ -112,5 +112,5 @@ def _factors(text: str | None) -> list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(
-            f"--of-radius must be numbers separated by commas, such as 0.5,0.9,1.1; got {text!r}."
+            f"--radius-factors must be numbers separated by commas, such as 0.5,0.9,1.1; got {text!r}."
         ) from None

@@ -8,20 +8,19 @@ import typer
 
 from maxup_smoothing.certify.commands import arguments, options
 from maxup_smoothing.certify.preflight.finding import ERROR, FACT, WARNING, Finding, lines
-from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.statistics.procedure import ProcedureSettings
 
 if TYPE_CHECKING:
     from maxup_smoothing.certify.runs.session import Session
 
 
 def check(
-    context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="As in `certify run`.")],
     data: Annotated[str | None, typer.Option(help="As in `certify run`.", show_default="the checkpoint's own")] = None,
     split: Annotated[str, typer.Option(help="train, test or val.")] = "test",
     class_map: options.ClassMap = None,
     protocol: Annotated[str, typer.Option(help="Which images the run will certify.")] = "full",
-    maximum: Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many of them.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many of them.")] = None,
     sigma: Annotated[
         float | None, typer.Option(help="Noise in [0, 1] pixel units.", show_default="the checkpoint's")
     ] = None,
@@ -51,17 +50,33 @@ def check(
     """
     from maxup_smoothing.certify.preflight.checks import THOROUGH
     from maxup_smoothing.certify.runs.precheck import findings
-    from maxup_smoothing.certify.runs.session import open_session
+    from maxup_smoothing.certify.runs.session import Request, open_session
 
-    # A compiled network must give the same logits, or it is not used.
-    request = options.unwritten(context, "check.tsv", compile="off", seed=None)
-    wanted = arguments.radii(radii)
-
-    def sampling_at(sigma: float) -> Sampling:
-        return Sampling(sigma=sigma, n0=100, n=n, alpha=alpha)
-
-    session = open_session(request, "check.tsv", lambda sigma: sampling_at(sigma).expected)
-    found = findings(session, request, THOROUGH, sampling_at(session.sigma), wanted)
+    request = Request(
+        model=model,
+        data=data,
+        split=split,
+        protocol=protocol,
+        limit=limit,
+        sigma=sigma,
+        dtype=dtype,
+        batch_size=arguments.batch_size(batch_size),
+        compile="off",  # a compiled network must give the same logits, or it is not used
+        device=device,
+        noise=noise,
+        seed=None,
+        out=Path("check.tsv"),  # nothing is written, and no table of this name is read
+        overwrite=True,
+        arch=arch,
+        normalize=normalize,
+        data_root=data_root,
+        randomized=randomized,
+        weights=weights,
+        class_map=class_map,
+    )
+    settings = ProcedureSettings(n0=100, n=n, alpha=alpha)
+    session = open_session(request, "check.tsv", settings)
+    found = findings(session, request, THOROUGH, settings.at(session.sigma), arguments.radii(radii))
     print(_title(session))
     print(render(found))
     if lines(found, ERROR):

@@ -1,17 +1,12 @@
-"""What commands share: options for what a table's manifest names too, and the request that a user's options make."""
+"""Options and arguments that several commands share."""
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 import typer.core
 
-from maxup_smoothing.certify.commands import arguments
 from maxup_smoothing.certify.tables.location import TABLE, file_in, output, table_in
-
-if TYPE_CHECKING:  # `session` brings torch, whose import takes seconds that --help and `show` can do without
-    from maxup_smoothing.certify.runs.session import Request
 
 
 def logs_in(paths: list[Path]) -> list[Path]:
@@ -33,11 +28,28 @@ def new_table(text: str) -> Path:
     return file_in(output(text), TABLE)
 
 
+#: Options by their earlier names, of all commands and of single ones.
+_RENAMED = {
+    "": {"--max": "--limit"},
+    "plan": {"--like": "--votes-from", "--pilot": "--pilot-seconds"},
+    "transfer": {"--split": "--alpha-share"},
+    "attack": {"--of-radius": "--radius-factors", "--at-once": "--group-size", "--save": "--save-images"},
+}
+
+
 class Group(typer.core.TyperGroup):
-    """Takes --debug wherever it stands."""
+    """Takes --debug wherever it stands, and refuses options by their earlier names with the new ones."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """The arguments with --debug in front."""
+        """The arguments with --debug in front.
+
+        Raises:
+            ValueError: For an earlier name of an option.
+        """
+        renamed = _RENAMED[""] | _RENAMED.get(next((text for text in args if not text.startswith("-")), ""), {})
+        for text in args:
+            if (new := renamed.get(text.partition("=")[0])) is not None:
+                raise ValueError(f"{text.partition('=')[0]} is now called {new}.")
         return super().parse_args(ctx, ["--debug"] * ("--debug" in args) + [text for text in args if text != "--debug"])
 
 
@@ -63,21 +75,3 @@ ClassMap = Annotated[
 DataRoot = Annotated[
     Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
 ]
-
-
-def request(context: typer.Context, **settled: Any) -> "Request":
-    """What a command was asked to open.
-
-    Args:
-        context: Of a command whose options are named as the fields of ``Request``.
-        settled: Fields for which it has no option, or whose option means another thing.
-    """
-    from maxup_smoothing.certify.runs.session import Request
-
-    given = {**context.params, "batch_size": arguments.batch_size(context.params["batch_size"]), **settled}
-    return Request(**{field.name: given[field.name] for field in dataclasses.fields(Request) if field.name in given})
-
-
-def unwritten(context: typer.Context, name: str, **settled: Any) -> "Request":
-    """The same for a command without a table: the one of this name is never written, nor read, as one to overwrite."""
-    return request(context, **{"out": Path(name), "overwrite": True, **settled})

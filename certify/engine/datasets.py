@@ -15,7 +15,7 @@ from maxup_smoothing.certify.engine.scheduler import certify_inputs
 from maxup_smoothing.certify.engine.votes import Item, count_votes
 from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.noise import PREDICTION, NoiseSource
-from maxup_smoothing.certify.statistics.certificate import prediction
+from maxup_smoothing.certify.statistics.certificate import prediction, require_predictable
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.statistics.radius import is_right
 from maxup_smoothing.certify.tables.prediction_table import PredictionRow, PredictionTable
@@ -26,22 +26,45 @@ GROUP_SAMPLES = 4096  # small samples of several inputs are drawn at once, in ba
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictionSampling:
-    """Cohen's PREDICT: its settings.
+class PredictionSettings:
+    """Cohen's PREDICT and its settings, before the noise is known.
 
     Attributes:
-        sigma: Standard deviation of the noise in [0, 1] pixel units.
         n: Samples for each input.
         alpha: Probability, at most, of a class that is not the smoothed classifier's.
     """
 
-    sigma: float
     n: int
     alpha: float
 
+    def at(self, sigma: float) -> "PredictionSampling":
+        """These settings for a noise.
+
+        Raises:
+            ValueError: If one of them is out of range, or n samples always abstain.
+        """
+        require_predictable(sigma, self.n, self.alpha)
+        return PredictionSampling(sigma=sigma, n=self.n, alpha=self.alpha)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionSampling(PredictionSettings):
+    """Cohen's PREDICT, its settings, and the noise.
+
+    Attributes:
+        sigma: Standard deviation of the noise in [0, 1] pixel units.
+    """
+
+    sigma: float
+
+    @property
+    def expected(self) -> int:
+        """Samples of an input."""
+        return self.n
+
     def describe(self) -> dict[str, Any]:
         """For the manifest."""
-        return {"procedure": "predict", **vars(self)}
+        return {"procedure": "predict", "sigma": self.sigma, "n": self.n, "alpha": self.alpha}
 
 
 def certify_dataset(

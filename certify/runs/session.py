@@ -5,7 +5,7 @@ import secrets
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from maxup_smoothing.certify.distributed import shards, torchrun
+from maxup_smoothing.certify.engine.datasets import PredictionSettings
 from maxup_smoothing.certify.engine.watched_files import Source
 from maxup_smoothing.certify.models import loading
 from maxup_smoothing.certify.models.adapters import ArrayFunction
@@ -24,6 +25,7 @@ from maxup_smoothing.certify.noise import NoiseSource
 from maxup_smoothing.certify.noise.source import noise_source, noisy
 from maxup_smoothing.certify.preflight import independence
 from maxup_smoothing.certify.runs import device as devices
+from maxup_smoothing.certify.statistics.procedure import ProcedureSettings
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.location import file_in
 from maxup_smoothing.data import class_map, registry, subset
@@ -33,7 +35,7 @@ from maxup_smoothing.data.runtime import console
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The arguments that ``certify run`` and ``certify predict`` share; see ``certify.commands.app`` for their meaning.
+    """What ``certify run`` and ``certify predict`` are asked to open; see ``certify.commands.app`` for the meaning.
 
     ``recorded`` is set where they come from a table's manifest, and its command has no options for them.
     """
@@ -42,9 +44,8 @@ class Request:
     data: str | None
     split: str
     protocol: str
-    maximum: int | None
+    limit: int | None
     sigma: float | None
-    alpha: float
     dtype: str | None
     batch_size: int | None
     compile: str
@@ -83,7 +84,7 @@ class Session:
 def open_session(
     request: Request,
     default_out: str,
-    check: Callable[[float], int],
+    settings: ProcedureSettings | PredictionSettings | None,
     like: Mapping[str, Any] | None = None,
     processes: int = 1,
 ) -> Session:
@@ -92,7 +93,7 @@ def open_session(
     Args:
         request: What to certify.
         default_out: Name of the table where the request gives none.
-        check: Refuses a sigma that does not fit; returns the samples an image will take, to judge if compiling pays.
+        settings: How many samples an image will take, to judge if compiling pays; None if it is not worth a thought.
         like: The manifest of the first of several processes, which chooses what a request leaves open: the seed, the
             batch size, whether to compile. By default that of the table that will be continued, if there is one.
         processes: That share the images.
@@ -131,7 +132,7 @@ def open_session(
     sigma = request.sigma if request.sigma is not None else loaded.sigma
     if sigma is None:
         raise ValueError(f"{request.model} does not say what noise it was trained with; pass --sigma.")
-    samples = check(sigma)
+    samples = 0 if settings is None else settings.at(sigma).expected
     shard = shards.parse(request.shard)
     if shard is not None:
         shards.require_same_everywhere(request.seed, request.batch_size)
@@ -143,7 +144,7 @@ def open_session(
     recorded = _number(stored, "noise", "seed", 2**64 - 1)
     seed = next(value for value in (request.seed, recorded, secrets.randbits(64)) if value is not None)
     protocol = subset.protocol(request.protocol)
-    indices = [int(index) for index in protocol.indices(len(dataset.images))][: request.maximum]
+    indices = [int(index) for index in protocol.indices(len(dataset.images))][: request.limit]
     described = {"name": protocol.name, "indices": protocol.slice(len(dataset.images))}
     if shard is not None:
         indices, described = shard.of(indices), shard.described(described)

@@ -172,7 +172,7 @@ def open_transfer(
     )
     # Of a merged table the protocol is no name; the rows say which images there are.
     request = request_of({**stored, "protocol": {"name": "full"}}, file, model=model, **where)
-    session = open_session(request, file.name, lambda sigma: 1)
+    session = open_session(request, file.name, None)
     warnings = _require_certified(file, stored, session)
     if strangers := [row.idx for row in rows if row.idx >= len(session.dataset.images)]:
         raise ValueError(f"{file} has idx {strangers[0]}, the data set {len(session.dataset.images)} images.")
