@@ -1,17 +1,9 @@
-"""Radius tables of smoothed classifiers.
+"""Certify smoothed classifiers: for each image a class and a radius within which it cannot change.
 
-    certify run runs/maxup --protocol skip20   a radius table, beside the checkpoint
-    certify show runs/maxup/radii.tsv          certified accuracy at the radii asked for
-    certify predict runs/maxup --n 1000        the smoothed classifier's classes
-    certify plan runs/maxup --radii 0.5        what a run will take, measured in seconds
-    certify check runs/maxup                   is anything wrong with the model, the data or the noise?
-    certify verify runs/maxup/radii.tsv        some rows again from the recorded seed: are they the same?
-    certify recompute radii.tsv --alpha 1e-4 --out strict.tsv    new radii from the stored votes
-    certify merge A.tsv B.tsv --out all.tsv    several tables as one
-    certify transfer FILE --to-dtype float32 --to-batch-size 1 --out NEW.tsv    radii of the deployed classifier
-    certify audit FILE                         are these radii possible? Also for logs of other projects
-    certify attack runs/maxup radii.tsv        does an attack succeed within a certified radius?
-    certify selftest                           does this installation err no more often than alpha?
+    certify run runs/maxup --protocol skip20       certify every 20th image into runs/maxup/radii.tsv
+    certify show runs/maxup/radii.tsv              print certified accuracy at several radii
+    certify verify runs/maxup/radii.tsv            redraw some rows from the recorded seed and compare
+    certify audit log.tsv                          check whether the radii of a log are possible
 
 MODEL is one of
 
@@ -32,12 +24,11 @@ DATA, the images, is one of
     folder                           with one folder of images per class, or with these in train, test or val
     images alone                     without labels: an .npz of images, a folder of images, or one image
 
-Where DATA has some of the network's classes, --class-map FILE says which: a line for each class, its name and its
+If DATA has only some of the network's classes, --class-map FILE names them: a line for each class with its name and its
 number in the network.
 
-Under torchrun the processes of `certify run` and `predict` share the images; see docs/scale.md.
-
-The same command again goes on with a table that was interrupted.
+An interrupted command continues its table when it is called again. Under torchrun the processes of `certify run` and
+`certify predict` share the images (docs/scale.md).
 """
 
 import shlex
@@ -68,7 +59,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint, factory, file or name; see `certify --help`.")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Checkpoint, factory, file or name; `certify --help` lists the kinds.")
+]
 Data = Annotated[
     str | None,
     typer.Option(
@@ -76,12 +69,17 @@ Data = Annotated[
         show_default="the checkpoint's own",
     ),
 ]
-Split = Annotated[str, typer.Option(help="train, test or val.")]
-ProtocolName = Annotated[str, typer.Option("--protocol", help="Which images: full, skipN, firstN, macer-500-999.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many images of the protocol.")]
+Split = Annotated[str, typer.Option(help="Part of the data set: train, test or val.")]
+ProtocolName = Annotated[
+    str, typer.Option("--protocol", help="Which images to take: full, skipN (every N-th), firstN, macer-500-999.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Certify only this many images, the first of the protocol.")]
 Sigma = Annotated[
     float | None,
-    typer.Option(help="Noise in [0, 1] pixel units.", show_default="what the checkpoint was trained with"),
+    typer.Option(
+        help="Standard deviation of the noise, in [0, 1] pixel units.",
+        show_default="what the checkpoint was trained with",
+    ),
 ]
 Alpha = Annotated[float, typer.Option(help="Failure probability of each certificate.")]
 Precision = Annotated[
@@ -93,48 +91,55 @@ Precision = Annotated[
 ]
 Randomized = Annotated[
     bool,
-    typer.Option("--randomized", help="The model draws random numbers of its own, anew for every image of a batch."),
+    typer.Option(
+        "--randomized", help="The model draws its own random numbers, independently for every image of a batch."
+    ),
 ]
-BatchSize = Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")]
+BatchSize = Annotated[str, typer.Option(help="Images in one forward pass; auto measures which number is fastest.")]
 Compile = Annotated[
     str, typer.Option(metavar="auto|on|off", help="torch.compile; auto does it where a long run gains from it.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")]
 Noise = Annotated[
     str, typer.Option(help="exact (sound in floating point), or float (as behind other tables, for comparison).")
 ]
-Seed = Annotated[int | None, typer.Option(help="Of the noise.", show_default="from the operating system")]
-Arch = Annotated[str | None, typer.Option(help="Of another project's weights: lenet, resnet20, timm:NAME …")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the noise.", show_default="drawn from the operating system")]
+Arch = Annotated[
+    str | None, typer.Option(help="Architecture of another project's weights: lenet, resnet20, timm:NAME …")
+]
 Normalize = Annotated[
     str | None,
     typer.Option(
-        help="In front of the model: none, cifar10, imagenet, or MEAN/STD as 0.5,0.5,0.5/0.2,0.2,0.2.",
+        help="Normalisation in front of the model: none, cifar10, imagenet, or MEAN/STD as 0.5,0.5,0.5/0.2,0.2,0.2.",
         show_default="what a file of weights stores, else of weights cifar10 for CIFAR, else none",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file instead of going on with it.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file instead of continuing it.")]
 Check = Annotated[
     bool,
     typer.Option(
-        " /--no-check", help="Begin without the checks of `certify check`; the manifest says so.", show_default=False
+        " /--no-check", help="Skip the checks of `certify check`; the manifest records it.", show_default=False
     ),
 ]
 Radii = Annotated[
-    str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5; also those that are decided.")
+    str | None,
+    typer.Option(help="Radii of the printed table, such as 0,0.25,0.5; sequential and anytime decide these."),
 ]
 Shard = Annotated[
     str | None,
-    typer.Option(metavar="i/N", help="Only every N-th image, from the i-th on; join the tables with `certify merge`."),
+    typer.Option(
+        metavar="i/N", help="Certify every N-th image, beginning with the i-th; join the tables with `certify merge`."
+    ),
 ]
 Simultaneous = Annotated[
-    bool, typer.Option("--simultaneous", help="Each certificate at alpha / images: all are true together.")
+    bool, typer.Option("--simultaneous", help="Use alpha / images for each certificate, so that all hold together.")
 ]
 
 
 @app.callback()
 def shared(
     debug: Annotated[
-        bool, typer.Option("--debug", envvar="CERTIFY_DEBUG", help="Print the traceback of an error, too.")
+        bool, typer.Option("--debug", envvar="CERTIFY_DEBUG", help="Print the traceback of an error as well.")
     ] = False,
 ) -> None:
     """Take what all commands share."""
@@ -157,7 +162,7 @@ def run(
         typer.Option(
             "--n",
             "-n",
-            help="Samples for each image that estimate its probability; at most, with sequential or anytime.",
+            help="Samples for each image that estimate the class's probability; at most, for sequential and anytime.",
             show_default="100000; anytime 10000000",
         ),
     ] = None,
@@ -166,21 +171,28 @@ def run(
         str,
         typer.Option(
             metavar="fixed|sequential|anytime",
-            help="fixed: n samples. sequential looks at the votes on a schedule, anytime at any time; both stop as "
-            "soon as every radius of --radii is decided.",
+            help="fixed draws n samples. sequential and anytime check the votes in between, and stop as soon as every "
+            "radius of --radii is decided.",
         ),
     ] = "fixed",
     bound: Annotated[
         str,
-        typer.Option(metavar="clopper-pearson|joint", help="joint bounds the runner-up by its own votes, too."),
+        typer.Option(
+            metavar="clopper-pearson|joint", help="Confidence bound; joint also bounds the runner-up, by its own votes."
+        ),
     ] = "clopper-pearson",
     tolerance: Annotated[
         float | None,
-        typer.Option(help="Stop when the radius is known to this relative precision; --radii are then only printed."),
+        typer.Option(
+            help="Stop when the radius is known to this relative precision; --radii are then printed and not decided."
+        ),
     ] = None,
     looks: Annotated[
         str | None,
-        typer.Option(help="When sequential looks, such as 200,1000,10000.", show_default="200,500,1000 … n"),
+        typer.Option(
+            help="Numbers of samples at which sequential checks the votes, such as 200,1000,10000.",
+            show_default="200,500,1000 … n",
+        ),
     ] = None,
     dtype: Precision = None,
     batch_size: BatchSize = "auto",
@@ -188,7 +200,9 @@ def run(
     device: Device = "auto",
     noise: Noise = "exact",
     seed: Seed = None,
-    out: Annotated[Path | None, options.new_file("The radius table.", "radii.tsv beside the checkpoint")] = None,
+    out: Annotated[
+        Path | None, options.new_file("Where the radius table is written.", "radii.tsv beside the checkpoint")
+    ] = None,
     overwrite: Overwrite = False,
     radii: Radii = None,
     arch: Arch = None,
@@ -199,10 +213,10 @@ def run(
     shard: Shard = None,
     randomized: Randomized = False,
 ) -> None:
-    """Certify images and print the radius table.
+    """Certify images: a table with a class and a radius for each.
 
-    This is CERTIFY of Cohen et al. (2019): n0 samples select a class, n fresh ones bound its probability. With
-    --procedure sequential most images take a few hundred of them, at the same alpha.
+    This is CERTIFY of Cohen et al. (2019): n0 samples select a class, and n new samples bound its probability. With
+    --procedure sequential most images need a few hundred samples, at the same alpha.
     """
     from maxup_smoothing.certify.runs.launch import certify_request
     from maxup_smoothing.certify.runs.session import Request
@@ -253,12 +267,17 @@ def run(
 @app.command()
 def show(
     file: Annotated[Path, options.table_argument()],
-    radii: Annotated[str | None, typer.Option(help="Such as 0,0.25,0.5.", show_default="0,0.25 … the ceiling")] = None,
+    radii: Annotated[
+        str | None,
+        typer.Option(
+            help="Radii of the printed table, such as 0,0.25,0.5.", show_default="0,0.25 … the largest possible"
+        ),
+    ] = None,
     simultaneous: Simultaneous = False,
 ) -> None:
-    """Print certified accuracy at several radii.
+    """Print the certified accuracy of a table at several radii.
 
-    Each with the count behind it, its 95 % interval, and a 95 % lower bound for the population.
+    Each line has the count, its 95 % interval, and a 95 % lower bound for the population of images.
     """
     table = read(file)
     if simultaneous:
@@ -276,7 +295,9 @@ def predict(
     limit: Limit = None,
     sigma: Sigma = None,
     n: Annotated[int, typer.Option("--n", "-n", help="Samples for each image.")] = 1000,
-    alpha: Annotated[float, typer.Option(help="Chance, at most, of a class that is not the smoothed one's.")] = 0.001,
+    alpha: Annotated[
+        float, typer.Option(help="Probability, at most, of a class that is not the smoothed classifier's.")
+    ] = 0.001,
     dtype: Precision = None,
     batch_size: BatchSize = "auto",
     compile: Compile = "auto",
@@ -284,7 +305,8 @@ def predict(
     noise: Noise = "exact",
     seed: Seed = None,
     out: Annotated[
-        Path | None, options.new_file("Where the classes go.", "predictions.tsv beside the checkpoint")
+        Path | None,
+        options.new_file("Where the predicted classes are written.", "predictions.tsv beside the checkpoint"),
     ] = None,
     overwrite: Overwrite = False,
     arch: Arch = None,
@@ -295,9 +317,9 @@ def predict(
     shard: Shard = None,
     randomized: Randomized = False,
 ) -> None:
-    """Classify images with the smoothed classifier.
+    """Classify images with the smoothed classifier, or abstain.
 
-    This is PREDICT of Cohen et al. (2019): it abstains where n samples do not decide.
+    This is PREDICT of Cohen et al. (2019). It abstains if n samples do not decide.
     """
     from maxup_smoothing.certify.engine.datasets import PredictionSettings
     from maxup_smoothing.certify.runs.launch import predict_request

@@ -37,8 +37,25 @@ _RENAMED = {
 }
 
 
+#: The commands as --help groups them.
+_GROUPS = {
+    "Before a run": ("plan", "check"),
+    "Run": ("run", "predict"),
+    "Tables": ("show", "recompute", "merge", "transfer"),
+    "Trust": ("verify", "audit", "attack", "selftest"),
+}
+
+
 class Group(typer.core.TyperGroup):
-    """Takes --debug wherever it stands, and refuses options by their earlier names with the new ones."""
+    """Shows commands in groups, takes --debug wherever it stands, and refuses options by their earlier names."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, each with the first sentence of its help."""
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(f"{name:<9}", self.commands[name].get_short_help_str(limit=200)) for name in names]
+                )
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The arguments with --debug in front.
@@ -58,20 +75,26 @@ def table_argument(what: str = "A radius table, or its run folder.") -> Any:
     return typer.Argument(metavar="FILE", help=what, callback=table_in, show_default=False)
 
 
-WithManifest = Annotated[Path, table_argument("A radius table, its manifest beside it, or its run folder.")]
-Data = Annotated[str | None, typer.Option(help="Data set.", show_default="the manifest's")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="what the table was made on")]
-Arch = Annotated[str | None, typer.Option(help="Of another project's weights.", show_default="the manifest's")]
-Normalize = Annotated[str | None, typer.Option(help="In front of the model.", show_default="the manifest's")]
-_WEIGHTS = "Which of several sets of weights in one file: ema, raw, or the name of a set."
+WithManifest = Annotated[Path, table_argument("A radius table with its manifest beside it, or its run folder.")]
+Data = Annotated[str | None, typer.Option(help="Data set that the table was made from.", show_default="the manifest's")]
+Device = Annotated[
+    str | None, typer.Option(help="Where the network runs: cpu, cuda or cuda:N.", show_default="as the table was made")
+]
+Arch = Annotated[
+    str | None, typer.Option(help="Architecture of another project's weights.", show_default="the manifest's")
+]
+Normalize = Annotated[
+    str | None, typer.Option(help="Normalisation in front of the model.", show_default="the manifest's")
+]
+_WEIGHTS = "Which set of weights to take from a file with several: ema, raw, or a name."
 Weights = Annotated[str | None, typer.Option(metavar="ema|raw|NAME", help=_WEIGHTS, show_default=False)]
 RecordedWeights = Annotated[
     str | None, typer.Option("--weights", metavar="ema|raw|NAME", help=_WEIGHTS, show_default="the manifest's")
 ]
 ClassMap = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Which class of the data is which of the network: lines of a name and a number."),
+    typer.Option(metavar="FILE", help="The network's number for each class of the data: lines of a name and a number."),
 ]
 DataRoot = Annotated[
-    Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
+    Path | None, typer.Option(envvar="DATA_ROOT", help="Folder with data sets; without it they are downloaded.")
 ]

@@ -39,19 +39,26 @@ def plan(
         str | None, typer.Argument(metavar="[MODEL]", help="As in `certify run`; without it nothing is measured.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="As in `certify run`.")] = None,
-    split: Annotated[str, typer.Option(help="train, test or val.")] = "test",
+    split: Annotated[str, typer.Option(help="Part of the data set: train, test or val.")] = "test",
     class_map: options.ClassMap = None,
     protocol: Annotated[str, typer.Option(help="Which images the run will certify.")] = "full",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many of them.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take only this many images, the first of the protocol.")
+    ] = None,
     sigma: Annotated[
-        float | None, typer.Option(help="Noise in [0, 1] pixel units.", show_default="the checkpoint's, or TABLE's")
+        float | None,
+        typer.Option(
+            help="Standard deviation of the noise, in [0, 1] pixel units.", show_default="the checkpoint's, or TABLE's"
+        ),
     ] = None,
     n0: Annotated[
         int | None, typer.Option(help="Selection samples for each image.", show_default="TABLE's, or 100")
     ] = None,
     n: Annotated[
         int | None,
-        typer.Option("--n", "-n", help="Estimation samples, at most.", show_default="100000; anytime 10000000"),
+        typer.Option(
+            "--n", "-n", help="Estimation samples for each image, at most.", show_default="100000; anytime 10000000"
+        ),
     ] = None,
     alpha: Annotated[
         float | None, typer.Option(help="Failure probability of each certificate.", show_default="TABLE's, or 0.001")
@@ -63,44 +70,54 @@ def plan(
     radii: Annotated[
         str | None, typer.Option(help="Radii to decide, such as 0.25,0.5.", show_default="0,0.25,0.5 … the ceiling")
     ] = None,
-    pilot_seconds: Annotated[float, typer.Option(help="Seconds to measure for.")] = 5.0,
+    pilot_seconds: Annotated[float, typer.Option(help="Seconds that the measurement takes.")] = 5.0,
     rate: Annotated[
-        float | None, typer.Option(help="Samples a second of one device, measured elsewhere; instead of MODEL.")
+        float | None, typer.Option(help="Samples a second of one device, measured elsewhere, instead of MODEL.")
     ] = None,
     votes_from: Annotated[
         Path | None,
         typer.Option(
             metavar="TABLE",
-            help="A radius table, or its run folder, whose votes stand for the run's, instead of a pilot's.",
+            help="A radius table, or its run folder, whose votes predict the run's, instead of a measurement.",
             callback=table_in,
         ),
     ] = None,
     images: Annotated[
         int | None,
-        typer.Option(min=1, max=10**9, help="How many to certify.", show_default="the protocol's, or TABLE's rows"),
+        typer.Option(
+            min=1, max=10**9, help="Number of images to certify.", show_default="the protocol's, or TABLE's rows"
+        ),
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="Devices of this speed that share them.")] = 1,
-    price_per_hour: Annotated[float | None, typer.Option(help="Of one device, in any currency.")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Number of devices of this speed that share the images.")] = 1,
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="Price of one device for an hour, in any currency.")
+    ] = None,
     dtype: Annotated[
         str | None, typer.Option(help="Cast the network to this arithmetic.", show_default="the model's own")
     ] = None,
-    batch_size: Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")] = "auto",
-    compile: Annotated[str, typer.Option(metavar="auto|on|off", help="torch.compile.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    noise: Annotated[str, typer.Option(help="exact or float.")] = "exact",
-    seed: Annotated[int, typer.Option(help="Of the pilot's noise, which no run draws.")] = 0,
-    arch: Annotated[str | None, typer.Option(help="Of another project's weights.")] = None,
-    normalize: Annotated[str | None, typer.Option(help="In front of the model.")] = None,
+    batch_size: Annotated[
+        str, typer.Option(help="Images in one forward pass; auto measures which number is fastest.")
+    ] = "auto",
+    compile: Annotated[
+        str, typer.Option(metavar="auto|on|off", help="Whether the run will use torch.compile.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")] = "auto",
+    noise: Annotated[str, typer.Option(help="Source of the noise: exact or float.")] = "exact",
+    seed: Annotated[int, typer.Option(help="Seed of the measurement's noise, which no run draws.")] = 0,
+    arch: Annotated[str | None, typer.Option(help="Architecture of another project's weights.")] = None,
+    normalize: Annotated[str | None, typer.Option(help="Normalisation in front of the model.")] = None,
     weights: options.Weights = None,
-    data_root: Annotated[Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie.")] = None,
+    data_root: Annotated[Path | None, typer.Option(envvar="DATA_ROOT", help="Folder with data sets.")] = None,
 ) -> None:
-    """Say what a run can reach, and what it will take; nothing is written.
+    """Estimate the largest radius, the samples, the time and the cost of a run.
 
-    Without MODEL: the largest radius, the samples that a radius needs, and the samples that inputs of known probability
-    take. With MODEL also time and cost, estimated from a few seconds of its votes.
+    Nothing is written.
 
-    With --rate instead of MODEL, time and cost alone: of fixed exactly, and with --votes-from TABLE also of the
-    procedures that stop early. So a fleet's bill is known before there is a fleet: --images 1000000 --devices 64.
+    Without MODEL it prints the largest radius, the samples that each radius needs, and the samples that an image of
+    known probability takes. With MODEL it also estimates time and cost, from a few seconds of sampling.
+
+    With --rate instead of MODEL it estimates time and cost alone, for example with --images 1000000 --devices 64. The
+    procedures that stop early need votes for that: --votes-from TABLE.
     """
     named = arguments.radii(radii)
     wanted = None if named is None else tuple(sorted(set(named)))
