@@ -155,9 +155,6 @@ def open_session(
         request, loaded, device, noisy(shown_NCHW[:16], apart), stored, samples * len(indices) // processes
     )
     independence.require_independent(classifier, shown_NCHW, apart)
-    if request.noise == "exact":  # the other source draws in order
-        threads = _number(stored, "notes", "threads", 2**16)
-        employ_workers(classifier, shown_NCHW.shape[1:], samples * len(indices) // processes, threads)
     manifest = {
         "model": loaded.source,
         "classifier": {
@@ -228,9 +225,11 @@ def _classifier(
     part = stored.get("classifier")
     before = part.get("compiled") if isinstance(part, dict) else None
     measured = before is None and request.shard is None  # shards might measure differently
+    wanted = request.compile == "on" or (request.compile == "auto" and before is True)
+    if request.noise == "exact" and not wanted:  # the other source draws in order
+        employ_workers(prepared, image_shape, samples, _number(stored, "notes", "threads", 2**16))
     if request.compile == "auto" and measured and not isinstance(model, ArrayFunction):
         return compiled_if_faster(prepared, image_shape, samples)
-    wanted = request.compile == "on" or (request.compile == "auto" and before is True)
     if wanted and isinstance(model, ArrayFunction):
         raise ValueError("a function of arrays cannot be compiled; leave --compile out.")
     if wanted:
