@@ -12,7 +12,7 @@ from scipy import special, stats
 from typer.testing import CliRunner
 
 from maxup_smoothing.certify.commands import plan as cli_plan
-from maxup_smoothing.certify.engine.trial import Trial
+from maxup_smoothing.certify.engine.scheduler import Trial
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 from maxup_smoothing.certify.statistics.looks import Look, limits
 from maxup_smoothing.certify.statistics.procedure import Sampling

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maxup_smoothing.certify.models.acceleration import compiled, fold_batch_norm
 from maxup_smoothing.certify.models.adapters import ArrayFunction
-from maxup_smoothing.certify.models.compiling import compiled
 from maxup_smoothing.certify.models.contents import (
     FLOAT32,
     GIVEN,
@@ -24,7 +24,6 @@ from maxup_smoothing.certify.models.contents import (
     require_initialised,
     weights_hash,
 )
-from maxup_smoothing.certify.models.folding import fold_batch_norm
 from maxup_smoothing.certify.models.memory import OutOfMemory, advice, in_parts, is_out_of_memory
 from maxup_smoothing.certify.models.outputs import input_dtypes, logits_of
 from maxup_smoothing.certify.models.user_code import ModelError, user_code
@@ -67,7 +66,7 @@ class BaseClassifier:
     Attributes:
         dtype_name: "float32", "bfloat16", "float16", or "given" where the model's weights are of another kind.
         layout: Memory layout of f's input.
-        folding: How many batch norms are folded into convolutions, or why none is; see ``certify.models.folding``.
+        folding: How many batch norms are folded into convolutions, or why none is; see ``certify.models.acceleration``.
         fallbacks: Forms of the network that turned out to be another function, or none, and why.
         compiled: None if it runs compiled, else why it does not.
         micro_batch: Rows that go through at once: fewer than a batch after memory ran out; see ``models.memory``.

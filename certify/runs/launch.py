@@ -5,11 +5,12 @@ left, says which images are to be done, and in the end makes one table of all, t
 """
 
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,14 +25,17 @@ from maxup_smoothing.certify.engine.datasets import (
 )
 from maxup_smoothing.certify.engine.guard import Guard
 from maxup_smoothing.certify.runs.precheck import checked
-from maxup_smoothing.certify.runs.progress import meter, warn_of_invalid
 from maxup_smoothing.certify.runs.session import Request, Session, open_session
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings, Sampling
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.durable import DurableTable
-from maxup_smoothing.certify.tables.prediction_table import PredictionTable, render_predictions
+from maxup_smoothing.certify.tables.prediction_table import PredictionRow, PredictionTable, render_predictions
 from maxup_smoothing.certify.tables.radius_table import RadiusTable
-from maxup_smoothing.data.runtime import strict_json
+from maxup_smoothing.certify.tables.row import INVALID, Row
+from maxup_smoothing.data.runtime import console, strict_json
+
+if TYPE_CHECKING:  # which imports this module
+    from maxup_smoothing.certify.runs.session import Session
 
 _SEEN = 60.0  # seconds
 #: Images that a process still has to do, a table for them, a report of samples and rows, and a guard.
@@ -213,3 +217,35 @@ def _guard(session: Session, table: DurableTable[Any], world: World, todo: Seque
         quiet=not world.first,
         left=None if world.size == 1 else lambda: world.unclaimed(len(todo)),
     )
+
+
+def meter(what: str, session: "Session", table: DurableTable[Any], samples: int | None) -> console.Meter:
+    """Say what will be done, and measure it.
+
+    Args:
+        what: Such as "certifying".
+        session: All that is loaded.
+        table: Where it goes.
+        samples: For each image; None if that is not known.
+    """
+    todo = sum(index not in table.done for index in session.indices)
+    f, data, noise = session.classifier, session.dataset, session.noise.describe()["source"]
+    print(
+        f"{what} {todo} of {len(session.indices)} images: {data.name} {data.split}, sigma {session.sigma:g}, "
+        f"{f.arithmetic}, batches of {f.batch_size} on {f.device}, {noise} noise of seed {session.seed}, "
+        f"into {session.out}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return console.Meter(what, "images", todo, None if samples is None else todo * samples, "samples")
+
+
+def warn_of_invalid(rows: Iterable[Row | PredictionRow]) -> None:
+    """Say how many samples were votes for no class, if any."""
+    invalid = sum(row.counts.get(INVALID, 0) for row in rows)
+    if invalid:
+        print(
+            f"warning: {invalid} samples had logits that were not finite; they voted for no class. Check the model, "
+            "or its range in this dtype.",
+            file=sys.stderr,
+        )

@@ -15,7 +15,7 @@ import torch
 
 from maxup_smoothing.certify.distributed import shards, torchrun
 from maxup_smoothing.certify.engine.datasets import PredictionSettings
-from maxup_smoothing.certify.engine.watched_files import Source
+from maxup_smoothing.certify.engine.guard import WatchedFile
 from maxup_smoothing.certify.models import loading
 from maxup_smoothing.certify.models.adapters import ArrayFunction
 from maxup_smoothing.certify.models.classes import ONE_LOGIT
@@ -77,7 +77,7 @@ class Session:
     indices: Sequence[int]
     sigma: float
     out: Path
-    sources: Sequence[Source]
+    sources: Sequence[WatchedFile]
     manifest: dict[str, Any]
 
 
@@ -248,11 +248,11 @@ def _beside(model: str, name: str) -> Path:
     raise ValueError("say where the table goes with --out FILE.tsv.")
 
 
-def _sources(model: str, data: str) -> list[Source]:
+def _sources(model: str, data: str) -> list[WatchedFile]:
     """The files that a model and its images come from, where they are single files."""
     path = Path(model)
     files = (path / loading.CHECKPOINT if path.is_dir() else path, Path(data))
-    return [Source.of(file) for file in files if file.is_file()]
+    return [WatchedFile.of(file) for file in files if file.is_file()]
 
 
 def _stored_manifest(out: Path, overwrite: bool) -> dict[str, Any]:
