@@ -59,7 +59,7 @@ class BaseClassifier:
         batch_size: Rows of every forward pass.
         image_shape: (C, H, W). If given, the classifier is prepared.
         examples: float32 (N, C, H, W), noisy images to prepare it on; random numbers around grey without.
-        compile: Run it through torch.compile; see ``models.compiling``. It needs ``image_shape``, and takes seconds.
+        compile: Run it through torch.compile; see ``models.acceleration``. It needs ``image_shape``, and takes seconds.
         smallest_batch: Fewest rows that the model accepts.
         randomized: The model draws random numbers of its own, afresh for every row; see ``preflight.independence``.
 
