@@ -15,15 +15,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from maxup_smoothing.certify.engine.scheduler import certify_inputs
-from maxup_smoothing.certify.engine.votes import Item, count_votes
+from maxup_smoothing.certify.engine.scheduler import certify_inputs, predict_inputs
 from maxup_smoothing.certify.models.adapters import ArrayCallable, ArrayFunction
 from maxup_smoothing.certify.models.classifier import BaseClassifier
-from maxup_smoothing.certify.noise import PREDICTION
 from maxup_smoothing.certify.noise.floating import FloatNoise
 from maxup_smoothing.certify.noise.source import noise_source, noisy
 from maxup_smoothing.certify.preflight import independence
-from maxup_smoothing.certify.statistics.certificate import Certificate, prediction, require_predictable, require_sigma
+from maxup_smoothing.certify.statistics.certificate import Certificate, require_sigma
+from maxup_smoothing.certify.statistics.prediction import PredictionSampling
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 
@@ -145,15 +144,17 @@ class SmoothedClassifier:
         *,
         n: int = 1000,
         alpha: float = 0.001,
+        procedure: str = "fixed",
         input_ids: Sequence[int] | None = None,
     ) -> NDArray[np.int64]:
-        """PREDICT for each image.
+        """PREDICT for each image, with n samples or as few as it takes; see ``statistics.prediction``.
 
         Args:
             images: (N, C, H, W), or one of (C, H, W): uint8, or floats in [0, 1]. For exact noise floats are moved to
                 the nearest multiples of 1/255 first.
-            n: Samples for each image.
+            n: Samples for each image, at most if "sequential".
             alpha: Probability, at most, of returning a class that is not g's, in (0, 1).
+            procedure: "fixed" or "sequential", which stops as soon as the votes decide.
             input_ids: Number of each image, on which its noise depends; 0, 1, … by default.
 
         Returns:
@@ -163,11 +164,12 @@ class SmoothedClassifier:
             ValueError: If every answer would be an abstention, the images are not as described, or the model has
                 changed itself meanwhile.
         """
-        require_predictable(self.sigma, n, alpha)
+        sampling = PredictionSampling(sigma=self.sigma, n=n, alpha=alpha, procedure=procedure)
         x_NCHW, _, ids = self._inputs(images, input_ids)
         with self._unchanging(x_NCHW):
-            votes_NV = self._votes(x_NCHW, ids, PREDICTION, n)
-        return np.array([prediction(votes_V, alpha) for votes_V in votes_NV], dtype=np.int64)
+            found = predict_inputs(self.base, self.noise, zip(ids, x_NCHW, strict=True), sampling)
+            classes = {input_id: answer.predict for input_id, answer, _ in found}
+        return np.array([classes[input_id] for input_id in ids], dtype=np.int64)
 
     def _inputs(
         self, images: Tensor | ArrayLike, input_ids: Sequence[int] | None
@@ -206,12 +208,6 @@ class SmoothedClassifier:
                 f"f has changed while it ran: {change}; code of the model itself updates it, and its "
                 "answers are of no one f. Freeze the weights and buffers."
             )
-
-    def _votes(self, x_NCHW: Tensor, ids: Sequence[int], stage: int, n: int) -> NDArray[np.int64]:
-        if not len(x_NCHW):
-            return np.zeros((0, self.base.num_classes + 1), dtype=np.int64)
-        items = [Item(x_CHW, input_id, stage, 0, n) for x_CHW, input_id in zip(x_NCHW, ids, strict=True)]
-        return count_votes(self.base, self.noise, items)
 
 
 def _as_bytes(x_NCHW: Tensor) -> Tensor:

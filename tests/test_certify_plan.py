@@ -12,7 +12,7 @@ from scipy import special, stats
 from typer.testing import CliRunner
 
 from maxup_smoothing.certify.commands import plan as cli_plan
-from maxup_smoothing.certify.engine.scheduler import Trial
+from maxup_smoothing.certify.engine.scheduler import Certification
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 from maxup_smoothing.certify.statistics.looks import Look, limits
 from maxup_smoothing.certify.statistics.procedure import Sampling
@@ -97,14 +97,14 @@ def test_trials_take_as_many_samples_and_certify_as_often(case: str, seed: int) 
     rng, runs, radii = np.random.default_rng(seed), 400, decided(sampling)
     taken, certified = [], np.zeros(len(radii), dtype=int)
     for _ in range(runs):
-        trial = Trial(sampling, 0.0)
+        trial = Certification(sampling, 0.0)
         while not trial.finished:
             votes = [rng.binomial(stop - start, p) for _, start, stop in trial.requests()]
             sizes = [stop - start for _, start, stop in trial.requests()]
             trial.add([np.array([size - k, k, 0]) for size, k in zip(sizes, votes, strict=True)])
         certificate = trial.certificate()
         assert certificate.selected == 1  # fails with probability below 1e-9 for these p and n0 = 100
-        taken.append(trial.samples)
+        taken.append(trial._looks[-1].n)
         certified += (certificate.radius > 0) & (certificate.radius >= np.array(radii))
     found = expectation(sampling, p)
     # Bernstein's inequality for samples in [0, n]: a correct mean fails with probability below 1e-7.

@@ -294,10 +294,17 @@ def predict(
     protocol: ProtocolName = "full",
     limit: Limit = None,
     sigma: Sigma = None,
-    n: Annotated[int, typer.Option("--n", "-n", help="Samples for each image.")] = 1000,
+    n: Annotated[int, typer.Option("--n", "-n", help="Samples for each image; at most, for sequential.")] = 1000,
     alpha: Annotated[
         float, typer.Option(help="Probability, at most, of a class that is not the smoothed classifier's.")
     ] = 0.001,
+    procedure: Annotated[
+        str,
+        typer.Option(
+            metavar="fixed|sequential",
+            help="fixed draws n samples. sequential stops as soon as the votes decide, mostly after tens of samples.",
+        ),
+    ] = "fixed",
     dtype: Precision = None,
     batch_size: BatchSize = "auto",
     compile: Compile = "auto",
@@ -321,9 +328,9 @@ def predict(
 
     This is PREDICT of Cohen et al. (2019). It abstains if n samples do not decide.
     """
-    from maxup_smoothing.certify.engine.datasets import PredictionSettings
     from maxup_smoothing.certify.runs.launch import predict_request
     from maxup_smoothing.certify.runs.session import Request
+    from maxup_smoothing.certify.statistics.prediction import PredictionSettings
 
     text = predict_request(
         Request(
@@ -350,7 +357,7 @@ def predict(
             weights=weights,
             class_map=class_map,
         ),
-        PredictionSettings(n=n, alpha=alpha),
+        PredictionSettings(n=n, alpha=alpha, procedure=procedure),
     )
     if text is not None:
         print(text)

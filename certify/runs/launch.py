@@ -17,15 +17,11 @@ import torch
 
 from maxup_smoothing.certify.distributed import rank_tables, torchrun
 from maxup_smoothing.certify.distributed.world import Tally, World, join
-from maxup_smoothing.certify.engine.datasets import (
-    PredictionSampling,
-    PredictionSettings,
-    certify_dataset,
-    predict_dataset,
-)
+from maxup_smoothing.certify.engine.datasets import certify_dataset, predict_dataset
 from maxup_smoothing.certify.engine.guard import Guard
 from maxup_smoothing.certify.runs.precheck import checked
 from maxup_smoothing.certify.runs.session import Request, Session, open_session
+from maxup_smoothing.certify.statistics.prediction import PredictionSampling, PredictionSettings
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings, Sampling
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.durable import DurableTable
@@ -94,7 +90,8 @@ def predict_request(request: Request, settings: PredictionSettings) -> str | Non
         ) -> None:
             predict_dataset(f, noise, data, indices, sampling, table, report, guard)
 
-        rows = _run(world, request, session, sampling, PredictionTable, "predicting", sampling.n, work)
+        samples = sampling.n if sampling.procedure == "fixed" else None
+        rows = _run(world, request, session, sampling, PredictionTable, "predicting", samples, work)
         return render_predictions(rows) if rows is not None else None
 
 

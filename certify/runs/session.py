@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from maxup_smoothing.certify.distributed import shards, torchrun
-from maxup_smoothing.certify.engine.datasets import PredictionSettings
 from maxup_smoothing.certify.engine.guard import WatchedFile
 from maxup_smoothing.certify.models import loading
 from maxup_smoothing.certify.models.adapters import ArrayFunction
@@ -25,6 +24,7 @@ from maxup_smoothing.certify.noise import NoiseSource
 from maxup_smoothing.certify.noise.source import noise_source, noisy
 from maxup_smoothing.certify.preflight import independence
 from maxup_smoothing.certify.runs import device as devices
+from maxup_smoothing.certify.statistics.prediction import PredictionSettings
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.location import file_in

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from maxup_smoothing.certify.statistics.binomial import LARGEST_N, two_sided_p_value
 from maxup_smoothing.certify.statistics.looks import Look, limits
-from maxup_smoothing.certify.statistics.radius import ABSTAIN, min_samples_to_predict, two_class_radius
+from maxup_smoothing.certify.statistics.radius import ABSTAIN, two_class_radius
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,42 +111,6 @@ def certificate_of(
         bound=bound,
         looks=tuple(looks),
     )
-
-
-def prediction(votes_V: NDArray[np.int64], alpha: float) -> int:
-    """Cohen's PREDICT from the votes of n samples: the most frequent class, or ``ABSTAIN``.
-
-    A class other than g's is returned with probability at most alpha.
-
-    Args:
-        votes_V: int64, (K + 1,); the last entry counts logits that were not finite, and is a rival like any class.
-        alpha: Failure probability, in (0, 1).
-
-    References:
-        Cohen et al. (2019), section 3.2.1; Hung and Fithian (2019).
-    """
-    order = votes_V.argsort(kind="stable")[::-1]
-    first, second = int(votes_V[order[0]]), int(votes_V[order[1]])
-    if order[0] == len(votes_V) - 1 or two_sided_p_value(first, first + second) > alpha:
-        return ABSTAIN
-    return int(order[0])
-
-
-def require_predictable(sigma: float, n: int, alpha: float) -> None:
-    """Refuse settings under which PREDICT could only abstain.
-
-    Raises:
-        ValueError: With the fix.
-    """
-    require_sigma(sigma)
-    require_alpha(alpha)
-    if n > LARGEST_N:
-        raise ValueError(f"n = {n} is more than {LARGEST_N}, up to which the bound's accuracy was checked; lower it.")
-    needed = min_samples_to_predict(alpha)
-    if n < needed:
-        raise ValueError(
-            f"with n = {n} samples PREDICT always abstains at alpha = {alpha:g}; at least {needed} are needed."
-        )
 
 
 def require_sigma(sigma: float) -> None:

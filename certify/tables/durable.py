@@ -272,7 +272,7 @@ def _require_own_manifest(path: Path) -> None:
 
 
 def _require_settings(row: Any, sampling: Mapping[str, Any]) -> None:
-    early = sampling.get("procedure", "fixed") in ("sequential", "anytime")
+    early = sampling.get("procedure", "fixed") in ("sequential", "anytime", "predict-sequential")
     if early and row.n > sampling.get("n", row.n):
         raise ValueError(f"n is {row.n}, more than the {sampling['n']} of the manifest.")
     for name in ("n0", *([] if early else ["n"]), "sigma", "alpha", "procedure", "bound"):
