@@ -187,6 +187,7 @@ def run_trials(
     begin: Callable[[Tensor], T],
     advance: Callable[[int], None] = lambda samples: None,
     oversight: Oversight | None = None,
+    trials: dict[int, T] | None = None,
 ) -> Iterator[tuple[int, T, float]]:
     """Sample inputs until all are finished; an easy one costs its share of a batch.
 
@@ -200,6 +201,7 @@ def run_trials(
         begin: From an image (C, H, W) to a trial without votes.
         advance: See ``certify_inputs``.
         oversight: See ``certify_inputs``.
+        trials: An empty dict, which holds the trials of inputs that are not yet yielded, for who leaves in between.
 
     Yields:
         (input_id, its finished trial, seconds of its share of the rounds), in the order of the inputs.
@@ -207,7 +209,7 @@ def run_trials(
     waiting, oversight = iter(inputs), oversight or Oversight()
 
     images: dict[int, Tensor] = {}
-    trials: dict[int, T] = {}
+    trials = {} if trials is None else trials
     seconds: dict[int, float] = {}
     begun: deque[int] = deque()
     while True:
