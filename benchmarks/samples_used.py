@@ -16,8 +16,6 @@ from scipy import stats
 from maxup_smoothing.certify.tables import manifest
 from maxup_smoothing.certify.tables.radius_table import read
 
-TAB = "\t"
-
 
 def compare(fixed: pd.DataFrame, early: pd.DataFrame, radii: list[float]) -> str:
     """A line a radius, and one on the samples."""
@@ -61,9 +59,8 @@ def main() -> None:
     options = parser.parse_args()
     if manifest.read(manifest.manifest_path(options.fixed))["sampling"]["procedure"] == "predict":
         for path in options.early:
-            print(
-                f"{path.name}\n{compare_predictions(*(pd.read_csv(file, sep=TAB) for file in (options.fixed, path)))}"
-            )
+            tables = (pd.read_csv(file, sep="\t") for file in (options.fixed, path))
+            print(f"{path.name}\n{compare_predictions(*tables)}")
         return
     fixed = read(options.fixed)
     for path in options.early:
