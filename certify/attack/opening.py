@@ -19,7 +19,7 @@ from maxup_smoothing.certify.attack.search import Certified, Search
 from maxup_smoothing.certify.attack.table import AttackRow, AttackTable
 from maxup_smoothing.certify.attack.threat_model import Goal
 from maxup_smoothing.certify.noise.source import noise_source
-from maxup_smoothing.certify.runs.reopen import compare, request_of, require_sections
+from maxup_smoothing.certify.runs.reopen import brief, compare, request_of, require_sections
 from maxup_smoothing.certify.runs.session import Request, Session, open_session
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.radius_table import read
@@ -131,14 +131,14 @@ def _certified(file: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 def _require_same(request: AttackRequest, stored: dict[str, Any], session: Session) -> None:
     """Refuse another model or other images than the table's; only warn of another platform."""
     errors, warnings = compare(stored, session.manifest)
-    errors = [text for text in errors if not text.startswith("protocol.")]
+    errors = [mismatch for mismatch in errors if not mismatch.field.startswith("protocol.")]
     if errors:
         raise ValueError(
-            f"{request.model} is not what {request.file} is about: {'; '.join(errors)}. Name the model and data of the "
-            "table, or certify this model."
+            f"{request.model} is not what {request.file} is about: {'; '.join(map(brief, errors))}. Name the model and "
+            "data of the table, or certify this model."
         )
-    for text in warnings:
-        print(f"warning: another platform, so f may round otherwise: {text}", file=sys.stderr)
+    for mismatch in warnings:
+        print(f"warning: another platform, so f may round otherwise: {brief(mismatch)}", file=sys.stderr)
 
 
 def _seed(request: AttackRequest, out: Path) -> int:

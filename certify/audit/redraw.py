@@ -17,7 +17,7 @@ import torch
 
 from maxup_smoothing.certify.engine.votes import Item, count_votes
 from maxup_smoothing.certify.noise import ESTIMATION, SELECTION
-from maxup_smoothing.certify.runs.reopen import compare, request_of, require_sections
+from maxup_smoothing.certify.runs.reopen import brief, compare, request_of, require_sections
 from maxup_smoothing.certify.runs.session import Session, open_session
 from maxup_smoothing.certify.statistics.certificate import Certificate, certificate_of, look_at
 from maxup_smoothing.certify.tables import manifest as manifests
@@ -138,8 +138,8 @@ def verify_table(
         rows=len(table),
         redrawn=tuple(row.idx for row in chosen),
         differences=tuple(difference for difference in found if difference is not None),
-        errors=tuple(errors),
-        warnings=tuple(warnings),
+        errors=tuple(map(brief, errors)),
+        warnings=tuple(map(brief, warnings)),
     )
 
 

@@ -78,7 +78,7 @@ def _shared(manifest: dict[str, Any]) -> dict[str, Any]:
 def _require_same(first: Path, old: dict[str, Any], file: Path, new: dict[str, Any]) -> None:
     if (differing := manifests.difference(old, new)) is not None:
         raise ValueError(
-            f"{first} was certified with {differing.replace('this run uses', f'{file} with')}; only tables of the same "
+            f"{first} was certified with {differing.told(f'{file} with')}; only tables of the same "
             "settings can be merged."
         )
 

@@ -121,8 +121,8 @@ def _opened(
         session = open_session(request, default_out, settings, like)
         if differing := manifests.difference(like, session.manifest):
             raise ValueError(
-                f"process 0 uses {differing.replace('this run', f'process {world.rank}')}; all processes need "
-                "the same model, data, torch and kind of device."
+                f"process 0 uses {differing.told(f'process {world.rank} uses')}; all processes need the same "
+                " model, data, torch and kind of device."
             )
     world.meet("agreed")  # else images would be certified that an error then voids
     return session

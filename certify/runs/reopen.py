@@ -9,6 +9,7 @@ import torch
 
 from maxup_smoothing.certify.models.loading import WEIGHT_FILES
 from maxup_smoothing.certify.runs.session import Request
+from maxup_smoothing.certify.tables.manifest import Mismatch
 from maxup_smoothing.data import class_map
 from maxup_smoothing.data.dataset import HALVES
 
@@ -132,7 +133,7 @@ _PLATFORM = (
 _NAMES = ("data.name", "data.split", "protocol.name", "noise.probability_error")
 
 
-def compare(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def compare(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[Mismatch], list[Mismatch]]:
     """What two manifests disagree about: fields that make it another certificate, and fields of the platform."""
     old, new = (
         {
@@ -150,8 +151,13 @@ def compare(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[st
     warnings = [name for name in differing if name in _PLATFORM]
     if warnings:  # a probe is rounded like any other image
         warnings += [name for name in differing if name in ("classifier.classes_on_probe", "classifier.logits_sha256")]
-    shown = {name: f"{name}: recorded {_shown(old.get(name))}, here {_shown(new.get(name))}" for name in differing}
-    return [shown[name] for name in differing if name not in warnings], [shown[name] for name in warnings]
+    found = {name: Mismatch(name, old.get(name), new.get(name)) for name in differing}
+    return [found[name] for name in differing if name not in warnings], [found[name] for name in warnings]
+
+
+def brief(mismatch: Mismatch) -> str:
+    """A field of ``compare`` with both values, shortened."""
+    return f"{mismatch.field}: recorded {_shown(mismatch.old)}, here {_shown(mismatch.new)}"
 
 
 def _shown(value: object) -> str:

@@ -257,7 +257,7 @@ class DurableTable(ABC, Generic[R]):
         if not done:
             return None
         if (differing := manifests.difference(stored, manifest)) is not None:
-            raise ValueError(f"{path} was certified with {differing}; {advice}")
+            raise ValueError(f"{path} was certified with {differing.told('this run uses')}; {advice}")
         return stored, done, size
 
 

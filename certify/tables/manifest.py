@@ -7,6 +7,7 @@ section ``notes``, which is for what may differ between a run and its continuati
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +106,31 @@ def continued_notes(stored: Any, now: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """The first field in which two manifests differ, with both values; None if a run may continue the other's table.
+#: Stands for the value of a field that a manifest does not have.
+ABSENT = object()
 
-    Returns:
-        For example ``alpha=0.001, this run uses alpha=0.01``; names inside sections are dotted, ``model.sha256``.
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A field in which two manifests differ.
+
+    Attributes:
+        field: Its name; inside a section with a dot, such as ``model.sha256``.
+        old: Its value in the first manifest, or ``ABSENT``.
+        new: Its value in the second one, or ``ABSENT``.
     """
+
+    field: str
+    old: Any
+    new: Any
+
+    def told(self, whose: str) -> str:
+        """Both values, such as ``alpha=0.001, this run uses alpha=0.01`` for ``whose`` "this run uses"."""
+        return f"{self.field}={_shown(self.old)}, {whose} {self.field}={_shown(self.new)}"
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mismatch | None:
+    """The first field in which two manifests differ; None if a run may continue the other's table."""
     kept_old, kept_new = (
         json.loads(json.dumps({name: value for name, value in manifest.items() if name not in _NOT_COMPARED}))
         for manifest in (old, new)
@@ -129,20 +149,17 @@ def _require_types(path: str | os.PathLike[str], manifest: Mapping[str, Any]) ->
             raise ValueError(f"{path} is damaged: sampling.{name} is {json.dumps(value)[:50]}; certify again.")
 
 
-def _difference(prefix: str, old: Any, new: Any) -> str | None:
+def _difference(prefix: str, old: Any, new: Any) -> Mismatch | None:
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*old, *(name for name in new if name not in old)]:
-            found = _difference(f"{prefix}.{name}".lstrip("."), old.get(name, _ABSENT), new.get(name, _ABSENT))
+            found = _difference(f"{prefix}.{name}".lstrip("."), old.get(name, ABSENT), new.get(name, ABSENT))
             if found is not None:
                 return found
         return None
     if old == new and isinstance(old, bool) == isinstance(new, bool):  # True == 1, and yet another setting
         return None
-    return f"{prefix}={_shown(old)}, this run uses {prefix}={_shown(new)}"
-
-
-_ABSENT = object()
+    return Mismatch(prefix, old, new)
 
 
 def _shown(value: Any) -> str:
-    return "(absent)" if value is _ABSENT else json.dumps(value, ensure_ascii=False)
+    return "(absent)" if value is ABSENT else json.dumps(value, ensure_ascii=False)

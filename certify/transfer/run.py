@@ -21,7 +21,7 @@ from torch import Tensor
 
 from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.noise import PAIRS, NoiseSource
-from maxup_smoothing.certify.runs.reopen import compare, request_of, require_sections
+from maxup_smoothing.certify.runs.reopen import brief, compare, request_of, require_sections
 from maxup_smoothing.certify.runs.session import Session, open_session
 from maxup_smoothing.certify.statistics.disagreement import lost_pairs
 from maxup_smoothing.certify.tables import manifest as manifests
@@ -265,16 +265,15 @@ def _require_certified(file: Path, stored: Mapping[str, Any], session: Session) 
             "certify the deployed classifier itself."
         )
     errors, warnings = compare(stored, {**session.manifest, "protocol": stored["protocol"]})
-    kept = [text for text in warnings if text.startswith(f"{_SAME_CLASSIFIER}:")]
-    other = [text for text in warnings if text not in kept]
+    other = [mismatch for mismatch in warnings if mismatch.field != _SAME_CLASSIFIER]
     if errors:
-        raise ValueError(f"this is not what {file} was certified with: {errors[0]}.")
+        raise ValueError(f"this is not what {file} was certified with: {brief(errors[0])}.")
     if other:
         raise ValueError(
-            f"{file} was certified on another platform ({other[0]}), where f may round differently; the pairs must be "
-            "drawn with the f that voted: do it there, or certify again here."
+            f"{file} was certified on another platform ({brief(other[0])}), where f may round differently; the pairs "
+            "must be drawn with the f that voted: do it there, or certify again here."
         )
-    return kept
+    return [brief(mismatch) for mismatch in warnings]
 
 
 def _notes(stored: Mapping[str, Any]) -> Any:
