@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from maxup_smoothing.certify.commands import plan as cli_plan
 from maxup_smoothing.certify.engine.scheduler import Certification
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
-from maxup_smoothing.certify.statistics.looks import Look, limits
+from maxup_smoothing.certify.statistics.certificate import Look, limits
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.statistics.radius import ceiling_radius, two_class_radius
 from maxup_smoothing.certify.statistics.sample_size import (

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from one_look import certificate
 from scipy import special
 from typer.testing import CliRunner
 
 from maxup_smoothing.certify.commands import plan as cli_plan
 from maxup_smoothing.certify.planning import cost
 from maxup_smoothing.certify.planning.cost import Pilot, Votes, costs, read_finished
-from maxup_smoothing.certify.statistics.certificate import certificate, certificate_of
-from maxup_smoothing.certify.statistics.looks import Look
+from maxup_smoothing.certify.statistics.certificate import Look, certificate_of
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.statistics.sample_size import expectation, samples_after_votes

@@ -17,8 +17,8 @@ from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.noise import ESTIMATION, PAIRS
 from maxup_smoothing.certify.noise.exact import ExactNoise
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, upper_confidence_bound
+from maxup_smoothing.certify.statistics.certificate import Look, limits
 from maxup_smoothing.certify.statistics.disagreement import Pairs, format_pairs, lost_pairs, parse_pairs
-from maxup_smoothing.certify.statistics.looks import Look, limits
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, two_class_radius
 from maxup_smoothing.certify.tables.row import CERTIFIED, Row
 from maxup_smoothing.certify.transfer.run import Timing, answers

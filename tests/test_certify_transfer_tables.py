@@ -14,10 +14,9 @@ from maxup_smoothing.analysis.__main__ import app as analysis
 from maxup_smoothing.certify.audit.auditing import audit_log
 from maxup_smoothing.certify.statistics.disagreement import Pairs, parse_pairs
 from maxup_smoothing.certify.statistics.radius import two_class_radius
-from maxup_smoothing.certify.tables.radius_table import read
+from maxup_smoothing.certify.tables.radius_table import read, read_rows
 from maxup_smoothing.certify.tables.recompute import recompute_row
 from maxup_smoothing.certify.tables.row import Row
-from maxup_smoothing.certify.tables.stored import read_rows
 from maxup_smoothing.certify.transfer.table import TransferredTable
 from maxup_smoothing.train import checkpoint
 from maxup_smoothing.train.checkpoint import Architecture

@@ -22,8 +22,7 @@ from maxup_smoothing.certify.noise.source import noise_source
 from maxup_smoothing.certify.runs.reopen import brief, compare, request_of, require_sections
 from maxup_smoothing.certify.runs.session import Request, Session, open_session
 from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.certify.tables.radius_table import read
-from maxup_smoothing.certify.tables.stored import sha256
+from maxup_smoothing.certify.tables.radius_table import read, sha256
 from maxup_smoothing.data.runtime import console
 
 _SEEDS = 2**64

@@ -16,11 +16,11 @@ from scipy import special
 
 from maxup_smoothing.certify.commands import arguments, options
 from maxup_smoothing.certify.planning import cost
-from maxup_smoothing.certify.statistics.looks import PROCEDURES
+from maxup_smoothing.certify.statistics.certificate import PROCEDURES
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings, Sampling
+from maxup_smoothing.certify.statistics.radius import probability_at
 from maxup_smoothing.certify.statistics.rounding import floor_text
 from maxup_smoothing.certify.statistics.sample_size import expectation, n_for_power, unanimous_n
-from maxup_smoothing.certify.statistics.thresholds import probability_at
 from maxup_smoothing.certify.tables.location import table_in
 
 if TYPE_CHECKING:  # it brings torch, whose import takes seconds

@@ -8,9 +8,8 @@ from typing import Any
 
 from maxup_smoothing.certify.distributed import shards
 from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.certify.tables import micro_batch, slices
+from maxup_smoothing.certify.tables.radius_table import read_rows, section, sha256, write_rows
 from maxup_smoothing.certify.tables.row import Row
-from maxup_smoothing.certify.tables.stored import read_rows, section, sha256, write_rows
 
 
 def merge_tables(
@@ -51,7 +50,7 @@ def merge_tables(
         _require_same(files[0], shared[0], file, shared[-1])
         parts.append(_part(file, rows, manifest))
         protocols.append(section(manifest, "protocol"))
-        shrunk += micro_batch.by_idx(manifest, [row.idx for row in rows])
+        shrunk += manifests.micro_batches_by_idx(manifest, [row.idx for row in rows])
         for row in rows:
             other, before = found.setdefault(row.idx, (file, row))
             if replace(before, seconds=row.seconds) != row:
@@ -60,7 +59,7 @@ def merge_tables(
                     "manifests agree: at most one of them is right; certify it again."
                 )
     indices = sorted(found)
-    merged = {**shared[0], "protocol": {"name": "merged", "indices": slices.text(indices), "parts": parts}}
+    merged = {**shared[0], "protocol": {"name": "merged", "indices": manifests.slices_text(indices), "parts": parts}}
     if (protocol := shards.whole(protocols)) is not None:
         merged |= {"protocol": protocol, "notes": _notes(parts, protocols, shrunk)}
     write_rows(out, merged, [found[idx][1] for idx in indices], sources=files, overwrite=overwrite)

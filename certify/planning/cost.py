@@ -26,7 +26,7 @@ class Votes:
     Attributes:
         n_a: For the class that was selected, also where the result was an abstention; shape (I,).
         n: Samples, shape (I,). Where a rule stopped early it was by these votes, so the likelihood is the same.
-        error: Of the law of the noise; see ``certify.statistics.looks.limits``.
+        error: Of the law of the noise; see ``certify.statistics.certificate.limits``.
     """
 
     n_a: NDArray[np.int64]

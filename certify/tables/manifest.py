@@ -4,9 +4,10 @@ A manifest is a plain dict of JSON values. Everything in it must agree before a 
 section ``notes``, which is for what may differ between a run and its continuation: host, command, time.
 """
 
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,49 @@ def _difference(prefix: str, old: Any, new: Any) -> Mismatch | None:
 
 def _shown(value: Any) -> str:
     return "(absent)" if value is ABSENT else json.dumps(value, ensure_ascii=False)
+
+
+def slices_text(indices: Sequence[int]) -> str:
+    """Sorted numbers as start:stop:step, as few as a walk from the first finds, separated by commas."""
+    slices: list[range] = []
+    for index in indices:
+        last = slices[-1] if slices else None
+        if last is not None and (len(last) == 1 or index == last[-1] + last.step):
+            step = index - last[-1]
+            slices[-1] = range(last.start, index + 1, step)
+        else:
+            slices.append(range(index, index + 1))
+    return ",".join(f"{part.start}:{part.stop}:{part.step}" for part in slices)
+
+
+def last_micro_batch(manifest: Mapping[str, Any]) -> int | None:
+    """How many rows of a batch went through f at a time for a table's last rows; None for whole batches.
+
+    Memory that runs out makes them fewer. While a table is written, its notes record from which number of rows on.
+    Joining tables sorts their rows, so a joined table records the images themselves instead.
+    """
+    changes = _changes(manifest)
+    rows = changes[-1].get("rows") if changes else None
+    return rows if type(rows) is int else None
+
+
+def micro_batches_by_idx(manifest: Mapping[str, Any], indices: Sequence[int]) -> list[dict[str, Any]]:
+    """The changes, each with the images that it is about.
+
+    Args:
+        manifest: Of a table.
+        indices: The table's idx, in the order of its rows.
+    """
+    changes = _changes(manifest)
+    counted = [change for change in changes if isinstance(change.get("after_rows"), int)]
+    starts = [int(change["after_rows"]) for change in counted]
+    found = [change for change in changes if "idx" in change]
+    for change, (start, stop) in zip(counted, itertools.pairwise([*starts, len(indices)]), strict=True):
+        if images := sorted(indices[start:stop]):
+            found.append({"rows": change.get("rows"), "idx": slices_text(images)})
+    return found
+
+
+def _changes(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = told(manifest, "notes", "micro_batch")
+    return [change for change in found if isinstance(change, dict)] if isinstance(found, list) else []

@@ -25,8 +25,8 @@ from maxup_smoothing.certify.runs.reopen import brief, compare, request_of, requ
 from maxup_smoothing.certify.runs.session import Session, open_session
 from maxup_smoothing.certify.statistics.disagreement import lost_pairs
 from maxup_smoothing.certify.tables import manifest as manifests
+from maxup_smoothing.certify.tables.radius_table import read_rows, sha256
 from maxup_smoothing.certify.tables.row import Row
-from maxup_smoothing.certify.tables.stored import read_rows, sha256
 from maxup_smoothing.certify.transfer.deployment import Deployment, deployed_classifier
 from maxup_smoothing.certify.transfer.table import Transfer, TransferredTable
 
