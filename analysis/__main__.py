@@ -48,7 +48,7 @@ perplexity of language models:
 Print the log of a search for a recipe, from run folders that certified
 held-out images while they trained; test images are not looked at:
 
-    python -m analysis experiments runs/search/*
+    python -m analysis search-log runs/search/*
 
 FILE is a radius table, a run folder that holds one as radii.tsv, or the log
 of another project, of which many dialects are read (docs/logs.md). A run is
@@ -60,12 +60,33 @@ rightly and certified at a radius of r or more. Accuracies and radii are
 rounded down, never up.
 """
 
+from typing import Any
+
 import typer
+import typer.core
 
 from maxup_smoothing.analysis.commands import compare, import_log, report_page, reports, tables, theory, views
 from maxup_smoothing.data.runtime import console
 
+_RENAMED = {"sandwich": "attack-bounds", "experiments": "search-log", "parts": "groups"}
+
+
+class _Group(typer.core.TyperGroup):
+    """Refuses the former name of a command with its present one."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name.
+
+        Raises:
+            ValueError: If it is a former name.
+        """
+        if cmd_name in _RENAMED:
+            raise ValueError(f"`analysis {cmd_name}` is now called `analysis {_RENAMED[cmd_name]}`; use that name.")
+        return super().get_command(ctx, cmd_name)
+
+
 app = typer.Typer(
+    cls=_Group,
     help=console.manual(__doc__),
     rich_markup_mode=None,
     no_args_is_help=True,
@@ -76,15 +97,15 @@ app = typer.Typer(
 app.command()(tables.curve)
 app.command()(tables.table)
 app.command()(compare.compare)
-app.command()(tables.parts)
+app.command()(tables.groups)
 app.command()(views.votes)
 app.command()(views.samples)
-app.command("sandwich")(views.sandwich_)
+app.command()(views.attack_bounds)
 app.command("import")(import_log.import_)
 app.command()(report_page.report)
 app.command("theory")(theory.check)
 app.command()(reports.results)
-app.command()(reports.experiments)
+app.command()(reports.search_log)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from maxup_smoothing.analysis.figures import curves
 from maxup_smoothing.analysis.literature.claims import load_claims
 from maxup_smoothing.analysis.literature.curves import load_published
 from maxup_smoothing.analysis.results.document import build_report
-from maxup_smoothing.analysis.results.search import experiments_text
+from maxup_smoothing.analysis.results.search import search_log_text
 from maxup_smoothing.analysis.runs.evaluated import ACCURACY
 from maxup_smoothing.analysis.runs.kinds import load_runs
 from maxup_smoothing.analysis.runs.language import PERPLEXITY
@@ -51,6 +51,6 @@ def results(
     print(f"wrote {out}" + (f" and {drawn}" if drawn else ""))
 
 
-def experiments(folders: Folders) -> None:
+def search_log(folders: Folders) -> None:
     """Print what differs between runs and what held-out images say of each, the best first, in Markdown."""
-    sys.stdout.write(experiments_text(folders))
+    sys.stdout.write(search_log_text(folders))

@@ -115,7 +115,7 @@ def table(
         print(f"wrote {out}")
 
 
-def parts(
+def groups(
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A radius table or run folder.")],
     out: FigureOut,
     by: By = "class",

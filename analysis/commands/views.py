@@ -15,7 +15,7 @@ from maxup_smoothing.analysis.commands.inputs import (
     tables_of,
     write_figure,
 )
-from maxup_smoothing.analysis.figures import sandwich
+from maxup_smoothing.analysis.figures import attack_bounds as bounds
 from maxup_smoothing.analysis.figures import votes as distributions
 from maxup_smoothing.certify.attack.table import read_attacks
 from maxup_smoothing.certify.logs.reader import read_log
@@ -34,7 +34,7 @@ def samples(files: Files, out: FigureOut, labels: Labels = None) -> None:
     write_figure(distributions.draw_samples(load(tables_of(files), labels)), out)
 
 
-def sandwich_(
+def attack_bounds(
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A radius table or run folder.")],
     attacked: Annotated[
         list[str],
@@ -52,12 +52,12 @@ def sandwich_(
     if norm_of(run.table) != L2:
         raise ValueError(f"attacks here are measured in l2, and the radii of {run.name} are not; name an l2 log.")
     certified = run.summary.images
-    attacks: dict[float, sandwich.Attacked] = {}
+    attacks: dict[float, bounds.Attacked] = {}
     for item in attacked:
         if "=" not in item and Path(item).is_file():
             rows = read_attacks(item)
-            found = sandwich.attacks_of(run, rows)
-            run = sandwich.attacked_part(run, rows)
+            found = bounds.attacks_of(run, rows)
+            run = bounds.attacked_part(run, rows)
             if not attacks.keys().isdisjoint(found):
                 raise ValueError(f"--attacked must name each EPS once, but {item} has one that was named before.")
             attacks |= found
@@ -71,9 +71,9 @@ def sandwich_(
             ) from None
         if not path or epsilon in attacks:
             raise ValueError(f"--attacked must name a file and each EPS once, got {item!r}.")
-        attacks[epsilon] = sandwich.under_attack(run, epsilon, read_log(path).table)
+        attacks[epsilon] = bounds.under_attack(run, epsilon, read_log(path).table)
     title = subject_of([file], [run])
-    write_figure(sandwich.draw_sandwich(run, attacks, title=title, certified=certified), out)
+    write_figure(bounds.draw_attack_bounds(run, attacks, title=title, certified=certified), out)
     for attack in attacks.values():
         if attack.broken:
             shown = ", ".join(map(str, attack.broken[:10]))

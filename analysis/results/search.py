@@ -16,7 +16,7 @@ _UNKNOWN = "–"
 _ASIDE = {"device", "tensorboard", "probe"}
 
 
-def experiments_text(folders: Sequence[Path]) -> str:
+def search_log_text(folders: Sequence[Path]) -> str:
     """A Markdown table, a line a run, the best by validation first, and above it what all runs have in common.
 
     Of each run it tells the keys of its configuration with different values in the runs that have them, the average

@@ -121,12 +121,12 @@ def attacks_of(run: Run, rows: Sequence[AttackRow]) -> dict[float, Attacked]:
 
 
 def attacked_part(run: Run, rows: Sequence[AttackRow]) -> Run:
-    """The run with the rows of the images that were attacked: both sides of a sandwich are about the same ones."""
+    """The run with the rows of the images that were attacked: both bounds are then about the same ones."""
     part = run.table[run.table["idx"].isin({row.image for row in rows})]
     return replace(run, table=part, summary=summarize(part))
 
 
-def draw_sandwich(
+def draw_attack_bounds(
     run: Run, attacks: Mapping[float, Attacked], *, title: str | None = None, certified: int | None = None
 ) -> Figure:
     """Certified accuracy as a step curve, accuracy under attack as points with intervals, and what lies between.
