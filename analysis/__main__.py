@@ -65,7 +65,7 @@ from typing import Any
 import typer
 import typer.core
 
-from maxup_smoothing.analysis.commands import compare, import_log, report_page, reports, tables, theory, views
+from maxup_smoothing.analysis.commands import compare, figures, import_log, reports, theory
 from maxup_smoothing.data.runtime import console
 
 _RENAMED = {"sandwich": "attack-bounds", "experiments": "search-log", "parts": "groups"}
@@ -94,15 +94,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.command()(tables.curve)
-app.command()(tables.table)
+app.command()(figures.curve)
+app.command()(figures.table)
 app.command()(compare.compare)
-app.command()(tables.groups)
-app.command()(views.votes)
-app.command()(views.samples)
-app.command()(views.attack_bounds)
+app.command()(figures.groups)
+app.command()(figures.votes)
+app.command()(figures.samples)
+app.command()(figures.attack_bounds)
 app.command("import")(import_log.import_)
-app.command()(report_page.report)
+app.command()(reports.report)
 app.command("theory")(theory.check)
 app.command()(reports.results)
 app.command()(reports.search_log)

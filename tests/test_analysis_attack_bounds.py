@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from test_analysis_cli import call
 from test_analysis_figures import write_run
 
-from maxup_smoothing.analysis.commands import tables, views
+from maxup_smoothing.analysis.commands import figures
 from maxup_smoothing.analysis.commands.inputs import subject_of
 from maxup_smoothing.analysis.figures.attack_bounds import attacked_part, attacks_of, draw_attack_bounds
 from maxup_smoothing.analysis.runs.run import Run, load
@@ -105,8 +105,7 @@ def tell(table: Path, data: str, arch: str = "lenet") -> Path:
 def drawn(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Figure:
     """The figure that a command would write."""
     found = list[Figure]()
-    for module in (tables, views):
-        monkeypatch.setattr(module, "write_figure", lambda figure, out: found.append(figure))
+    monkeypatch.setattr(figures, "write_figure", lambda figure, out: found.append(figure))
     assert call(monkeypatch, *arguments, "--out", "x.png") == 0
     return found[0]
 

@@ -7,16 +7,15 @@ import pytest
 from test_analysis_difference import table
 from test_analysis_report import LENET, Page, write_run
 
-from maxup_smoothing.analysis.comparison.bands import band_text
 from maxup_smoothing.analysis.comparison.difference import DifferenceCurve
 from maxup_smoothing.analysis.comparison.networks import AtRadius
 from maxup_smoothing.analysis.comparison.outcomes import certified_mistakes, failures
 from maxup_smoothing.analysis.comparison.significance import mcnemar_p_value
-from maxup_smoothing.analysis.report.caveats import caveats, total
+from maxup_smoothing.analysis.comparison.text import band_text
 from maxup_smoothing.analysis.report.comparisons import pairs
-from maxup_smoothing.analysis.report.page import build_page
+from maxup_smoothing.analysis.report.overview import caveats, total
+from maxup_smoothing.analysis.report.page import build_page, origin, terms
 from maxup_smoothing.analysis.report.subjects import Subject, load_subjects
-from maxup_smoothing.analysis.report.terms import origin, terms
 from maxup_smoothing.analysis.report.text import filters
 from maxup_smoothing.certify.tables.radius_table import read
 

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maxup_smoothing.analysis.theory import toys
 from maxup_smoothing.analysis.theory.constants import moment
 from maxup_smoothing.analysis.theory.derivatives import (
     Derivatives,
@@ -19,6 +18,7 @@ from maxup_smoothing.analysis.theory.derivatives import (
     kinks,
 )
 from maxup_smoothing.analysis.theory.gradient_norm import draw, shares
+from maxup_smoothing.analysis.theory.networks import toy, toy_inputs
 from maxup_smoothing.train.maxup import BatchLoss, maxup_loss
 from maxup_smoothing.train.perturbations import GaussianNoise
 from maxup_smoothing.train.seeds import generator
@@ -45,7 +45,7 @@ def around(loss: Any, seed: int = 0, model: nn.Module | None = None, x: Tensor =
 
 
 def test_share_of_an_example_is_its_worst_copys_loss() -> None:
-    model, (x, y) = frozen(toys.network("tanh", inputs=10, width=8)), toys.inputs(5, size=10)
+    model, (x, y) = frozen(toy("tanh", inputs=10, width=8)), toy_inputs(5, size=10)
     found = shares(maxup_loss, model, cross_entropy, GaussianNoise(0.5), x, y, m=3, seed=7)
     for example in range(5):
         losses = []
@@ -91,7 +91,7 @@ def test_derivatives_of_a_quadratic_loss_are_known(seed: int) -> None:
 
 
 def test_trace_agrees_with_the_whole_hessian(seed: int) -> None:
-    model, (x, y) = frozen(toys.network("tanh", inputs=10, width=8)), toys.inputs(1, size=10)
+    model, (x, y) = frozen(toy("tanh", inputs=10, width=8)), toy_inputs(1, size=10)
     found = derivatives_at(model, cross_entropy, x, y, probes=1000, generator=torch.Generator().manual_seed(seed))
     hessian: Any = torch.autograd.functional.hessian(lambda row: cross_entropy(model(row), y).sum(), x)
     whole = hessian.reshape(10, 10)
@@ -104,7 +104,7 @@ def test_trace_agrees_with_the_whole_hessian(seed: int) -> None:
 
 
 def test_control_variate_is_unbiased_where_the_law_does_not_hold(seed: int) -> None:
-    model, (x, y), sigma, m = frozen(toys.network("tanh", inputs=20, width=16)), toys.inputs(4, size=20), 1.0, 4
+    model, (x, y), sigma, m = frozen(toy("tanh", inputs=20, width=16)), toy_inputs(4, size=20), 1.0, 4
     local = around(cross_entropy, model=model, x=x, y=y)
     norm = local.norm_I.numpy()
     drawn = draw(model, cross_entropy, x, y, local, m=m, sigmas=(sigma,), groups=2000, seed=seed)
@@ -127,7 +127,7 @@ def test_control_variate_is_unbiased_where_the_law_does_not_hold(seed: int) -> N
 
 
 def test_control_variate_makes_small_sigmas_a_thousand_times_as_precise(seed: int) -> None:
-    model, (x, y) = frozen(toys.network("tanh", inputs=20, width=16)), toys.inputs(4, size=20)
+    model, (x, y) = frozen(toy("tanh", inputs=20, width=16)), toy_inputs(4, size=20)
     drawn = draw(
         model,
         cross_entropy,
@@ -156,8 +156,8 @@ def test_noise_that_breaks_the_promise_costs_precision_but_not_the_mean(seed: in
 
 
 def test_batches_hold_different_images_and_blocks_cover_all_of_them() -> None:
-    x, y = toys.inputs(7, size=10)
-    model = frozen(toys.network("tanh", inputs=10, width=8))
+    x, y = toy_inputs(7, size=10)
+    model = frozen(toy("tanh", inputs=10, width=8))
     local = around(cross_entropy, model=model, x=x, y=y)
     seen = list[Tensor]()
 
@@ -179,11 +179,11 @@ def test_kinks_are_found_in_functions_as_well_as_in_layers() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.max_pool1d(F.relu(x)[:, None], 2)[:, 0]
 
-    x, y = toys.inputs(2, size=20, classes=10)
+    x, y = toy_inputs(2, size=20, classes=10)
     assert len(kinks(Functional(), cross_entropy, x, y)) == 2
-    assert len(kinks(frozen(toys.network("relu", inputs=20, width=8)), cross_entropy, x, y)) == 1
+    assert len(kinks(frozen(toy("relu", inputs=20, width=8)), cross_entropy, x, y)) == 1
     for smooth in ("tanh", "softplus"):
-        assert kinks(frozen(toys.network(smooth, inputs=20, width=8)), cross_entropy, x, y) == ()
+        assert kinks(frozen(toy(smooth, inputs=20, width=8)), cross_entropy, x, y) == ()
     for layer in (nn.GELU(), nn.SiLU(), nn.Sigmoid(), nn.ELU()):
         assert kinks(layer, cross_entropy, x, y) == ()
 

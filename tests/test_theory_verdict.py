@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from maxup_smoothing.analysis.theory import toys
 from maxup_smoothing.analysis.theory.constants import moment
 from maxup_smoothing.analysis.theory.derivatives import cross_entropy, derivatives_at, frozen
 from maxup_smoothing.analysis.theory.gradient_norm import MaxUp, draw
 from maxup_smoothing.analysis.theory.lab import Settings, examine
-from maxup_smoothing.analysis.theory.networks import Subject
+from maxup_smoothing.analysis.theory.networks import Subject, toy, toy_inputs
 from maxup_smoothing.analysis.theory.regression import aligned, order
 from maxup_smoothing.analysis.theory.verdict import Evidence, judge
 from maxup_smoothing.train.maxup import BatchLoss, PerExampleLoss, maxup_loss
@@ -27,8 +26,8 @@ SIGMAS = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 2.0)
 
 
 def subject(activation: str, seed: int, images: int = IMAGES, size: int = 200) -> Subject:
-    x_I, y_I = toys.inputs(images, size=size, seed=seed)
-    model = toys.network(activation, inputs=size, width=64, seed=seed)
+    x_I, y_I = toy_inputs(images, size=size, seed=seed)
+    model = toy(activation, inputs=size, width=64, seed=seed)
     return Subject(name=activation, model=frozen(model), x_I=x_I, y_I=y_I, images="inputs")
 
 
@@ -158,7 +157,7 @@ def quadratic(x_ED: Tensor, y_E: Tensor) -> Tensor:
 
 
 def test_quadratic_loss_has_its_known_trace_and_remainders_of_order_two_and_three(seed: int) -> None:
-    x_I, y_I = toys.inputs(4, size=10, seed=seed)
+    x_I, y_I = toy_inputs(4, size=10, seed=seed)
     local = derivatives_at(nn.Identity(), quadratic, x_I, y_I, probes=2, generator=torch.Generator().manual_seed(0))
     # From where the third order is lost in noise to where the fourth begins.
     scale = float((local.norm_I / local.frobenius_I).mean())

@@ -6,7 +6,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 import pooch
 
-from maxup_smoothing.analysis.report.subjects import Subject, shown
+from maxup_smoothing.analysis.report.subjects import Subject
+from maxup_smoothing.analysis.report.text import shown
 from maxup_smoothing.data import class_map, official, registry
 from maxup_smoothing.data.dataset import Dataset
 from maxup_smoothing.data.formats import cifar, folder, idx, npz

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from maxup_smoothing.analysis.comparison import difference
-from maxup_smoothing.analysis.comparison.bands import band_text
+from maxup_smoothing.analysis.comparison.text import band_text
 from maxup_smoothing.analysis.figures import classes
 from maxup_smoothing.analysis.figures import curves as figures
 from maxup_smoothing.analysis.figures import votes as distributions
 from maxup_smoothing.analysis.figures.difference import draw_difference, limits_of
 from maxup_smoothing.analysis.report.comparisons import Pair
 from maxup_smoothing.analysis.report.numbers import card
-from maxup_smoothing.analysis.report.subjects import Subject, plain_name, shortened
+from maxup_smoothing.analysis.report.subjects import Subject
+from maxup_smoothing.analysis.report.text import plain_name, shortened
 from maxup_smoothing.analysis.runs import groups
 from maxup_smoothing.analysis.runs.run import Run
 from maxup_smoothing.certify.statistics.rounding import radius_text

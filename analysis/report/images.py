@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maxup_smoothing.analysis.report.numbers import Table
-from maxup_smoothing.analysis.report.subjects import Subject, plain_name
+from maxup_smoothing.analysis.report.subjects import Subject
+from maxup_smoothing.analysis.report.text import plain_name
 from maxup_smoothing.analysis.runs.groups import extremes
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.statistics.rounding import floor_text

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from maxup_smoothing.analysis.comparison.settings import different_norm, refuted
-from maxup_smoothing.analysis.report.subjects import UNKNOWN, Subject, shown
+from maxup_smoothing.analysis.report.subjects import UNKNOWN, Subject
+from maxup_smoothing.analysis.report.text import shown
 from maxup_smoothing.analysis.runs import run
 
 _LEVELS = ("error", "warning", "note")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from maxup_smoothing.analysis.report.numbers import Cell, Table
-from maxup_smoothing.analysis.report.subjects import UNKNOWN, Subject, shown
+from maxup_smoothing.analysis.report.subjects import UNKNOWN, Subject
+from maxup_smoothing.analysis.report.text import shown
 
 _MOST_ENTRIES = 400
 _MOST_DIFFERENCES = 40

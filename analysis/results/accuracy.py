@@ -22,9 +22,9 @@ from maxup_smoothing.analysis.results.markdown import (
     values_text,
     warnings_text,
 )
-from maxup_smoothing.analysis.runs.compute import passes_text
 from maxup_smoothing.analysis.runs.evaluated import AccuracyFolder, Predictions
 from maxup_smoothing.analysis.runs.run import is_named
+from maxup_smoothing.analysis.runs.training import passes_text
 from maxup_smoothing.certify.statistics.binomial import proportion_interval
 from maxup_smoothing.certify.statistics.rounding import ceil_text, floor_text, fraction_text
 

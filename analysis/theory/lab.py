@@ -18,8 +18,7 @@ from maxup_smoothing.analysis.theory.derivatives import Derivatives, corners, cr
 from maxup_smoothing.analysis.theory.gradient_norm import Array, Draws, MaxUp, draw, largest_noise
 from maxup_smoothing.analysis.theory.networks import Subject
 from maxup_smoothing.analysis.theory.norms import Norms, measure
-from maxup_smoothing.analysis.theory.study import Study
-from maxup_smoothing.analysis.theory.verdict import REACH, Evidence, judge, summary
+from maxup_smoothing.analysis.theory.verdict import REACH, Evidence, Study, judge, summary
 from maxup_smoothing.data.runtime import console, hardware
 from maxup_smoothing.data.runtime.atomic import write_atomically
 from maxup_smoothing.train.maxup import PerExampleLoss, maxup_loss

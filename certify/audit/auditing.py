@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from maxup_smoothing.certify.audit.radii import of_radii
-from maxup_smoothing.certify.logs.columns import ANY_TABLE
 from maxup_smoothing.certify.logs.findings import Finding, Log, Setting, of_indices, of_manifest, where
 from maxup_smoothing.certify.logs.log import Dialect, Given, Named, missing_rows
 from maxup_smoothing.certify.logs.log import Log as Whole
@@ -25,6 +24,7 @@ from maxup_smoothing.certify.logs.reader import DIALECTS, UnknownLogError, diale
 from maxup_smoothing.certify.logs.rows import RUNNING, Rows
 from maxup_smoothing.certify.logs.settings import L2, beyond_l2
 from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.logs.tabular import ANY_TABLE
 from maxup_smoothing.certify.statistics.binomial import LARGEST_N
 from maxup_smoothing.data.runtime.console import one_line
 

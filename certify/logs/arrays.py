@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maxup_smoothing.certify.logs.columns import ADAPTIVE
 from maxup_smoothing.certify.logs.log import NO_ROWS, UNLABELLED, Given, Log, frame
 from maxup_smoothing.certify.logs.mat import read_arrays
 from maxup_smoothing.certify.logs.settings import radius_notes
 from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.logs.tabular import ADAPTIVE
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 
 _MAGIC = b"\x93NUMPY"

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from maxup_smoothing.certify.logs.log import Given, Log, frame
-from maxup_smoothing.certify.logs.numbers import numbered, split
-from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.logs.source import Source, numbered, split
 from maxup_smoothing.certify.tables.row import PARSERS
 
 _EXPECTED = (

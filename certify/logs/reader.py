@@ -11,8 +11,6 @@ from pathlib import Path
 import pandas as pd
 
 from maxup_smoothing.certify.logs.arrays import AdaptiveArray, Macer, Rs4a
-from maxup_smoothing.certify.logs.columns import DIALECTS as COLUMNS
-from maxup_smoothing.certify.logs.columns import Ours
 from maxup_smoothing.certify.logs.counts import GenGaussian, VotesByClass
 from maxup_smoothing.certify.logs.curve import Curve
 from maxup_smoothing.certify.logs.dsrs import DsrsRadii, DsrsSampling
@@ -20,6 +18,8 @@ from maxup_smoothing.certify.logs.formats import binary_format, text_format
 from maxup_smoothing.certify.logs.log import Dialect, Given, Log, missing_columns
 from maxup_smoothing.certify.logs.settings import beyond_l2
 from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.logs.tabular import DIALECTS as COLUMNS
+from maxup_smoothing.certify.logs.tabular import Ours
 from maxup_smoothing.certify.logs.votes import VoteRows, why_no_votes
 
 __all__ = ["DIALECTS", "LARGEST", "Log", "UnknownLogError", "dialect_of", "is_log_folder", "open_source", "read_log"]

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxup_smoothing.certify.logs.log import Given, Log, frame
-from maxup_smoothing.certify.logs.numbers import numbered
-from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.logs.source import Source, numbered
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, certified_radius
 
