@@ -11,14 +11,12 @@ from maxup_smoothing.analysis.commands.inputs import (
     FigureOut,
     Files,
     Labels,
-    data_sets,
     divided,
     load,
     load_curves,
     numbers,
     require_figure,
     require_no_table,
-    subject_of,
     tables_of,
     write_figure,
 )
@@ -64,10 +62,8 @@ def curve(
 ) -> None:
     """Draw certified accuracy over the radius into a figure."""
     require_figure(out)
-    files = tables_of(files)
-    found = load_curves(files, labels)
+    found = load_curves(tables_of(files), labels)
     loaded, traced = [one for one in found if isinstance(one, Run)], [one for one in found if isinstance(one, Traced)]
-    files = [file for file, one in zip(files, found, strict=True) if isinstance(one, Run)]
     if envelope and (differing := different_norm(loaded)) is not None:
         raise ValueError(f"--envelope shows the best run at each radius, and {differing}.")
     if not loaded and (envelope or published is not None):
@@ -75,12 +71,12 @@ def curve(
     sigmas = {run.summary.sigma for run in loaded}
     behind = list[Published]()
     if published is not None:
-        told = data_sets(files, loaded)
+        told = {run.name: run.dataset for run in loaded}
         require_data(published, told)
         behind = published_beside(load_published(), published, sigmas, loaded[0].table["idx"])
         if (warning := different_conditions(behind, [run.summary for run in loaded], told.values())) is not None:
             print(console.one_line(f"warning: {warning}."), file=sys.stderr)
-    title = subject_of(files, loaded) if title is None else title
+    title = runs.subject(loaded) if title is None else title
     write_figure(curves.draw(loaded, traced, end=radii_max, title=title, envelope=envelope, published=behind), out)
 
 
@@ -105,13 +101,12 @@ def table(
     if out is not None:
         require_no_table(out)
     chosen = None if radii is None else numbers(radii)
-    files = tables_of(files)
-    loaded = load(files, labels)
+    loaded = load(tables_of(files), labels)
     if simultaneous:
         loaded = runs.simultaneous(loaded)
     chosen = chosen or max((radii_of(run.table) for run in loaded), key=len)
     if by is not None:
-        loaded = divided(_single(loaded), files[0], by, reference)
+        loaded = divided(_single(loaded), by, reference)
     text = tables.FORMATS[format](loaded, chosen, "population" if population else "interval")
     if out is None:
         sys.stdout.write(text)
@@ -134,7 +129,7 @@ def groups(
     if chosen is None:
         steps = radii_of(run.table)
         chosen = steps[:: -(-len(steps) // 4)]
-    write_figure(classes.draw_parts(divided(run, file, by, reference), chosen, title=run.name), out)
+    write_figure(classes.draw_parts(divided(run, by, reference), chosen, title=run.name), out)
 
 
 def _single(loaded: list[runs.Run]) -> runs.Run:
@@ -193,8 +188,7 @@ def attack_bounds(
         if not path or epsilon in attacks:
             raise ValueError(f"--attacked must name a file and each EPS once, got {item!r}.")
         attacks[epsilon] = bounds.under_attack(run, epsilon, read_log(path).table)
-    title = subject_of([file], [run])
-    write_figure(bounds.draw_attack_bounds(run, attacks, title=title, certified=certified), out)
+    write_figure(bounds.draw_attack_bounds(run, attacks, title=runs.subject([run]), certified=certified), out)
     for attack in attacks.values():
         if attack.broken:
             shown = ", ".join(map(str, attack.broken[:10]))

@@ -14,8 +14,6 @@ from maxup_smoothing.analysis.figures import curves
 from maxup_smoothing.analysis.runs import run as runs
 from maxup_smoothing.analysis.runs.groups import by_class, by_difficulty
 from maxup_smoothing.certify.logs.reader import is_log_folder
-from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.data.official import CLASSES
 from maxup_smoothing.data.runtime import console
 from maxup_smoothing.data.runtime.atomic import write_atomically
 
@@ -158,11 +156,12 @@ def numbers(text: str, option: str = "--radii") -> list[float]:
     return found
 
 
-def divided(run: runs.Run, file: Path, by: str, reference: Path | None) -> list[runs.Run]:
-    """The run's parts by class, named where the manifest tells a well-known data set, or by a reference's difficulty.
+def divided(run: runs.Run, by: str, reference: Path | None) -> list[runs.Run]:
+    """The run's parts by class, named where the data set is a well-known one, or by a reference's difficulty.
 
     Raises:
-        ValueError: If ``by`` is neither, or the reference is missing or superfluous.
+        ValueError: If ``by`` is neither, the reference is missing, superfluous or of the same network, or a manifest
+            cannot be read.
     """
     if by not in PARTS:
         raise ValueError(f"--by must be one of {', '.join(PARTS)}, got {by!r}.")
@@ -170,51 +169,13 @@ def divided(run: runs.Run, file: Path, by: str, reference: Path | None) -> list[
         raise ValueError(
             "--reference FILE, another classifier's table, goes with --by difficulty and with nothing else."
         )
-    if reference is not None:
-        own, other = (_told(path, "classifier", "weights_sha256") for path in (file, reference))
-        if own is not None and own == other:
-            raise ValueError(f"{reference} is of the same network as {file}; judge difficulty by another classifier.")
-        return by_difficulty(run, runs.load([table_of(reference)])[0])
-    return by_class(run, class_names(file))
-
-
-def subject_of(files: Sequence[Path], loaded: Sequence[runs.Run]) -> str | None:
-    """What figures are about: the data set, network and noise that all runs have, as far as manifests and rows tell.
-
-    None where nothing is told, or nothing is common to all.
-    """
-    told: dict[str, list[object]] = {
-        "{}": [_told(file, "data", "name") for file in files],
-        "network {}": [_told(file, "model", "arch") for file in files],
-        "noise σ = {:g}": [run.summary.sigma for run in loaded],
-    }
-    common = [
-        form.format(values[0])
-        for form, values in told.items()
-        if values and values[0] is not None and all(value == values[0] for value in values)
-    ]
-    return ", ".join(common) or None
-
-
-def data_sets(files: Sequence[Path], loaded: Sequence[runs.Run]) -> dict[str, str | None]:
-    """The data set of each run by the run's name, as its manifest tells it; None where nothing is told."""
-    told = [_told(file, "data", "name") for file in files]
-    return {run.name: None if name is None else str(name) for run, name in zip(loaded, told, strict=True)}
-
-
-def class_names(file: Path) -> tuple[str, ...] | None:
-    """The class names of the data set that a table's manifest tells; None if it tells none that is well known.
-
-    A class map has given the labels the numbers of another network's classes, whose names are not known.
-    """
-    mapped = _told(file, "data", "class_map") is not None
-    return None if mapped else CLASSES.get(str(_told(file, "data", "name")))
-
-
-def _told(file: Path, section: str, name: str) -> object:
-    """What the manifest of a table says; None where there is none, or it does not say."""
-    path = manifests.manifest_path(table_of(file))
-    return manifests.told(manifests.read(path), section, name) if path.is_file() else None
+    if reference is None:
+        return by_class(run, run.class_names)
+    (judge,) = runs.load([table_of(reference)])
+    own, other = (one.told("classifier", "weights_sha256") for one in (run, judge))
+    if own is not None and own == other:
+        raise ValueError(f"{reference} is of the same network as {run.name}; judge difficulty by another classifier.")
+    return by_difficulty(run, judge)
 
 
 def write_figure(figure: Figure, out: Path) -> None:

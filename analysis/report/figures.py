@@ -20,7 +20,6 @@ from maxup_smoothing.analysis.report.text import plain_name, shortened
 from maxup_smoothing.analysis.runs import groups
 from maxup_smoothing.analysis.runs.run import Run
 from maxup_smoothing.certify.statistics.rounding import radius_text
-from maxup_smoothing.data.official import CLASSES
 
 _LARGEST_SVG = 200_000  # bytes; a curve of ten thousand steps is smaller as pixels
 _MOST_CLASSES = 30
@@ -138,9 +137,7 @@ def parts(
 
 
 def _names_of(subject: Subject, class_names: Sequence[str] | None) -> tuple[str, ...] | None:
-    known = class_names or CLASSES.get(str(subject.told("data", "name")))
-    if subject.told("data", "class_map") is not None and not class_names:
-        known = None  # the labels are the network's numbers
+    known = class_names or subject.run.class_names
     if known is None or int(subject.run.table["label"].max()) >= len(known):
         return None
     return tuple(shortened(plain_name(name)) for name in known)

@@ -19,7 +19,6 @@ from maxup_smoothing.analysis.runs.groups import extremes
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.statistics.rounding import floor_text
 from maxup_smoothing.data.dataset import Dataset
-from maxup_smoothing.data.official import CLASSES
 
 _COUNT = 12
 _LARGEST_SIDE = 96  # pixels; larger images are made smaller, smaller ones are kept as they are
@@ -91,7 +90,7 @@ def _kinds(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
 
 def _group(subject: Subject, title: str, what: str, rows: pd.DataFrame, dataset: Dataset | str) -> Group:
     first = rows[:_COUNT]
-    names = CLASSES.get(str(subject.told("data", "name")), ()) if isinstance(dataset, str) else dataset.classes
+    names = subject.run.class_names or () if isinstance(dataset, str) else dataset.classes
     return Group(
         title=title,
         note=_note(subject, what, first),

@@ -43,7 +43,7 @@ def settings(subject: Subject) -> Settings:
     }
     parts: dict[str, Mapping[str, Any]] = {
         "The table": file,
-        "Certification (manifest)": subject.manifest,
+        "Certification (manifest)": subject.run.manifest,
         "Training (config.toml)": subject.config,
         "Training (environment.json)": subject.environment,
     }
@@ -90,7 +90,7 @@ def _parts(subject: Subject) -> list[tuple[str, Mapping[str, Any]]]:
     return [
         ("training", subject.config),
         ("training", subject.environment),
-        ("certification", subject.manifest),
+        ("certification", subject.run.manifest),
     ]
 
 

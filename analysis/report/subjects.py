@@ -10,7 +10,6 @@ from maxup_smoothing.analysis.runs import run as runs
 from maxup_smoothing.analysis.runs.folders import RunFolder, load_training
 from maxup_smoothing.analysis.runs.run import Run
 from maxup_smoothing.certify.audit.auditing import Audit, audit_log
-from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.data.runtime import strict_json, toml
 from maxup_smoothing.data.runtime.untrusted import read_bytes
 
@@ -32,7 +31,6 @@ class Subject:
     drawn: Run
     path: Path
     audit: Audit
-    manifest: Mapping[str, Any]
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     notes: tuple[str, ...]
@@ -45,7 +43,7 @@ class Subject:
 
     def told(self, *keys: str) -> Any:
         """A value of the manifest by its section and name; None where it is not there."""
-        return manifests.told(self.manifest, *keys)
+        return self.run.told(*keys)
 
     def recorded(self, name: str) -> Any:
         """Sigma, n0, n, alpha, procedure or bound, of the rows or else of the manifest; None if neither tells."""
@@ -86,24 +84,21 @@ def _short_names(names: Sequence[str]) -> list[str]:
 
 def _subject(path: Path, run: Run, short: str) -> Subject:
     notes = list[str]()
-    # A manifest that cannot be read is an error that the audit names.
-    manifest = _read(manifests.manifest_path(path), manifests.read, [])
     config, environment = dict[str, Any](), dict[str, Any]()
     if path.name == "radii.tsv":
         config = _read(path.with_name("config.toml"), toml.read, notes)
         environment = _read(path.with_name("environment.json"), _read_environment, notes)
     audit = audit_log(path)
-    if not manifest and all(finding.check != "manifest" for finding in audit.findings):
+    run = replace(run, damage=None)  # the audit names a manifest that cannot be read
+    if not run.manifest and all(finding.check != "manifest" for finding in audit.findings):
         notes.append("there is no manifest beside the table: which data, model and noise it is about is not recorded.")
-    if manifest and config:
-        notes += _folder_warnings(path, run, manifest, environment)
-    named = replace(run, name=isolated(run.name))
+    if run.manifest and config:
+        notes += _folder_warnings(path, run, environment)
     return Subject(
-        run=named,
+        run=replace(run, name=isolated(run.name)),
         drawn=replace(run, name=short),
         path=path,
         audit=audit,
-        manifest=manifest,
         config=config,
         environment=environment,
         notes=tuple(notes),
@@ -129,10 +124,10 @@ def _read(file: Path, reader: Callable[[Path], Any], notes: list[str]) -> dict[s
     return found
 
 
-def _folder_warnings(path: Path, run: Run, manifest: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
+def _folder_warnings(path: Path, run: Run, environment: Mapping[str, Any]) -> list[str]:
     try:
         config, training = load_training(path.parent)
-        folder = RunFolder(run=run, config=config, environment=environment, manifest=manifest, training=training)
+        folder = RunFolder(run=run, config=config, environment=environment, training=training)
         return [f"{text}." for text in folder.warnings()]
     except (OSError, ValueError, TypeError, AttributeError) as error:  # values of other types than training writes
         return [f"the training that is described beside the table cannot be judged ({error})."]
