@@ -11,7 +11,7 @@ import pytest
 
 from maxup_smoothing.analysis.report.datasets import Library
 from maxup_smoothing.analysis.report.images import gallery
-from maxup_smoothing.analysis.report.subjects import Subject, load_subjects
+from maxup_smoothing.analysis.report.subjects import ReportRun, load_subjects
 from maxup_smoothing.analysis.runs.run import load
 from maxup_smoothing.data.formats import npz
 
@@ -34,7 +34,7 @@ def test_a_report_finds_the_images_by_the_map_of_the_manifest(tmp_path: Path, ma
     told |= {"class_map": mapping}
     table = pd.DataFrame({"idx": [0, 1], "label": [207, 281]})
     subject = SimpleNamespace(told=lambda section, key: told.get(key), run=SimpleNamespace(table=table))
-    found = Library(tmp_path).of(cast(Subject, subject))
+    found = Library(tmp_path).of(cast(ReportRun, subject))
     if mapping == {"cat": 281, "dog": 207}:
         assert not isinstance(found, str)
         assert found.classes[281] == "cat"

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 import pooch
 
-from maxup_smoothing.analysis.report.subjects import Subject
+from maxup_smoothing.analysis.report.subjects import ReportRun
 from maxup_smoothing.analysis.report.text import shown
 from maxup_smoothing.data import class_map, official, registry
 from maxup_smoothing.data.dataset import Dataset
@@ -32,7 +32,7 @@ class Library:
         self._root = root
         self._loaded: dict[tuple[str, str], Dataset | str] = {}
 
-    def of(self, subject: Subject) -> Dataset | str:
+    def of(self, subject: ReportRun) -> Dataset | str:
         """The data that a run was certified on, or the reason why it is not to be had, as a sentence."""
         name, split, wanted = (subject.told("data", key) for key in ("name", "split", "fingerprint"))
         if not (isinstance(name, str) and isinstance(split, str)):

@@ -9,7 +9,7 @@ import numpy as np
 
 from maxup_smoothing.analysis.comparison.outcomes import wrong_at
 from maxup_smoothing.analysis.report.numbers import Table, acr_text, ceiling_text, false_text, percent
-from maxup_smoothing.analysis.report.subjects import UNKNOWN, Subject
+from maxup_smoothing.analysis.report.subjects import UNKNOWN, ReportRun
 from maxup_smoothing.analysis.report.text import isolated, shown
 from maxup_smoothing.analysis.runs.training import copies_text, passes_of
 from maxup_smoothing.certify.statistics.rounding import radius_text
@@ -25,7 +25,7 @@ _PROCEDURES = {
 }
 
 
-def title(subjects: Sequence[Subject]) -> str:
+def title(subjects: Sequence[ReportRun]) -> str:
     """A page's title: which runs, and the data, architecture and sigma that all of them have."""
     told = {
         "{}": [subject.told("data", "name") or subject.config.get("dataset") for subject in subjects],
@@ -41,7 +41,7 @@ def title(subjects: Sequence[Subject]) -> str:
     return f"Certified robustness of {about}" + (f": {', '.join(common)}" if common else "")
 
 
-def glance(subjects: Sequence[Subject], radii: Sequence[float] = ()) -> Table:
+def glance(subjects: Sequence[ReportRun], radii: Sequence[float] = ()) -> Table:
     """What was certified and how, and what came out: one row per quantity, one column per run.
 
     Args:
@@ -96,7 +96,7 @@ def spread_note(data: Sequence[Dataset | str]) -> str | None:
     return f"Spread over all {size:,} {what} it is about {255 / math.sqrt(size):.1f} of 255 grey levels each."
 
 
-def noise_note(subjects: Sequence[Subject]) -> str | None:
+def noise_note(subjects: Sequence[ReportRun]) -> str | None:
     """What noise of whole numbers means for the proof, where a manifest tells it."""
     exact = [subject for subject in subjects if subject.told("noise", "source") == "exact"]
     if not exact:
@@ -112,7 +112,7 @@ def noise_note(subjects: Sequence[Subject]) -> str | None:
     )
 
 
-def every(subject: Subject) -> str | None:
+def every(subject: ReportRun) -> str | None:
     """Which images a protocol takes that takes every so manieth, such as "every 20th image"."""
     found = re.fullmatch("([0-9]{1,9}):[0-9]{1,9}:([1-9][0-9]{0,8})", str(subject.told("protocol", "indices")))
     if found is None or found[2] == "1":
@@ -122,20 +122,20 @@ def every(subject: Subject) -> str | None:
     return f"every {number:,}{ending} image" + (f" from {int(found[1]):,} on" if int(found[1]) else "")
 
 
-def _architecture(subject: Subject) -> object:
+def _architecture(subject: ReportRun) -> object:
     return subject.told("model", "arch") or subject.config.get("arch")
 
 
-def _share(subject: Subject, count: int) -> str:
+def _share(subject: ReportRun, count: int) -> str:
     return f"{count:,} ({percent(count, subject.run.summary.images)} %)"
 
 
-def _data(subject: Subject) -> str:
+def _data(subject: ReportRun) -> str:
     name, split = subject.told("data", "name") or subject.config.get("dataset"), subject.told("data", "split")
     return UNKNOWN if not name else f"{shown(name)}, {shown(split)}" if split else shown(name)
 
 
-def _images(subject: Subject) -> str:
+def _images(subject: ReportRun) -> str:
     number = f"{subject.run.summary.images:,}"
     name, indices = subject.told("protocol", "name"), subject.told("protocol", "indices")
     if not name:
@@ -144,14 +144,14 @@ def _images(subject: Subject) -> str:
     return f"{number} ({shown(name)}: {taken})" if taken else f"{number} ({shown(name)})"
 
 
-def _model(subject: Subject) -> str:
+def _model(subject: ReportRun) -> str:
     arch, epoch = _architecture(subject) or subject.told("model", "kind"), subject.told("model", "epoch")
     parts = [shown(arch)] if arch else []
     parts += [f"epoch {shown(epoch)}"] if epoch is not None else []
     return ", ".join(parts) or UNKNOWN
 
 
-def objective(subject: Subject) -> str:
+def objective(subject: ReportRun) -> str:
     """The training objective in words where it is one of the simple ones, else its name and what copies it used."""
     name, m = subject.config.get("objective"), subject.config.get("m")
     if not name:
@@ -171,33 +171,33 @@ def objective(subject: Subject) -> str:
     return f"{shown(name)} ({f'm = {text}' if text[0].isdigit() and ' ' not in text else text})"
 
 
-def _trained(subject: Subject, name: str) -> str:
+def _trained(subject: ReportRun, name: str) -> str:
     value = subject.config.get(name)
     return UNKNOWN if value is None else shown(value)
 
 
-def _procedure(subject: Subject) -> str:
+def _procedure(subject: ReportRun) -> str:
     procedure, bound = subject.setting("procedure"), subject.setting("bound")
     text = _PROCEDURES.get(procedure, procedure)
     return text if bound in (UNKNOWN, "clopper-pearson") else f"{text}; bound: {bound}"
 
 
-def _day(subject: Subject) -> str:
+def _day(subject: ReportRun) -> str:
     """The day on which a certification began, as its manifest tells it."""
     begun = subject.told("notes", "begun")
     return begun[:10] if isinstance(begun, str) and re.match("[0-9]{4}-[0-9]{2}-[0-9]{2}", begun) else UNKNOWN
 
 
-def _right_at(subject: Subject, radius: float) -> str:
+def _right_at(subject: ReportRun, radius: float) -> str:
     (count,) = certified_accuracy(subject.run.table, [radius])["certified"]
     return _share(subject, int(count))
 
 
-def _wrong_at(subject: Subject, radius: float) -> str:
+def _wrong_at(subject: ReportRun, radius: float) -> str:
     return _share(subject, int(wrong_at(subject.run.table, radius).sum()))
 
 
-def _at_ceiling(subject: Subject, *, right: bool) -> str:
+def _at_ceiling(subject: ReportRun, *, right: bool) -> str:
     """How many images are answered rightly, or wrongly, by a unanimous vote."""
     table = subject.run.table
     if subject.run.summary.ceiling is None or "n_a" not in table:
@@ -207,7 +207,7 @@ def _at_ceiling(subject: Subject, *, right: bool) -> str:
     return _share(subject, int(np.sum(unanimous & chosen)))
 
 
-def caveats(subjects: Sequence[Subject], data: Sequence[Dataset | str]) -> list[str]:
+def caveats(subjects: Sequence[ReportRun], data: Sequence[Dataset | str]) -> list[str]:
     """Sentences about training seeds, copies in training, arithmetic, batch sizes and the images that were taken.
 
     Args:
@@ -217,7 +217,7 @@ def caveats(subjects: Sequence[Subject], data: Sequence[Dataset | str]) -> list[
     return [*_seeds(subjects), *_copies(subjects), *_arithmetic(subjects), *_taken(subjects, data)]
 
 
-def _seeds(subjects: Sequence[Subject]) -> Iterator[str]:
+def _seeds(subjects: Sequence[ReportRun]) -> Iterator[str]:
     told = _by_value(subjects, lambda one: one.config.get("seed"))
     seeds = f" ({_values('seed', told, len(subjects))})" if told else ""
     if len(subjects) == 1:
@@ -229,14 +229,14 @@ def _seeds(subjects: Sequence[Subject]) -> Iterator[str]:
         )
 
 
-def _copies(subjects: Sequence[Subject]) -> Iterator[str]:
+def _copies(subjects: Sequence[ReportRun]) -> Iterator[str]:
     told = _by_value(subjects, lambda one: _copies_of(one))
     if len(told) > 1:
         each = "; ".join(f"{', '.join(names)}: {value}" for value, names in told.items())
         yield f"The trainings differ in noisy copies of an image per step, and with these in compute: {each}."
 
 
-def _copies_of(subject: Subject) -> str | None:
+def _copies_of(subject: ReportRun) -> str | None:
     m = subject.config.get("m", 1)
     if not subject.config.get("objective") or type(m) is not int:
         return None
@@ -245,7 +245,7 @@ def _copies_of(subject: Subject) -> str | None:
     return f"{m} {'copy' if m == 1 else 'copies'}{cost}"
 
 
-def _arithmetic(subjects: Sequence[Subject]) -> Iterator[str]:
+def _arithmetic(subjects: Sequence[ReportRun]) -> Iterator[str]:
     told = _by_value(subjects, lambda one: one.told("classifier", "dtype"))
     if coarse := {value: names for value, names in told.items() if value not in ("float32", "float64")}:
         yield (
@@ -266,7 +266,7 @@ def _arithmetic(subjects: Sequence[Subject]) -> Iterator[str]:
         )
 
 
-def _taken(subjects: Sequence[Subject], data: Sequence[Dataset | str]) -> Iterator[str]:
+def _taken(subjects: Sequence[ReportRun], data: Sequence[Dataset | str]) -> Iterator[str]:
     told = list[str]()
     for subject, one in zip(subjects, data, strict=True):
         images, all_images = subject.run.summary.images, total(subject, one)
@@ -278,7 +278,7 @@ def _taken(subjects: Sequence[Subject], data: Sequence[Dataset | str]) -> Iterat
         yield f"{which} were certified: the intervals say how far that sample may lie from all."
 
 
-def total(subject: Subject, data: Dataset | str) -> int | None:
+def total(subject: ReportRun, data: Dataset | str) -> int | None:
     """How many images the split has that a run took its own from; None where neither data nor manifest tells."""
     if not isinstance(data, str):
         return len(data.labels)
@@ -289,7 +289,7 @@ def total(subject: Subject, data: Dataset | str) -> int | None:
     return None if found is None else int(found[1])
 
 
-def _by_value(subjects: Sequence[Subject], of: Callable[[Subject], object]) -> dict[str, list[str]]:
+def _by_value(subjects: Sequence[ReportRun], of: Callable[[ReportRun], object]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for subject in subjects:
         if (value := of(subject)) is not None:

@@ -16,14 +16,14 @@ from maxup_smoothing.analysis.report.datasets import Library
 from maxup_smoothing.analysis.report.notices import agreement, notices
 from maxup_smoothing.analysis.report.overview import caveats, objective
 from maxup_smoothing.analysis.report.settings import differing, settings
-from maxup_smoothing.analysis.report.subjects import UNKNOWN, Subject
+from maxup_smoothing.analysis.report.subjects import UNKNOWN, ReportRun
 from maxup_smoothing.analysis.report.text import filters, finished, shown
 from maxup_smoothing.certify.statistics.rounding import radius_text
 
 _HERE = Path(__file__).parent
 
 
-def build_page(subjects: Sequence[Subject], *, data_root: Path | None = None, control: str | None = None) -> str:
+def build_page(subjects: Sequence[ReportRun], *, data_root: Path | None = None, control: str | None = None) -> str:
     """The page of some runs, as HTML.
 
     Args:
@@ -95,7 +95,7 @@ def _environment(names: Sequence[str]) -> Environment:
     return environment
 
 
-def terms(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
+def terms(subjects: Sequence[ReportRun]) -> list[tuple[str, str]]:
     """Names and explanations of r, sigma, n, alpha and ACR, with the values that the runs have."""
     return [
         ("radius r", "no change of the image whose ℓ₂ norm is below r changes the answer, pixels scaled to [0, 1]."),
@@ -106,7 +106,7 @@ def terms(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
     ]
 
 
-def origin(subject: Subject) -> str | None:
+def origin(subject: ReportRun) -> str | None:
     """How a run was trained, as its configuration tells it; None where there is none."""
     config = subject.config
     if objective(subject) == UNKNOWN:
@@ -117,5 +117,5 @@ def origin(subject: Subject) -> str | None:
     return f"{', '.join(parts)}."
 
 
-def _values(subjects: Sequence[Subject], name: str) -> str:
+def _values(subjects: Sequence[ReportRun], name: str) -> str:
     return " or ".join(dict.fromkeys(subject.setting(name, source=False) for subject in subjects))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maxup_smoothing.analysis.report.numbers import Cell, Table
-from maxup_smoothing.analysis.report.subjects import UNKNOWN, Subject
+from maxup_smoothing.analysis.report.subjects import UNKNOWN, ReportRun
 from maxup_smoothing.analysis.report.text import shown
 
 _MOST_ENTRIES = 400
@@ -19,7 +19,7 @@ _DEEPEST = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class RecordedSettings:
     """All that is recorded of a run: the commands that made it, and sections of names and values."""
 
     name: str
@@ -27,7 +27,7 @@ class Settings:
     sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 
 
-def settings(subject: Subject) -> Settings:
+def settings(subject: ReportRun) -> RecordedSettings:
     """Everything that stands in the files of a run, as it stands there."""
     notes = subject.told("notes")
     kept = notes if isinstance(notes, dict) else {}
@@ -47,14 +47,14 @@ def settings(subject: Subject) -> Settings:
         "Training (config.toml)": subject.config,
         "Training (environment.json)": subject.environment,
     }
-    return Settings(
+    return RecordedSettings(
         name=subject.name,
         commands=tuple((what, shown(command, _LONGEST_VALUE)) for what, command in commands if command),
         sections=tuple((title, _entries(values)) for title, values in parts.items() if values),
     )
 
 
-def differing(subjects: Sequence[Subject]) -> Table | None:
+def differing(subjects: Sequence[ReportRun]) -> Table | None:
     """What the files of at least two runs record with different values; None where that is nothing.
 
     A value that only some runs record is no difference: files outlive the version that wrote them. Commands are left
@@ -86,7 +86,7 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _parts(subject: Subject) -> list[tuple[str, Mapping[str, Any]]]:
+def _parts(subject: ReportRun) -> list[tuple[str, Mapping[str, Any]]]:
     return [
         ("training", subject.config),
         ("training", subject.environment),

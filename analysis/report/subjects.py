@@ -7,7 +7,7 @@ from typing import Any
 
 from maxup_smoothing.analysis.report.text import isolated, plain_name, shortened, shown
 from maxup_smoothing.analysis.runs import run as runs
-from maxup_smoothing.analysis.runs.folders import RunFolder, load_training
+from maxup_smoothing.analysis.runs.folders import CertifiedFolder, load_training
 from maxup_smoothing.analysis.runs.run import Run
 from maxup_smoothing.certify.audit.auditing import Audit, audit_log
 from maxup_smoothing.data.runtime import strict_json, toml
@@ -19,12 +19,18 @@ _SOURCES = {"inferred": "inferred from the radii", "file name": "from the file n
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class ReportRun:
     """One run as a report sees it; what is not there is an empty mapping.
 
-    ``run`` bears the name that texts show and ``drawn`` the same table under a short one for figures. ``notes`` are
-    warnings that came up while reading, those of `RunFolder` included; ``remarks`` is what a log of another project
-    leaves to be assumed.
+    Attributes:
+        run: Under the name that texts show.
+        drawn: The same table under a short name for figures.
+        path: Of the table.
+        audit: Of the table.
+        config: Of the training, as it was read.
+        environment: Of the training, as it was read.
+        notes: Warnings that came up while reading, those of `CertifiedFolder` included.
+        remarks: What a log of another project leaves to be assumed.
     """
 
     run: Run
@@ -61,7 +67,7 @@ class Subject:
         return shown(found.value) + (f" ({_SOURCES.get(found.source, found.source)})" if source else "")
 
 
-def load_subjects(paths: Sequence[Path]) -> list[Subject]:
+def load_subjects(paths: Sequence[Path]) -> list[ReportRun]:
     """Read radius tables and all that lies beside them.
 
     Args:
@@ -82,7 +88,7 @@ def _short_names(names: Sequence[str]) -> list[str]:
     return [name if short.count(name) == 1 else f"{at}: {name}" for at, name in enumerate(short, start=1)]
 
 
-def _subject(path: Path, run: Run, short: str) -> Subject:
+def _subject(path: Path, run: Run, short: str) -> ReportRun:
     notes = list[str]()
     config, environment = dict[str, Any](), dict[str, Any]()
     if path.name == "radii.tsv":
@@ -94,7 +100,7 @@ def _subject(path: Path, run: Run, short: str) -> Subject:
         notes.append("there is no manifest beside the table: which data, model and noise it is about is not recorded.")
     if run.manifest and config:
         notes += _folder_warnings(path, run, environment)
-    return Subject(
+    return ReportRun(
         run=replace(run, name=isolated(run.name)),
         drawn=replace(run, name=short),
         path=path,
@@ -127,7 +133,7 @@ def _read(file: Path, reader: Callable[[Path], Any], notes: list[str]) -> dict[s
 def _folder_warnings(path: Path, run: Run, environment: Mapping[str, Any]) -> list[str]:
     try:
         config, training = load_training(path.parent)
-        folder = RunFolder(run=run, config=config, environment=environment, training=training)
+        folder = CertifiedFolder(run=run, config=config, environment=environment, training=training)
         return [f"{text}." for text in folder.warnings()]
     except (OSError, ValueError, TypeError, AttributeError) as error:  # values of other types than training writes
         return [f"the training that is described beside the table cannot be judged ({error})."]

@@ -62,7 +62,7 @@ class TrainedFolder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFolder(TrainedFolder):
+class CertifiedFolder(TrainedFolder):
     """What training and certification left."""
 
     run: Run
@@ -117,7 +117,9 @@ class RunFolder(TrainedFolder):
             return None
 
 
-def load_folders(folders: Sequence[str | os.PathLike[str]], names: Sequence[str] | None = None) -> list[RunFolder]:
+def load_folders(
+    folders: Sequence[str | os.PathLike[str]], names: Sequence[str] | None = None
+) -> list[CertifiedFolder]:
     """Read certified run folders, and name them so that they differ.
 
     Args:
@@ -136,7 +138,7 @@ def load_folders(folders: Sequence[str | os.PathLike[str]], names: Sequence[str]
     for run in runs:
         if run.damage is not None:
             raise ValueError(run.damage)
-    return [RunFolder(run=run, **vars(load_trained(path))) for path, run in zip(paths, runs, strict=True)]
+    return [CertifiedFolder(run=run, **vars(load_trained(path))) for path, run in zip(paths, runs, strict=True)]
 
 
 def load_trained(path: Path) -> TrainedFolder:

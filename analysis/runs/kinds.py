@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from maxup_smoothing.analysis.runs.evaluated import ACCURACY, EVALUATE, AccuracyFolder, load_accuracy
-from maxup_smoothing.analysis.runs.folders import CERTIFY, RunFolder, load_folders, load_trained, require_files
+from maxup_smoothing.analysis.runs.folders import CERTIFY, CertifiedFolder, load_folders, load_trained, require_files
 from maxup_smoothing.analysis.runs.language import FINISH, PERPLEXITY, LanguageFolder, is_language, load_language
 from maxup_smoothing.analysis.runs.run import names
 
@@ -20,7 +20,7 @@ from maxup_smoothing.analysis.runs.run import names
 class Runs:
     """Runs by what is known of them; a classifier that was both certified and evaluated is in both lists."""
 
-    certified: Sequence[RunFolder] = ()
+    certified: Sequence[CertifiedFolder] = ()
     evaluated: Sequence[AccuracyFolder] = ()
     language: Sequence[LanguageFolder] = ()
 

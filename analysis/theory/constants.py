@@ -1,4 +1,4 @@
-r"""Moments of the largest of m independent standard normal numbers, to 1e-12, and two approximations of its mean.
+r"""Row of the largest of m independent standard normal numbers, to 1e-12, and two approximations of its mean.
 
 .. math:: E[M_m^p] = \int z^p \, m \, \varphi(z) \, \Phi(z)^{m-1} \, dz
 
@@ -57,7 +57,7 @@ def blom(m: int) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Moments:
     """A line of the table of constants: c_m, E[M_m²], the variance of M_m, and both approximations of c_m."""
 
     m: int
@@ -68,10 +68,10 @@ class Row:
     blom: float
 
 
-def table(ms: Sequence[int]) -> list[Row]:
+def table(ms: Sequence[int]) -> list[Moments]:
     """The constants of each m, in the order given."""
     return [
-        Row(
+        Moments(
             m=m,
             mean=moment(m, 1),
             second=moment(m, 2),

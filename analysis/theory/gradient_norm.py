@@ -42,7 +42,7 @@ _BATCHES = 8
 _AT_ONCE = 1_000_000  # noise values
 
 
-class MaxUp(Protocol):
+class MaxUpLoss(Protocol):
     """What is examined; ``train.maxup.maxup_loss`` is one."""
 
     def __call__(
@@ -106,7 +106,7 @@ def draw(
     sigmas: Sequence[float],
     groups: int,
     seed: int,
-    maxup: MaxUp = maxup_loss,
+    maxup: MaxUpLoss = maxup_loss,
     noise: Callable[[float], Perturbation] = GaussianNoise,
     rows: int = 256,
     advance: Callable[[int], None] = lambda passes: None,
@@ -167,7 +167,7 @@ def draw(
 
 
 def shares(
-    maxup: MaxUp,
+    maxup: MaxUpLoss,
     model: nn.Module,
     per_example_loss: PerExampleLoss,
     perturb: Perturbation,

@@ -18,7 +18,7 @@ TOY = "toy:"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class Network:
     """A network and images.
 
     Attributes:
@@ -41,14 +41,14 @@ class Subject:
     nudge: float = 0.0
     smooth: bool | None = None
 
-    def moved(self, nudge: float, seed: int) -> "Subject":
+    def moved(self, nudge: float, seed: int) -> "Network":
         """The same at images to which N(0, nudge^2) noise was added once: off every corner that lies in an image."""
         generator = torch.Generator().manual_seed(seed)
         noise_I = torch.empty_like(self.x_I).normal_(generator=generator)
         return replace(self, name=f"{self.name}, moved", x_I=self.x_I + nudge * noise_I, nudge=nudge)
 
 
-def load(name: str, *, data: str | None, data_root: Path | None, images: int, seed: int) -> Subject:
+def load(name: str, *, data: str | None, data_root: Path | None, images: int, seed: int) -> Network:
     """A subject by name.
 
     Args:
@@ -69,7 +69,7 @@ def load(name: str, *, data: str | None, data_root: Path | None, images: int, se
         activation = name.removeprefix(TOY)
         model = toy(activation, seed=seed)
         x_I, y_I = toy_inputs(images, seed=seed)
-        return Subject(
+        return Network(
             name=f"toy {activation}",
             model=frozen(model),
             x_I=x_I,
@@ -84,7 +84,7 @@ def load(name: str, *, data: str | None, data_root: Path | None, images: int, se
         raise ValueError(f"{dataset.name} has {len(dataset.images)} images, fewer than {images}.")
     loaded = loading.load(name, dataset.images.shape[1:], dataset.num_classes)
     index_I = np.arange(images) * len(dataset.images) // images
-    return Subject(
+    return Network(
         name=Path(name).name.removesuffix(".safetensors") if Path(name).exists() else name,
         model=frozen(loaded.model),
         x_I=torch.from_numpy(dataset.images[index_I]).double() / 255,

@@ -17,9 +17,12 @@ import numpy as np
 import pandas as pd
 
 from maxup_smoothing.certify.audit.radii import of_radii
-from maxup_smoothing.certify.logs.findings import Finding, Log, Setting, of_indices, of_manifest, where
-from maxup_smoothing.certify.logs.log import Dialect, Given, Named, missing_rows
+from maxup_smoothing.certify.logs.findings import LogFinding as Finding
+from maxup_smoothing.certify.logs.findings import RawLog as Log
+from maxup_smoothing.certify.logs.findings import Setting, of_indices, of_manifest, where
+from maxup_smoothing.certify.logs.log import Dialect, Given, missing_rows
 from maxup_smoothing.certify.logs.log import Log as Whole
+from maxup_smoothing.certify.logs.log import NamesColumns as Named
 from maxup_smoothing.certify.logs.reader import DIALECTS, UnknownLogError, dialect_of, open_source
 from maxup_smoothing.certify.logs.rows import RUNNING, Rows
 from maxup_smoothing.certify.logs.settings import L2, beyond_l2

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from maxup_smoothing.certify.logs.findings import Finding, Log, Setting, is_fixed, such_rows, where
+from maxup_smoothing.certify.logs.findings import LogFinding as Finding
+from maxup_smoothing.certify.logs.findings import RawLog as Log
+from maxup_smoothing.certify.logs.findings import Setting, is_fixed, such_rows, where
 from maxup_smoothing.certify.statistics import lattice
 from maxup_smoothing.certify.statistics.binomial import LARGEST_N, lower_confidence_bound
 from maxup_smoothing.certify.statistics.lattice import SLACK, Fit, Floats, Integers, Printed

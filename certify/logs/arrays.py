@@ -26,7 +26,7 @@ _ADAPTIVE = ("idx", "label", "predict", "radius proved", "correct", "levels_need
 
 
 @dataclass(frozen=True)
-class Macer:
+class MacerRadii:
     """``hard`` and ``soft`` radii, -1 where wrong or abstained."""
 
     name: str = "macer"

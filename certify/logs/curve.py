@@ -20,7 +20,7 @@ _HEADERS = [(radius, accuracy) for radius in _RADIUS for accuracy in _ACCURACY]
 
 
 @dataclass(frozen=True)
-class Curve:
+class CurveLog:
     """Radii and accuracies, a pair a line, perhaps under ``radius accuracy``; or a line of each."""
 
     name: str = "curve"

@@ -8,8 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
-from maxup_smoothing.certify.logs.findings import Log as Indexed
-from maxup_smoothing.certify.logs.findings import of_indices
+from maxup_smoothing.certify.logs.findings import RawLog, of_indices
 from maxup_smoothing.certify.logs.source import Source
 from maxup_smoothing.certify.statistics.binomial import LARGEST_N
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
@@ -127,7 +126,7 @@ class Dialect(Protocol):
 
 
 @runtime_checkable
-class Named(Protocol):
+class NamesColumns(Protocol):
     """A dialect whose rows stand under a line that names their columns."""
 
     def rows(self, source: Source) -> Any:
@@ -175,5 +174,5 @@ def missing_columns(header: Sequence[str]) -> str | None:
 
 def missing_rows(idx: Sequence[int]) -> list[str]:
     """Notes on images that a log should have, judged by the stride of their numbers."""
-    found = of_indices(Indexed(header=[], indices=[(number, 0) for number in idx]), {})
+    found = of_indices(RawLog(header=[], indices=[(number, 0) for number in idx]), {})
     return [f"stops after {len(idx)} rows: {one.message}" if one.check == "truncated" else one.message for one in found]

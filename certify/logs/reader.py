@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from maxup_smoothing.certify.logs.arrays import AdaptiveArray, Macer, Rs4a
+from maxup_smoothing.certify.logs.arrays import AdaptiveArray, MacerRadii, Rs4a
 from maxup_smoothing.certify.logs.counts import GenGaussian, VotesByClass
-from maxup_smoothing.certify.logs.curve import Curve
+from maxup_smoothing.certify.logs.curve import CurveLog
 from maxup_smoothing.certify.logs.dsrs import DsrsRadii, DsrsSampling
 from maxup_smoothing.certify.logs.formats import binary_format, text_format
 from maxup_smoothing.certify.logs.log import Dialect, Given, Log, missing_columns
@@ -29,8 +29,8 @@ LARGEST = 500_000_000
 
 #: All dialects; the first that matches reads the file.
 DIALECTS: tuple[Dialect, ...] = (
-    Macer(), Rs4a(), AdaptiveArray(), Ours(), GenGaussian(), VotesByClass(), *COLUMNS, DsrsSampling(), VoteRows(),
-    Curve(), DsrsRadii(),
+    MacerRadii(), Rs4a(), AdaptiveArray(), Ours(), GenGaussian(), VotesByClass(), *COLUMNS, DsrsSampling(), VoteRows(),
+    CurveLog(), DsrsRadii(),
 )  # fmt: skip
 
 
