@@ -111,15 +111,13 @@ def _require_the_same_images(loaded: list[runs.Run]) -> None:
     Raises:
         ValueError: If one has images that another has not.
     """
-    if (warning := runs.different_images(loaded)) is None:
+    if (differing := runs.different_images(loaded)) is None:
         return
     shared = set[int].intersection(*(set(run.table["idx"]) for run in loaded))
     advice = f"pass --common to compare on the {len(shared)} images that all have" if shared else "none is in all"
     ours = all("status" in run.table for run in loaded)
     protocol = ", or certify both with the same --protocol and --max" if ours else ""
-    raise ValueError(
-        f"the tables are about different images: {warning.removeprefix('not comparable: ')[:-1]}; {advice}{protocol}."
-    )
+    raise ValueError(f"the tables are about different images: {differing}; {advice}{protocol}.")
 
 
 def _require_the_same(loaded: list[runs.Run], files: list[Path], different_sigma: bool) -> None:

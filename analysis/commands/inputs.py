@@ -55,7 +55,7 @@ def _print_warnings(found: Sequence[runs.Run | runs.Traced], loaded: Sequence[ru
         return
     norms = different_norm(loaded)
     for warning in (
-        runs.different_images(loaded),
+        None if (images := runs.different_images(loaded)) is None else f"not comparable: {images}.",
         None if (differing := runs.different_sigma(loaded)) is None else f"{differing}.",
         None if norms is None else f"not comparable: {norms}.",
         None if norms is not None or (why := refuted(loaded)) is None else f"{why}: not the same settings.",

@@ -142,8 +142,7 @@ def _cost(failed: Sequence[PairedOutcome], wrong: Sequence[PairedOutcome], a: st
 
 
 def _told(what: str, one: PairedOutcome) -> str:
-    p_value = p_text(one.p_holm)
-    p_value = f"p {p_value}" if p_value.startswith("≤") else f"p = {p_value}"
+    p_value = f"p {p_text(one.p_holm, '= ')}"
     word = "no difference shown in" if one.p_holm > LEVEL else "more" if one.difference > 0 else "fewer"
     return f"{word} {what} ({one.a:,} against {one.b:,}, alone {one.only_a:,} against {one.only_b:,}, {p_value})"
 

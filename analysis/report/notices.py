@@ -127,8 +127,8 @@ def _of_run(subject: ReportRun) -> Iterator[Notice]:
 
 
 def _of_all(subjects: Sequence[ReportRun]) -> Iterator[Notice]:
-    if (text := run.different_images([subject.run for subject in subjects])) is not None:
-        yield Notice(level="warning", about="all runs", text=text)
+    if (differing := run.different_images([subject.run for subject in subjects])) is not None:
+        yield Notice(level="warning", about="all runs", text=f"not comparable: {differing}.")
     data = {str(found): subject for subject in subjects if (found := subject.told("data", "fingerprint"))}
     if len(data) > 1:
         names = "; ".join(f"{shown(one.told('data', 'name'))} ({one.name})" for one in data.values())

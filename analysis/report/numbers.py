@@ -112,8 +112,8 @@ def joint_table(subjects: Sequence[ReportRun], radii: Sequence[float]) -> Table:
     lines: list[tuple[Cell, ...]] = [
         (radius_heading(radius), *cells) for radius, *cells in zip(radii, *columns, strict=True)
     ]
-    averages = [acr_text(subject).split(" ", 1) for subject in subjects]
-    lines.append(("ACR", *((first, rest.strip("[]").replace(", ", " to ")) for first, rest in averages)))
+    averages = [_acr(subject) for subject in subjects]
+    lines.append(("ACR", *((acr, f"{low} to {high}") for acr, low, high in averages)))
     return Table(
         caption="Certified accuracy in percent of all images, with 95 % intervals, and average certified radius",
         header=("radius", *(subject.name for subject in subjects)),
@@ -135,8 +135,8 @@ def ceiling_text(subject: ReportRun) -> str:
 
 def acr_text(subject: ReportRun) -> str:
     """A run's average certified radius with its 95 % interval, rounded outwards: ``1.2185 [1.1531, 1.2825]``."""
-    low, high = mean_interval(contributions(subject.run.table))
-    return f"{floor_text(subject.run.summary.acr, 4)} [{floor_text(low, 4)}, {ceil_text(high, 4)}]"
+    acr, low, high = _acr(subject)
+    return f"{acr} [{low}, {high}]"
 
 
 def false_text(subject: ReportRun) -> str:
@@ -160,6 +160,11 @@ def interval_text(low: float, high: float, images: int) -> str:
     """An interval of a share in percent, its limits rounded outwards."""
     digits = 2 + _digits(images)
     return f"{_points(floor_text(low, digits))} to {_points(ceil_text(high, digits))}"
+
+
+def _acr(subject: ReportRun) -> tuple[str, str, str]:
+    low, high = mean_interval(contributions(subject.run.table))
+    return floor_text(subject.run.summary.acr, 4), floor_text(low, 4), ceil_text(high, 4)
 
 
 def _points(fraction: str) -> str:

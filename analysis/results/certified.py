@@ -133,7 +133,7 @@ def _training_table(group: Sequence[CertifiedFolder]) -> str:
     lines = []
     for folder in group:
         epochs = f"{folder.epochs} of {told_text(folder.config.get('epochs'))}"
-        rate, took = rate_text(folder.images_per_second()), minutes_text(folder.total_seconds())
+        rate, took = rate_text(folder.median("images_per_second")), minutes_text(folder.total_seconds())
         objective, arch, batch_size, dtype = map(folder.config.get, ("objective", "arch", "batch_size", "dtype"))
         facts = (objective, arch, copies_text(folder.config), batch_size, dtype)
         lines.append([escaped(folder.name), *map(told_text, facts), epochs, rate, took])

@@ -7,11 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from maxup_smoothing.analysis.results.markdown import escaped
+from maxup_smoothing.analysis.results.markdown import UNKNOWN, escaped
 from maxup_smoothing.analysis.runs.folders import load_training
 from maxup_smoothing.certify.statistics.rounding import floor_text
 
-_UNKNOWN = "–"
 #: Keys that say nothing about the recipe.
 _ASIDE = {"device", "tensorboard", "probe"}
 
@@ -73,8 +72,8 @@ def _line(
     cells = [
         escaped(name),
         escaped(differs) or "nothing",
-        floor_text(last, 4) if len(acr) else _UNKNOWN,
-        f"{floor_text(best, 4)} (epoch {epoch[acr.argmax()]})" if best > last else _UNKNOWN,
+        floor_text(last, 4) if len(acr) else UNKNOWN,
+        f"{floor_text(best, 4)} (epoch {epoch[acr.argmax()]})" if best > last else UNKNOWN,
         f"{noisy:.3f}",
         str(epochs) if epochs == planned else f"{epochs} of {planned}, unfinished",
         f"{seconds:.0f}",

@@ -87,10 +87,6 @@ class CertifiedFolder(TrainedFolder):
         """A value of the manifest by its section and name; None where it is not there."""
         return self.run.told(*keys)
 
-    def images_per_second(self) -> float | None:
-        """Median over the epochs of the training images a second; None where the file does not say."""
-        return self.median("images_per_second")
-
     def warnings(self) -> list[str]:
         """What a reader must know before using the numbers: the run is unfinished, or its parts do not fit."""
         found = super().warnings()

@@ -184,7 +184,7 @@ def is_named(name: str, asked: str) -> bool:
 
 
 def different_images(runs: Sequence[Run]) -> str | None:
-    """A warning if not all runs cover the same images; None if they do.
+    """In which images runs differ, without a full stop; None if all cover the same ones.
 
     Certified accuracies over different images differ for that reason alone.
     """
@@ -194,8 +194,8 @@ def different_images(runs: Sequence[Run]) -> str | None:
         only_other = len(set(other.table["idx"]) - set(first.table["idx"]))
         if only_first or only_other:
             return (
-                f"not comparable: {first.name} has {only_first} images that {other.name} has not, "
-                f"and {only_other} are missing the other way round."
+                f"{first.name} has {only_first} images that {other.name} has not, "
+                f"and {only_other} are missing the other way round"
             )
     return None
 

@@ -1,4 +1,4 @@
-r"""Row of the largest of m independent standard normal numbers, to 1e-12, and two approximations of its mean.
+r"""Moments of the largest of m independent standard normal numbers, to 1e-12, and two approximations of its mean.
 
 .. math:: E[M_m^p] = \int z^p \, m \, \varphi(z) \, \Phi(z)^{m-1} \, dz
 

@@ -90,10 +90,6 @@ class Draws:
         """Without bias for what remains of E D after the second order; no estimate of a trace is in it."""
         return self.first_SIG - self.sigmas[:, None, None] ** 2 / 2 * self.quadratic_IG
 
-    def estimate_SIG(self, constant: float, norm_I: Array) -> Array:
-        """Without bias for E D if ``constant`` is c_m: D - sigma max g'z + sigma c_m |g|."""
-        return self.first_SIG + self.sigmas[:, None, None] * constant * norm_I[:, None]
-
 
 def draw(
     model: nn.Module,

@@ -14,7 +14,6 @@ from maxup_smoothing.certify.statistics.binomial import LARGEST_N
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.tables.row import FIELD_COLUMNS
 
-KINDS = ("radii", "predictions", "curve", "sampling")
 NO_ROWS = "the table has no rows: nothing has been certified yet."
 UNLABELLED = (
     "labels and classes are not told: label 0 and predict 0 stand for right, predict -1 for wrong or abstained."
