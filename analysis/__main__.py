@@ -1,29 +1,29 @@
 """Figures, tables and comparisons from radius tables.
 
-Draw certified accuracy over the radius, one curve a run, each with its
-pointwise 95 % confidence band and with its ceiling, the radius above which
-its n votes can certify nothing; behind them, if asked for, what others
-published, and the best run at each radius, which is not one classifier:
+Draw certified accuracy over the radius, one curve a run, with its pointwise
+95 % confidence band and its ceiling: above it, n votes certify nothing. On
+request, draw published results and the best run at each radius as well:
 
     python -m analysis curve runs/*/radii.tsv --out curve.png
     python -m analysis curve runs/* --published fashion-mnist --out curve.png
 
 Print certified accuracies at chosen radii, a line a run, as CSV, Markdown,
-LaTeX or HTML, with the 95 % interval or, by --population, with a 95 % lower
-bound on the share of all images that is truly robust, which allows for false
-certificates; by --simultaneous with all certificates of a run true together:
+LaTeX or HTML, with their 95 % intervals. With --population, print instead a
+95 % lower bound on the share of all images that is truly robust; it allows
+for false certificates. With --simultaneous, all certificates of a run hold
+together:
 
     python -m analysis table runs/*/radii.tsv --radii 0,0.25,0.5
 
 Compare two classifiers on the same images, by McNemar's exact test at radii
-chosen before looking and a bootstrap of the ACR, or two methods by several
-training seeds of each, by a t interval over the seeds:
+chosen before looking and by a bootstrap of the ACR. Or compare two methods
+by several training seeds of each, with a t interval over the seeds:
 
     python -m analysis compare runs/maxup runs/gaussian --radii 0.5,1
     python -m analysis compare 'runs/maxup-*' 'runs/gaussian-*'
 
-Say what another project's log is and what it shows, and write it as a radius
-table; sigma, n and alpha (one-sided) where the log does not tell them:
+Print what another project's log is and its results, and write it as a radius
+table. Give sigma, n and alpha (one-sided) where the log does not record them:
 
     python -m analysis import OTHER.log --sigma 0.5 --out radii.tsv
 

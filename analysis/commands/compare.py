@@ -1,4 +1,4 @@
-"""Is A better than B, at which radius, and is the difference real?"""
+"""The command that compares two networks image by image, or two methods seed by seed."""
 
 import sys
 from pathlib import Path
@@ -21,17 +21,19 @@ def compare(
     a: Annotated[
         str, typer.Argument(metavar="A", show_default=False, help="A table, a run folder, or a quoted pattern.")
     ],
-    b: Annotated[str, typer.Argument(metavar="B", show_default=False, help="What A is held against, likewise.")],
+    b: Annotated[
+        str, typer.Argument(metavar="B", show_default=False, help="The table, run folder or pattern to compare A with.")
+    ],
     radii: Annotated[
-        str | None, typer.Option(help="Chosen before looking; by default 0, 0.25 … to the ceiling.")
+        str | None, typer.Option(help="Radii, chosen before looking; by default 0, 0.25 … to the ceiling.")
     ] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw the difference curve here: .png, .svg or .pdf.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="File for a figure of the difference: .png, .svg or .pdf.")
+    ] = None,
     labels: Annotated[str | None, typer.Option(help="Names of A and B, separated by a comma.")] = None,
-    common: Annotated[
-        bool, typer.Option("--common", help="Compare on the images that all tables have, where some have more.")
-    ] = False,
+    common: Annotated[bool, typer.Option("--common", help="Compare on the images that all tables have.")] = False,
     different_sigma: Annotated[
-        bool, typer.Option("--different-sigma", help="Compare also models under different noise.")
+        bool, typer.Option("--different-sigma", help="Compare models under different noise, too.")
     ] = False,
 ) -> None:
     """Compare two classifiers on the same images, or two methods by several training seeds each."""

@@ -40,24 +40,26 @@ from maxup_smoothing.certify.tables.summary import radii_of
 from maxup_smoothing.data.runtime import console
 from maxup_smoothing.data.runtime.atomic import write_atomically
 
-By = Annotated[str, typer.Option(help="Parts of the images: class, or difficulty by --reference.")]
-Reference = Annotated[Path | None, typer.Option(help="Another classifier's table, which tells hard images from easy.")]
+By = Annotated[str, typer.Option(help="How images are divided: class, or difficulty with --reference.")]
+Reference = Annotated[Path | None, typer.Option(help="Another classifier's table, by which images are hard or easy.")]
 
 
 def curve(
     files: Files,
     out: FigureOut,
-    radii_max: Annotated[float | None, typer.Option(help="Last radius shown; by default all of the curves.")] = None,
+    radii_max: Annotated[
+        float | None, typer.Option(help="Last radius shown; by default the end of the curves.")
+    ] = None,
     labels: Labels = None,
     title: Annotated[
-        str | None, typer.Option(help="Shown above the axes; by default data, network and sigma of all runs.")
+        str | None, typer.Option(help="Title; by default the data, network and sigma that all runs share.")
     ] = None,
     envelope: Annotated[
-        bool, typer.Option("--envelope", help="Add the best run at each radius, which is not one classifier.")
+        bool, typer.Option("--envelope", help="Add the best run at each radius; that is not one classifier.")
     ] = False,
     published: Annotated[
         str | None,
-        typer.Option(metavar="DATASET", help="Draw published results at the runs' sigma behind them, as points."),
+        typer.Option(metavar="DATASET", help="Draw published results of this data set at the runs' sigma, as points."),
     ] = None,
 ) -> None:
     """Draw certified accuracy over the radius into a figure."""
@@ -82,17 +84,19 @@ def curve(
 
 def table(
     files: Files,
-    radii: Annotated[str | None, typer.Option(help="Such as 0,0.25,0.5; by default to the largest ceiling.")] = None,
-    format: Annotated[str, typer.Option(help=f"One of {', '.join(tables.FORMATS)}.")] = "csv",
-    out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
+    radii: Annotated[
+        str | None, typer.Option(help="Radii, such as 0,0.25,0.5; by default up to the largest ceiling.")
+    ] = None,
+    format: Annotated[str, typer.Option(help=f"Format of the table: {', '.join(tables.FORMATS)}.")] = "csv",
+    out: Annotated[Path | None, typer.Option(help="File to write instead of printing.")] = None,
     labels: Labels = None,
-    by: Annotated[str | None, typer.Option(help="Parts of one run: class, or difficulty by --reference.")] = None,
+    by: Annotated[str | None, typer.Option(help="Divide one run by class, or by difficulty with --reference.")] = None,
     reference: Reference = None,
     population: Annotated[
-        bool, typer.Option("--population", help="Lower bounds for the population instead of intervals.")
+        bool, typer.Option("--population", help="Print lower bounds for the population instead of intervals.")
     ] = False,
     simultaneous: Annotated[
-        bool, typer.Option("--simultaneous", help="Each certificate at alpha / images: all are true together.")
+        bool, typer.Option("--simultaneous", help="Read each certificate at alpha / images, so that all hold together.")
     ] = False,
 ) -> None:
     """Print or write certified accuracies at chosen radii, a line a run or a part of one."""
@@ -120,7 +124,9 @@ def groups(
     out: FigureOut,
     by: By = "class",
     reference: Reference = None,
-    radii: Annotated[str | None, typer.Option(help="One to four; by default 0 and even steps to the ceiling.")] = None,
+    radii: Annotated[
+        str | None, typer.Option(help="One to four radii; by default 0 and even steps to the ceiling.")
+    ] = None,
 ) -> None:
     """Draw certified accuracy of each class, or of hard and easy images, into a figure."""
     require_figure(out)
@@ -157,7 +163,7 @@ def attack_bounds(
         typer.Option(
             metavar="FILE|EPS=FILE",
             show_default=False,
-            help="The table of `certify attack`, or predictions of images attacked at EPS; again for more.",
+            help="A table of `certify attack`, or predictions of images attacked at EPS; may be repeated.",
         ),
     ],
     out: FigureOut,

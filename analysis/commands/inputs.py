@@ -1,4 +1,4 @@
-"""What the commands have in common: reading runs, reading numbers, and writing without a loss."""
+"""What the commands share: reading runs and numbers, and writing files without overwriting a table."""
 
 import sys
 from collections.abc import Collection, Sequence
@@ -24,7 +24,7 @@ Files = Annotated[
     list[Path], typer.Argument(metavar="FILE...", show_default=False, help="Radius tables, logs or run folders.")
 ]
 Labels = Annotated[str | None, typer.Option(help="Names of the runs, separated by commas, in the order of the files.")]
-FigureOut = Annotated[Path, typer.Option(show_default=False, help="The figure: .png, .svg or .pdf.")]
+FigureOut = Annotated[Path, typer.Option(show_default=False, help="File of the figure: .png, .svg or .pdf.")]
 
 
 def load(files: Sequence[Path], labels: str | None = None) -> list[runs.Run]:

@@ -28,9 +28,9 @@ _RESULTS = (TABLE, ACCURACY, PERPLEXITY)  # what makes a folder one of results
 
 def results(
     folders: Folders,
-    out: Annotated[Path, typer.Option(show_default=False, help="The report: a file that ends in .md.")],
+    out: Annotated[Path, typer.Option(show_default=False, help="File of the report, which ends in .md.")],
     control: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Compare all runs with this one; may be given again.")
+        list[str] | None, typer.Option(metavar="NAME", help="Run that all others are compared with; may be repeated.")
     ] = None,
 ) -> None:
     """Write what run folders say as a Markdown report with figures.
@@ -64,13 +64,13 @@ def report(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN...", show_default=False, help="Run folders, radius tables or logs.")
     ],
-    out: Annotated[Path, typer.Option(show_default=False, help="The page: a file that ends in .html.")],
+    out: Annotated[Path, typer.Option(show_default=False, help="File of the page, which ends in .html.")],
     data_root: Annotated[
         Path | None,
-        typer.Option(envvar="DATA_ROOT", help="Where data sets lie, for pictures; nothing is downloaded."),
+        typer.Option(envvar="DATA_ROOT", help="Folder of the data sets, for pictures; nothing is downloaded."),
     ] = None,
     control: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Compare with this run; by default with the first.")
+        str | None, typer.Option(metavar="NAME", help="Run that the others are compared with; by default the first.")
     ] = None,
 ) -> None:
     """Write one self-contained HTML page about runs: what was certified, how sure it is, and which is better."""

@@ -1,4 +1,4 @@
-"""What a method costs, paired like what it gains: wrong answers, abstentions, and mistakes that bear a certificate."""
+"""Paired counts of wrong answers, of abstentions, and of wrong answers that are certified."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

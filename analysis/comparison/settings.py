@@ -1,4 +1,4 @@
-"""What the radii of logs tell of settings that the logs do not: whether two of them can be taken to be alike.
+"""Settings that logs leave out, inferred from their radii, and whether two logs have the same ones.
 
 Where a log tells no sigma, n or alpha, two logs are compared as if these were equal. Their radii may refute that: then
 they are different, whatever nobody told.

@@ -1,4 +1,4 @@
-"""Certified accuracy from below and accuracy under attack from above: the truth lies between them.
+"""Certified accuracy as a lower bound and accuracy under attack as an upper bound, in one figure.
 
 No attack may succeed within a certified radius. Where one does, either the certificate, the attack's norm or the way
 the two files belong together is wrong.

@@ -78,7 +78,7 @@ def draw(
     # certified, and a band would pretend that another sample of images might be.
     reach = [ceilings.get(run.name, run.summary.largest_radius) for run in runs]
     curves = [step_curve(run.table, min(end, own or end)) for run, own in zip(runs, reach, strict=True)]
-    handles, labels = [], [*_labels(runs), *(one.name for one in traced)]
+    handles, labels = list[Line2D](), [*_labels(runs), *(one.name for one in traced)]
     for curve, (colour, dash) in zip(curves, styles(len(runs)), strict=True):
         axes.fill_between(curve.radius, curve.low, curve.high, step="pre", color=colour, alpha=0.18, linewidth=0)
         x, y = np.append(curve.radius, curve.radius[-1]), np.append(curve.accuracy, 0.0)
@@ -88,6 +88,9 @@ def draw(
         handles += axes.plot(
             curve.radius, curve.accuracy, linestyle=dash, drawstyle="steps-pre", color=colour, linewidth=1.8
         )
+    # The legend lists the curves from the highest to the lowest, so that it is read beside them.
+    order = np.argsort([-_area(curve) for curve in (*curves, *told)], kind="stable")
+    handles, labels = [handles[at] for at in order], [labels[at] for at in order]
     marked = sorted({value for value in ceilings.values() if 0 < value < end})
     _draw_ceilings(axes, marked, end)
     if envelope:
@@ -286,6 +289,11 @@ def _covers(figure: Figure, axes: Axes, legend: Legend, curves: Sequence[Curve],
         if np.any((low < box.y1) & (high > box.y0)):
             return True
     return False
+
+
+def _area(curve: Curve) -> float:
+    """The area below a curve: for a whole run its ACR."""
+    return float((np.diff(curve.radius, prepend=0.0) * curve.accuracy).sum())
 
 
 def plain(text: str) -> str:

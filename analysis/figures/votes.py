@@ -1,4 +1,4 @@
-"""What lies behind a certified accuracy: how the noisy copies of each image voted, and what that cost in samples."""
+"""Votes of the noisy copies of each image, and the samples that were spent on them."""
 
 # Shapes: N images.
 

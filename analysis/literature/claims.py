@@ -1,4 +1,4 @@
-"""What papers claim of accuracy and perplexity, as data in ``published/claims``: numbers to stand beside ours.
+"""Accuracies and perplexities that papers claim, as data in ``published/claims``.
 
 Unlike the rows of `literature.curves` nobody can compute them again: there are no logs, only the number in the text.
 """

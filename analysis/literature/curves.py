@@ -1,7 +1,7 @@
-"""Numbers that others published, as data in ``analysis/literature/published``: rows to stand beside ours.
+"""Certified accuracies that others published, as data in ``analysis/literature/published``.
 
-They were computed from the public per-example logs of the repositories named in ``source``, whose radii have three
-significant digits rounded to nearest, so an accuracy just at such a radius may be a little high. A row of the subset
+They were computed from the public per-example logs of the repositories named in ``source``. Radii there have three
+significant digits, rounded to nearest, so an accuracy just at such a radius may be a little high. A row of the subset
 ``skip20`` is the same log's on every 20th image: ours of 500 images are held against that one where there is one.
 """
 

@@ -1,4 +1,4 @@
-"""Paired comparisons of a report: which runs are about the same images, which is better there, and at what cost."""
+"""Paired comparisons of a report: pairs of runs on the same images, with verdicts and tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

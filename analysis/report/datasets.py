@@ -1,4 +1,4 @@
-"""The data sets that runs were certified on, as far as they are on this machine: where they are looked for."""
+"""The data sets that runs were certified on, looked for on this machine."""
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath

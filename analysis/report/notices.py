@@ -1,4 +1,4 @@
-"""What a reader of a report has to know before using its numbers: faults, differences, and what was warned of."""
+"""Warnings of a report: faults that the audit found, differences between runs, and recorded warnings."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The settings of a report's runs: what differs between them as a table, and all that is recorded of each."""
+"""The recorded settings of the runs of a report, and a table of those that differ."""
 
 import hashlib
 import json

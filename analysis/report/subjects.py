@@ -1,4 +1,4 @@
-"""The runs of a report: each table with what stands beside it, as far as it can be read, and names fit to be shown."""
+"""The runs of a report: each table with its audit and what was recorded of its training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

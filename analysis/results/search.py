@@ -1,4 +1,4 @@
-"""The log of a search: what differed between runs, and what held-out images said of each."""
+"""The log of a search: the configuration keys that differ between runs, and accuracy on held-out images."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Run folders of every kind, told apart by what lies in them.
+"""Run folders of every kind, recognised by the files in them.
 
 A classifier's folder may hold a radius table, of `certify run`, and its accuracy on test images, of
 `python -m train.evaluate`; a language model's holds its perplexity.

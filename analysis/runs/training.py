@@ -1,4 +1,4 @@
-"""What a configuration says of its training: the noisy copies of each image in words, and the passes they cost."""
+"""What a configuration records of its training: the noisy copies of each image, and the passes they cost."""
 
 from collections.abc import Mapping
 from typing import Any

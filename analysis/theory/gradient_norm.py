@@ -1,4 +1,4 @@
-r"""What MaxUp adds to the loss at each image, drawn from the MaxUp loss that training uses.
+r"""Draws of what MaxUp adds to the loss at each image, from the MaxUp loss that training uses.
 
 **Shares.** ``train.maxup.maxup_loss`` returns one number, the mean over a batch. What it holds of each example is had
 from its derivative: give the loss of example b a weight w_b, which is 1. A maximum, a mean, or any other function that

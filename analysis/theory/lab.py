@@ -1,4 +1,4 @@
-"""From networks to verdicts and a report."""
+"""The run of the theory check: from networks to verdicts and a report."""
 
 # Shapes: I images.
 

@@ -1,4 +1,4 @@
-"""What was found, as Markdown."""
+"""The report of the theory check, as Markdown."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A certification log as the audit has read it, what is found in it, and whether its images are those expected."""
+"""A log as the audit has read it, its findings, and the check that its images are those expected."""
 
 import re
 from collections import Counter, defaultdict

@@ -1,4 +1,4 @@
-"""A log of another project as it is read: what the caller adds to the file, and the table that comes out."""
+"""A log of another project in our terms: settings that the caller gives, and the table."""
 
 import math
 import re

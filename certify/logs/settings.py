@@ -1,4 +1,4 @@
-"""What printed radii tell: how they were rounded, which n and alpha are behind them, and whether they can be l2."""
+"""Settings inferred from printed radii: their rounding, n and alpha, and whether they can be l2."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""A file as dialects look at it: its lines, and the table in it with its columns and what separates them.
+"""A file as dialects read it: its lines, the columns of its table, and grids of numbers without a header.
 
 A table may stand in the captured output of a terminal: lines before the one that names the columns are left out, and so
 are comments. Fields are separated by tabs, commas, semicolons or spaces.
