@@ -237,4 +237,4 @@ def test_a_log_without_settings_is_compared_and_the_page_says_what_was_taken_for
     theirs = "".join(f"{at}\t1\t1\t{r + 0.05:.3f}\t1\t3\n" for at, r in rows)
     page = page_of(write_run(tmp_path / "ours", ours, OURS), write_run(tmp_path / "theirs", theirs))
     assert "theirs has the higher ACR" in page.text
-    assert "Only one of the two tells its sigma, n, alpha; the other was taken to have the same." in page.text
+    assert "Only one of the two records its sigma, n, alpha; the other was taken to have the same." in page.text

@@ -126,7 +126,7 @@ def _require_the_same(loaded: list[runs.Run], files: list[Path], different_sigma
     """Refuse in this command's words what `compare_tables` would refuse in the library's.
 
     Raises:
-        ValueError: If sigma differs and that is not asked for, or if only some tables tell sigma, n or alpha.
+        ValueError: If sigma differs and that is not asked for, or if only some tables record sigma, n or alpha.
     """
     wanted = [name for name in ("sigma", "n", "alpha") if name != "sigma" or not different_sigma]
     for run, file in zip(loaded, files, strict=True):

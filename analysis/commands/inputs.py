@@ -112,7 +112,7 @@ def table_of(path: Path) -> Path:
     """The radius table of a run folder; a file, and a folder of arrays that is a log, as it is.
 
     Raises:
-        ValueError: If a folder has no radius table and is no log.
+        ValueError: If a folder has no radius table and is not a log.
     """
     if path.is_dir() and not (path / TABLE).is_file():
         if is_log_folder(path):

@@ -159,7 +159,7 @@ def draw_attack_bounds(
         label=plain(f"certified, {run.name}: no attack can do worse"),
     )
     epsilon_E = np.array([attack.epsilon for attack in found])
-    # An abstention is no success: more samples may show that g is right.
+    # An abstention is not a success: more samples may show that g is right.
     not_wrong_E = np.array([attack.right + attack.abstained for attack in found])
     images_E = np.array([attack.images for attack in found])
     accuracy_E = not_wrong_E / images_E
@@ -202,7 +202,7 @@ def draw_attack_bounds(
 
 
 def _conditions(run: Run, certified: int | None) -> str:
-    """Two lines: which images, and with how many samples and which alpha they were certified, if the rows tell."""
+    """Two lines: which images, and with how many samples and which alpha they were certified, if the rows record."""
     summary = run.summary
     part = f" that were attacked, of {certified:,} certified" if certified not in (None, summary.images) else ""
     n = "unknown" if summary.n is None else f"{summary.n:,}"

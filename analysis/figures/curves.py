@@ -51,7 +51,7 @@ def draw(
 
     Args:
         runs: Tables of images.
-        traced: Curves that files tell without images, drawn without a band and no further than they are told; at least
+        traced: Curves that files record without images, drawn without a band and as far as they go; at least
             one of either kind.
         end: Last radius shown, positive; by default a little more than the largest ceiling or radius.
         title: Shown above that line.
@@ -161,7 +161,7 @@ def require_format(suffix: str) -> None:
 
 
 def _conditions(runs: Sequence[Run], traced: Sequence[Traced]) -> str:
-    """How many images, samples and which alpha the runs have, as far as their rows tell, and what the band is."""
+    """How many images, samples and which alpha the runs have, as far as their rows record, and what the band is."""
     if not runs:
         return "images, n and alpha unknown; curves as they are told, without a band"
     told = {
@@ -175,13 +175,13 @@ def _conditions(runs: Sequence[Run], traced: Sequence[Traced]) -> str:
 
 
 def _radius_label(runs: Sequence[Run]) -> str:
-    """What the abscissa measures: l2, or the norms that runs tell."""
+    """What the abscissa measures: l2, or the norms that runs record."""
     norms = sorted({norm_of(run.table) or "unknown norm" for run in runs} or {L2})
     return _L2_RADIUS if norms == [L2] else f"radius ({' or '.join(norms)})"
 
 
 def _sigmas(runs: Sequence[Run]) -> set[float]:
-    """The noise of the runs that tell it."""
+    """The noise of the runs that record it."""
     return {run.summary.sigma for run in runs if run.summary.sigma is not None}
 
 

@@ -151,8 +151,8 @@ def different_conditions(
 
     Args:
         rows: At least one.
-        runs: At least one; where one does not tell its n or alpha, they are not known to be the rows'.
-        told: The runs' data sets, as far as they are known; an unknown one is no difference.
+        runs: At least one; where one does not record its n or alpha, they are not known to be the rows'.
+        told: The runs' data sets, as far as they are known; an unknown one is not a difference.
     """
     theirs = _conditions([row.dataset for row in rows], [row.n for row in rows], [row.alpha for row in rows])
     ns, alphas = [run.n for run in runs], [run.alpha for run in runs]

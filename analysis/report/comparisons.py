@@ -32,7 +32,7 @@ class Pair:
 
     ``details`` are what the verdict leaves out: radii without a difference, wrong answers and abstentions. ``table``
     is about what is right, ``mistakes`` about what is wrong and yet certified; ``at`` are the radii of ``table``.
-    ``assumed`` names the settings that only one of the two tells, and that were taken for equal.
+    ``assumed`` names the settings that only one of the two records, and that were taken for equal.
     """
 
     subject: ReportRun
@@ -179,7 +179,7 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _taken_as_usual(name: str, a: ReportRun, b: ReportRun) -> bool:
-    """Whether one table alone tells a setting, which is the field's usual one there or what the audit infers."""
+    """Whether one table alone records a setting, which is the field's usual one there or what the audit infers."""
     if (name in a.run.table) == (name in b.run.table):
         return False
     knows = a if name in a.run.table else b
@@ -194,7 +194,7 @@ def _row(row: AtRadius, digits: int) -> tuple[Cell, ...]:
 
 
 def _same_images(a: ReportRun, b: ReportRun) -> bool:
-    """Whether two tables are about the same images, by their data where both tell it, their idx and their labels."""
+    """Whether two tables are about the same images, by their data where both record it, their idx and their labels."""
     prints = {str(one.told("data", "fingerprint")) for one in (a, b) if one.told("data", "fingerprint")}
     labels_a, labels_b = (one.run.table.set_index("idx")["label"].sort_index() for one in (a, b))
     return len(prints) < 2 and labels_a.equals(labels_b)

@@ -23,7 +23,7 @@ class Library:
         root: Where the user keeps data sets; None for nowhere.
 
     Raises:
-        FileNotFoundError: If ``root`` is no folder.
+        FileNotFoundError: If ``root`` is not a folder.
     """
 
     def __init__(self, root: Path | None) -> None:

@@ -97,7 +97,7 @@ def _difference_view(
 
 
 def votes(subjects: Sequence[ReportRun]) -> View | None:
-    """How the noisy copies of each image voted; None where no table tells."""
+    """How the noisy copies of each image voted; None where no table records."""
     known = [one for one in subjects if "counts" in one.run.table]
     if not known:
         return None

@@ -73,7 +73,7 @@ def different_settings(subjects: Sequence[ReportRun]) -> list[str]:
 
 
 def agreement(subjects: Sequence[ReportRun]) -> str:
-    """In which of the settings that matter several runs agree, in which they differ, and which not all of them tell."""
+    """In which settings that matter several runs agree, in which they differ, and which not all record."""
     told: dict[str, list[str | None]] = {
         "data": [_told(one, "data", "fingerprint") for one in subjects],
         "images": [" ".join(map(str, sorted(one.run.table["idx"]))) for one in subjects],

@@ -97,7 +97,7 @@ def spread_note(data: Sequence[Dataset | str]) -> str | None:
 
 
 def noise_note(subjects: Sequence[ReportRun]) -> str | None:
-    """What noise of whole numbers means for the proof, where a manifest tells it."""
+    """What noise of whole numbers means for the proof, where a manifest records it."""
     exact = [subject for subject in subjects if subject.told("noise", "source") == "exact"]
     if not exact:
         return None
@@ -183,7 +183,7 @@ def _procedure(subject: ReportRun) -> str:
 
 
 def _day(subject: ReportRun) -> str:
-    """The day on which a certification began, as its manifest tells it."""
+    """The day on which a certification began, as its manifest records it."""
     begun = subject.told("notes", "begun")
     return begun[:10] if isinstance(begun, str) and re.match("[0-9]{4}-[0-9]{2}-[0-9]{2}", begun) else UNKNOWN
 
@@ -279,7 +279,7 @@ def _taken(subjects: Sequence[ReportRun], data: Sequence[Dataset | str]) -> Iter
 
 
 def total(subject: ReportRun, data: Dataset | str) -> int | None:
-    """How many images the split has that a run took its own from; None where neither data nor manifest tells."""
+    """How many images the split has that a run took its own from; None where neither data nor manifest records."""
     if not isinstance(data, str):
         return len(data.labels)
     name, split = str(subject.told("data", "name")), str(subject.told("data", "split"))

@@ -33,7 +33,7 @@ def build_page(subjects: Sequence[ReportRun], *, data_root: Path | None = None, 
 
     Raises:
         ValueError: If the control is none of the runs.
-        FileNotFoundError: If ``data_root`` is no folder.
+        FileNotFoundError: If ``data_root`` is not a folder.
     """
     require_control(subjects, control)
     library = Library(data_root)
@@ -107,7 +107,7 @@ def terms(subjects: Sequence[ReportRun]) -> list[tuple[str, str]]:
 
 
 def origin(subject: ReportRun) -> str | None:
-    """How a run was trained, as its configuration tells it; None where there is none."""
+    """How a run was trained, as its configuration records it; None where there is none."""
     config = subject.config
     if objective(subject) == UNKNOWN:
         return None

@@ -57,7 +57,7 @@ def settings(subject: ReportRun) -> RecordedSettings:
 def differing(subjects: Sequence[ReportRun]) -> Table | None:
     """What the files of at least two runs record with different values; None where that is nothing.
 
-    A value that only some runs record is no difference: files outlive the version that wrote them. Commands are left
+    A value that only some runs record is not a difference: files outlive the version that wrote them. Commands are left
     out, since what they set is there by itself.
     """
     told: dict[str, list[str | None]] = {}

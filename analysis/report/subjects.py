@@ -52,7 +52,7 @@ class ReportRun:
         return self.run.told(*keys)
 
     def recorded(self, name: str) -> Any:
-        """Sigma, n0, n, alpha, procedure or bound, of the rows or else of the manifest; None if neither tells."""
+        """Sigma, n0, n, alpha, procedure or bound, of the rows or else of the manifest; None if neither records."""
         value = getattr(self.run.summary, name)
         return self.told("sampling", name) if value is None else value
 
@@ -71,7 +71,7 @@ def load_subjects(paths: Sequence[Path]) -> list[ReportRun]:
     """Read radius tables and all that lies beside them.
 
     Args:
-        paths: Tables, ours or of any dialect that tells its radii, at least one, each once. ``radii.tsv`` is taken
+        paths: Tables, ours or of any dialect that records its radii, at least one, each once. ``radii.tsv`` is taken
             for part of its run folder.
 
     Raises:

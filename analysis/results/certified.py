@@ -43,7 +43,7 @@ Computed from the public per-example logs of the sources and rounded to nearest;
 the same images, n and alpha compare with ours. That a published number lies in an interval of ours is a coarse check:
 the interval is about which images were drawn, and the training seed of neither side is in it.
 """
-#: What a report says of the circumstances: a name, and where a folder tells it.
+#: What a report says of the circumstances: a name, and where a folder records it.
 _CONDITIONS: dict[str, Callable[[CertifiedFolder], object]] = {
     "training device": lambda folder: folder.environment.get("device"),
     "training threads": lambda folder: folder.environment.get("threads"),

@@ -18,7 +18,7 @@ _ASIDE = {"device", "tensorboard", "probe"}
 def search_log_text(folders: Sequence[Path]) -> str:
     """A Markdown table, a line a run, the best by validation first, and above it what all runs have in common.
 
-    Of each run it tells the keys of its configuration with different values in the runs that have them, the average
+    Of each run it records the keys of its configuration with different values in the runs that have them, the average
     certified radius of the held-out images after the last epoch that certified them (rounded down), the best of the
     epochs if that is another, noisy accuracy after the last epoch, and minutes of training. Unfinished runs say so.
     Equal runs, and those without validation, which come last, are in the order of their names.
@@ -49,7 +49,7 @@ def _common(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _different(configs: Sequence[Mapping[str, Any]]) -> set[str]:
     """Keys with different values in the runs that have them.
 
-    A key that only some runs have is no difference by itself: folders outlive the version that wrote them, and each
+    A key that only some runs have is not a difference by itself: folders outlive the version that wrote them, and each
     version adds keys.
     """
     told: dict[str, list[Any]] = {}

@@ -53,7 +53,7 @@ def load_runs(folders: Sequence[str | os.PathLike[str]]) -> Runs:
 
 
 def _kinds(path: Path) -> set[str]:
-    """Which of the files that tell results are to be read."""
+    """Which of the files that record results are to be read."""
     if is_language(load_trained(path).config):
         require_files(path, {PERPLEXITY: FINISH})
         return {PERPLEXITY}

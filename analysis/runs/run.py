@@ -73,7 +73,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Traced:
-    """A curve that a file tells by itself, without images: ``table`` has ``radius``, rising, and ``accuracy``."""
+    """A curve that a file records by itself, without images: ``table`` has ``radius``, rising, and ``accuracy``."""
 
     name: str
     table: pd.DataFrame
@@ -84,7 +84,7 @@ def load(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None =
     """Read radius tables and name them.
 
     Args:
-        paths: Tables, or logs of any dialect that tells its radii; see `certify.logs.reader`.
+        paths: Tables, or logs of any dialect that records its radii; see `certify.logs.reader`.
         labels: Names to show, one a file; by default `names` of the paths.
 
     Raises:
@@ -201,7 +201,7 @@ def different_images(runs: Sequence[Run]) -> str | None:
 
 
 def different_sigma(runs: Sequence[Run]) -> str | None:
-    """A warning, without a full stop, if runs were certified under different noise, as far as they tell; else None.
+    """A warning, without a full stop, if runs were certified under different noise, as far as they record; else None.
 
     Such radii may stand side by side, but a larger sigma buys large radii for accuracy at small ones: neither run is
     the better one for it.
@@ -232,7 +232,7 @@ def different_stopping(a: Run, b: Run) -> str | None:
 
 
 def unknown_stopping(runs: Sequence[Run]) -> list[str]:
-    """Names of the runs that stopped early, of which no manifest tells when."""
+    """Names of the runs that stopped early, of which no manifest records when."""
     return [run.name for run in runs if run.summary.procedure in _EARLY and run.stopping is None]
 
 

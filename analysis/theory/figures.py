@@ -108,7 +108,7 @@ def orders(studies: Sequence[Study]) -> Figure:
     for study, verdict, axes in panels:
         if math.isfinite(study.reach):
             axes.axvspan(study.reach, axes.get_xlim()[1], color=_BEYOND, linewidth=0, zorder=0.4)
-        if sizes:  # of nothing there is no logarithm
+        if sizes:  # of nothing there is not a logarithm
             axes.set_yscale("log")
             axes.set_ylim(min(sizes) / 5, max(sizes) * 5)
         _remainders(axes, verdict)

@@ -112,7 +112,7 @@ def _curve(source: Source, numbers: Sequence[int], radii: Sequence[str], accurac
     """Radii and accuracies as numbers.
 
     Raises:
-        ValueError: If one is no number in its range, radii do not rise, or accuracies rise; with its line.
+        ValueError: If one is not a number in its range, radii do not rise, or accuracies rise; with its line.
     """
     found: _Points = [], []
     for number, first, second in zip(numbers, radii, accuracies, strict=True):

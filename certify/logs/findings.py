@@ -115,7 +115,7 @@ def of_indices(log: RawLog, manifest: Mapping[str, Any]) -> Iterator[LogFinding]
     steps = Counter(after - before for before, after in pairwise(there))
     stride, share = steps.most_common(1)[0] if steps else (0, 0)
     if share < 0.9 * steps.total() or not steps:
-        return  # a choice of images that no rule tells
+        return  # a choice of images that no rule records
     start, last = there[0], there[-1]
     gaps = [before + stride for before, after in pairwise(there) if after - before > stride]
     if missing := sum(step // stride - 1 for step in steps.elements() if step > stride):

@@ -32,7 +32,7 @@ class Log:
     """A log in our terms.
 
     Attributes:
-        table: Columns and dtypes as `radius_table.read` gives them; ``time`` is nan where the log does not tell it.
+        table: Columns and dtypes as `radius_table.read` gives them; ``time`` is nan where the log does not record it.
         dialect: Name of the dialect.
         kind: ``radii`` (certificates), ``predictions`` (no radii), ``curve`` (``radius`` and ``accuracy``, no images)
             or ``sampling`` (votes or their bounds, with ``radius`` where it follows from them).
@@ -47,7 +47,7 @@ class Log:
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What the caller knows and the file may not tell; None is unknown. ``alpha`` is one-sided.
+    """What the caller knows and the file may not record; None is unknown. ``alpha`` is one-sided.
 
     ``norm`` is what radii measure: l2, l1, linf or another word.
     """
@@ -69,7 +69,7 @@ class Given:
             raise ValueError(f"alpha must be in (0, 1), got {self.alpha}.")
 
     def or_told(self, name: str, told: Any) -> Any:
-        """The value that the file tells, or else the one given.
+        """The value that the file records, or else the one given.
 
         Raises:
             ValueError: If both are there and differ, or neither is.
@@ -88,7 +88,7 @@ class Given:
         """The table with a column for each value given.
 
         Raises:
-            ValueError: If the table tells another value.
+            ValueError: If the table records another value.
         """
         for name in ("sigma", "n", "alpha"):
             value = getattr(self, name)
@@ -103,7 +103,7 @@ class Given:
         """The table with the norm given, in a column ``norm``.
 
         Raises:
-            ValueError: If the table tells another norm.
+            ValueError: If the table records another norm.
         """
         if "norm" in table and set(table["norm"]) != {self.norm}:
             raise ValueError(f"the norm {self.norm} was given, but the file says {table['norm'].iloc[0][:50]}.")

@@ -49,10 +49,10 @@ def read_log(
 
     Args:
         path: A file, or the folder that rs4a writes.
-        sigma: Standard deviation of the noise in [0, 1] pixel units, positive, where the file does not tell it.
-        n: Estimation samples, in [1, 1e9], where the file does not tell them.
-        alpha: One-sided failure probability, in (0, 1), where the file does not tell it.
-        norm: What the radii measure, l2, l1, linf or another word, where the file does not tell it. A folder of arrays
+        sigma: Standard deviation of the noise in [0, 1] pixel units, positive, where the file does not record it.
+        n: Estimation samples, in [1, 1e9], where the file does not record them.
+        alpha: One-sided failure probability, in (0, 1), where the file does not record it.
+        norm: Norm of the radii, l2, l1, linf or another word, where the file does not record it. A folder of arrays
             may have radii in several norms, of which these are read.
 
     Returns:
@@ -81,7 +81,7 @@ def open_source(path: str | os.PathLike[str]) -> Source:
 
     Raises:
         UnknownLogError: If it is no text and no file of arrays, such as a compressed file or a pickle.
-        ValueError: If it is no file, or larger than `LARGEST`.
+        ValueError: If it is not a file, or larger than `LARGEST`.
         OSError: If it cannot be read.
     """
     path = Path(path)

@@ -253,5 +253,5 @@ DIALECTS = (
     ),
 )
 
-#: What the audit reads where no dialect fits: any table that tells predictions and labels, whatever else it lacks.
+#: What the audit reads where no dialect fits: any table that records predictions and labels, whatever else it lacks.
 ANY_TABLE = _log("table", "unknown", _NO_TIME - {"radius"}, rename={"exact_radius": "radius", "l2_radius": "radius"})

@@ -79,7 +79,7 @@ class VoteRows:
 
 
 def why_no_votes(source: Source) -> str | None:
-    """Why lines of whole numbers are no votes that are known, and what to do; None for other files."""
+    """Why lines of whole numbers are not votes that are known, and what to do; None for other files."""
     lines = numbered(source)
     if not lines or len(lines[0][1]) < 3 or not all(map(_COUNT.fullmatch, lines[0][1])):
         return None
