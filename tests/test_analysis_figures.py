@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from one_look import certificate
 
-from maxup_smoothing.analysis.figures.curves import draw, encode, styles
+from maxup_smoothing.analysis.figures.curves import COLOURS, draw, encode, styles
 from maxup_smoothing.analysis.runs.run import Run, load
 from maxup_smoothing.certify.statistics.radius import ceiling_radius
 from maxup_smoothing.certify.tables.radius_table import RadiusTable, row_of
@@ -37,13 +37,23 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in [*axes.texts, *(text for legend in legends for text in legend.get_texts())]]
 
 
+def test_the_legend_lists_the_curves_from_the_highest_to_the_lowest(tmp_path: Path) -> None:
+    votes = {"low": [600, 700], "high": [990, 1000], "middle": [800, 900]}
+    files = [write_run(tmp_path / name / "radii.tsv", counts) for name, counts in votes.items()]
+    figure = draw(load(files))
+    legend = figure.axes[0].get_legend() or figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["high", "middle", "low"]
+    # The colours stay those of the runs in their order: other figures use them, too.
+    assert [line.get_color() for line in legend.get_lines()] == [COLOURS[1], COLOURS[2], COLOURS[0]]
+
+
 def test_a_figure_shows_each_run_once_with_its_steps_and_ceiling(runs: list[Run]) -> None:
     figure = draw(runs, title="σ of $5_x")
     axes = figure.axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("ℓ₂ radius (pixel units, [0,1])", "certified accuracy")
     assert axes.get_ylim() == (0, 1)
     ceilings = [ceiling_radius(1000, 0.001, sigma) for sigma in (0.25, 0.5)]
-    assert texts(figure) == ["ceiling 0.615", "ceiling 1.231", "gaussian, σ = 0.5", r"max_up\$, σ = 0.25"]
+    assert texts(figure) == ["ceiling 0.615", "ceiling 1.231", r"max_up\$, σ = 0.25", "gaussian, σ = 0.5"]
     curves, lines = axes.lines[:2], axes.lines[2:]
     assert [np.asarray(line.get_xdata()).tolist() for line in lines] == [[ceiling] * 2 for ceiling in ceilings]
     for line, run, ceiling in zip(curves, runs, reversed(ceilings), strict=True):

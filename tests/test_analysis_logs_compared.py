@@ -166,11 +166,11 @@ def arrays(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", ["table", "curve", "report", "audit", "compare", "parts"])
+@pytest.mark.parametrize("command", ["table", "curve", "report", "audit", "compare", "groups"])
 def test_a_folder_of_arrays_is_read_by_every_command(
     arrays: Path, tmp_path: Path, monkeypatch: Call, capsys: Said, command: str
 ) -> None:
-    outs = {"curve": "x.png", "report": "x.html", "parts": "x.svg"}
+    outs = {"curve": "x.png", "report": "x.html", "groups": "x.svg"}
     out = ["--out", str(tmp_path / outs[command])] if command in outs else []
     if command == "audit":
         from maxup_smoothing.certify.__main__ import main

@@ -66,6 +66,17 @@ def test_a_warning_names_the_conditions_of_both_where_they_differ(
     assert without_notes(capsys.readouterr().err) == []
 
 
+def test_a_damaged_manifest_is_named_before_a_curve_is_drawn_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = run(tmp_path / "a", "mnist"), tmp_path / "curve.png"
+    (folder / "radii.manifest.json").write_text("{")
+    assert call(monkeypatch, "curve", str(folder), "--published", "fashion-mnist", "--out", str(out)) == 2
+    assert "radii.manifest.json is damaged: not JSON" in capsys.readouterr().err
+    assert not out.exists()
+    assert call(monkeypatch, "table", str(folder)) == 0  # nothing of it is needed
+
+
 def test_what_runs_do_not_tell_is_not_taken_for_the_published(tmp_path: Path) -> None:
     (tmp_path / "log").write_text(HEADER + "0\t1\t1\t0.5\t1\t3\n")
     (log,) = load([tmp_path / "log"])

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import typer
 
-from maxup_smoothing.analysis.commands.report_page import report
+from maxup_smoothing.analysis.commands.reports import report
 from maxup_smoothing.analysis.report import images
 from maxup_smoothing.analysis.report.numbers import accuracy_table, false_text, interval_text, percent
 from maxup_smoothing.analysis.report.page import build_page
-from maxup_smoothing.analysis.report.subjects import isolated, load_subjects, plain_name, printable
+from maxup_smoothing.analysis.report.subjects import load_subjects
+from maxup_smoothing.analysis.report.text import isolated, plain_name, printable
 from maxup_smoothing.certify.statistics.rounding import floor_text
 from maxup_smoothing.certify.tables.population import false_certificates
 from maxup_smoothing.certify.tables.radius_table import read

@@ -8,7 +8,7 @@ import pytest
 
 from maxup_smoothing.analysis.__main__ import main
 from maxup_smoothing.analysis.literature.curves import Published
-from maxup_smoothing.analysis.results.document import Report, build_report
+from maxup_smoothing.analysis.results.document import MarkdownReport, build_report
 from maxup_smoothing.analysis.results.markdown import escaped
 from maxup_smoothing.analysis.runs.folders import load_folders
 from maxup_smoothing.analysis.runs.kinds import load_runs
@@ -68,7 +68,7 @@ def published(**changes: Any) -> Published:
     return Published(**{**facts, **changes})
 
 
-def report(*folders: Path, controls: Sequence[str] = (), rows: Sequence[Published] = ()) -> Report:
+def report(*folders: Path, controls: Sequence[str] = (), rows: Sequence[Published] = ()) -> MarkdownReport:
     return build_report(load_runs(folders), controls, rows, "report")
 
 
