@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from analysis_call import call
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from test_analysis_cli import call
-from test_analysis_figures import write_run
+from written_tables import write_run
 
 from maxup_smoothing.analysis.commands import figures
 from maxup_smoothing.analysis.figures.attack_bounds import attacked_part, attacks_of, draw_attack_bounds

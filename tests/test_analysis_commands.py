@@ -2,9 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
+from analysis_call import HEADER, call, without_notes
 from scipy.special import ndtri
-from test_analysis_cli import HEADER, call, without_notes
-from test_analysis_figures import write_run
+from written_tables import write_run
 
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 

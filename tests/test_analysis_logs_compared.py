@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from analysis_call import HEADER, call
 from scipy.special import ndtri
-from test_analysis_cli import HEADER, call
 
 from maxup_smoothing.analysis.comparison.networks import compare_tables
 from maxup_smoothing.analysis.curves import told_curve

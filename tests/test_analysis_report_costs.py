@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_analysis_difference import table
-from test_analysis_report import LENET, Page, write_run
+from paired_table import table
+from report_pages import LENET, Page, write_run
 
 from maxup_smoothing.analysis.comparison.difference import DifferenceCurve
 from maxup_smoothing.analysis.comparison.networks import AtRadius

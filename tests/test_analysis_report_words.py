@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_analysis_report import LENET, OURS, page_of, sample_run, write_run
+from report_pages import LENET, OURS, page_of, sample_run, write_run
 
 from maxup_smoothing.analysis.report import images, overview
 from maxup_smoothing.analysis.report.comparisons import pairs

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
 from matplotlib.patches import Rectangle
-from test_analysis_figures import write_run
+from written_tables import write_run
 
 from maxup_smoothing.analysis.curves import Curve
 from maxup_smoothing.analysis.figures.attack_bounds import draw_attack_bounds, under_attack
