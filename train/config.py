@@ -38,9 +38,9 @@ class TrainConfig:
         selection: Mode in which MaxUp compares copies, ``train`` or ``eval``; see ``train.maxup``.
         worst_of: MaxUp on top of stability, consistency and smoothadv: candidates for the worst copy; 1 without.
         graded: With worst_of: an image gets as bad a copy as its confidence allows, not the worst; see
-            ``train.objectives.worst``.
+            ``train.objectives.worst_copy``.
         reach: Consistency, with graded: how many sigma the copies of a sure image may be moved towards the boundary;
-            see ``train.objectives.edge``.
+            see ``train.objectives.worst_copy``.
         lam: Weight of the method's own term (lambda; SmoothMix's eta).
         eta: Consistency: weight of the entropy of the mean prediction.
         start: Epoch, from 0, in which the method's own term (or attack) sets in.
