@@ -14,6 +14,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import math
 import os
 import zipfile
 from collections.abc import Iterator
@@ -195,3 +196,31 @@ def _load_state(path: Path) -> dict[str, Any]:
     except Exception as error:  # the unpickler and the archive's reader fail in whatever way the damage asks for
         raise ValueError(f"{path} is damaged and cannot be resumed from; delete it to train from the start.") from error
     return state
+
+
+class Board:
+    """Event files beside ``train.csv``; ``tensorboard --logdir runs`` shows all runs in one plot.
+
+    Args:
+        folder: Of the run.
+        finished: Epochs that are recorded already; events after them, of a run that was cut off, are hidden.
+
+    Raises:
+        ValueError: If TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, finished: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ValueError(
+                "tensorboard = true needs TensorBoard: pip install 'maxup-smoothing[tensorboard]'."
+            ) from error
+        self._writer = SummaryWriter(str(folder), purge_step=finished + 1)
+
+    def record(self, line: Epoch) -> None:
+        """Write one epoch: each column of ``train.csv`` that holds a number."""
+        for name, value in dataclasses.asdict(line).items():
+            if name != "epoch" and not math.isnan(value):
+                self._writer.add_scalar(name, value, line.epoch)
+        self._writer.flush()
