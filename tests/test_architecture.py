@@ -62,7 +62,7 @@ LAW: dict[str, set[str]] = {
     "analysis/__main__.py": {"analysis/commands"},
     # A function that certifies held-out images, and the readers of others' weights.
     "train/run.py": {"train", "certify/models", "certify/validation.py"},
-    "train/__main__.py": {"train", "train/run.py", "certify/models"},
+    "train/__main__.py": {"train", "train/run.py"},
 }  # fmt: skip
 #: Rooms and modules that do without torch, so that commands that need none of it start at once.
 WITHOUT_TORCH = (

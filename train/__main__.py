@@ -17,8 +17,8 @@ from typing import Annotated
 
 import typer
 
-from maxup_smoothing.certify.models.memory import is_out_of_memory
 from maxup_smoothing.data.runtime import console
+from maxup_smoothing.data.runtime.memory import is_out_of_memory
 from maxup_smoothing.train import config_file, distributed, machine, run
 from maxup_smoothing.train.language import session
 from maxup_smoothing.train.language.config import LanguageConfig

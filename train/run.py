@@ -15,9 +15,9 @@ from torch import nn
 
 from maxup_smoothing.certify import validation
 from maxup_smoothing.certify.models import loading
-from maxup_smoothing.certify.models.memory import is_out_of_memory
 from maxup_smoothing.data.registry import Dataset
 from maxup_smoothing.data.runtime import console
+from maxup_smoothing.data.runtime.memory import is_out_of_memory
 from maxup_smoothing.data.runtime.signals import WORDS, Stop, Stopped
 from maxup_smoothing.train import checkpoint, images, machine, objectives
 from maxup_smoothing.train.checkpoint import Architecture

@@ -15,9 +15,9 @@ from maxup_smoothing.certify.attack.projection import squares
 from maxup_smoothing.certify.attack.search import Candidate, Certified, Search, candidates
 from maxup_smoothing.certify.attack.table import CONFIRMED, NOT_NEEDED, REFUTED, AttackRow, AttackTable, key
 from maxup_smoothing.certify.attack.threat_model import Goal
-from maxup_smoothing.certify.models.memory import is_out_of_memory
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.tables.radius_table import sparse
+from maxup_smoothing.data.runtime.memory import is_out_of_memory
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ import safetensors
 import torch
 from torch import nn
 
-from maxup_smoothing.certify.models import factories, hub
 from maxup_smoothing.certify.models.adapters import (
     ANY_BATCH,
     ArrayFunction,
@@ -30,6 +29,7 @@ from maxup_smoothing.certify.models.weights import Undecided, weights_of
 from maxup_smoothing.data.dataset import Dataset
 from maxup_smoothing.train import checkpoint
 from maxup_smoothing.train.checkpoint import Architecture, require_plain_archive
+from maxup_smoothing.train.models import factories, hub
 from maxup_smoothing.train.models.normalize import Normalize
 
 CHECKPOINT = "checkpoint.safetensors"  # in a run folder

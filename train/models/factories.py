@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from maxup_smoothing.certify.models.user_code import undisturbed, user_code
+from maxup_smoothing.data.runtime.user_code import undisturbed, user_code
 
 
 def made(name: str) -> tuple[Any, list[str]]:
