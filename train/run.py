@@ -4,26 +4,34 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from maxup_smoothing.certify import validation
 from maxup_smoothing.certify.models import loading
+from maxup_smoothing.certify.models.normalizations import settled
+from maxup_smoothing.certify.models.weights import Undecided, weights_of
 from maxup_smoothing.data.registry import Dataset
 from maxup_smoothing.data.runtime import console
 from maxup_smoothing.data.runtime.memory import is_out_of_memory
 from maxup_smoothing.data.runtime.signals import WORDS, Stop, Stopped
-from maxup_smoothing.train import checkpoint, images, machine, objectives
+from maxup_smoothing.train import checkpoint, images, machine, models, objectives
+from maxup_smoothing.train import optimizer as optimizers
 from maxup_smoothing.train.checkpoint import Architecture
 from maxup_smoothing.train.config import TrainConfig
 from maxup_smoothing.train.distributed import World
 from maxup_smoothing.train.loop import Epoch, Trainer, Validation
+from maxup_smoothing.train.models import hub
+from maxup_smoothing.train.models.heads import head_parts
+from maxup_smoothing.train.models.normalize import Normalize
 from maxup_smoothing.train.objectives.objective import Objective
 from maxup_smoothing.train.run_folder import Board, RunFolder
 
@@ -45,14 +53,11 @@ def train(
         ValueError: If the configuration, the data or the folder do not allow it; with the fix.
         OSError: If files cannot be read or written.
     """
-    objective = objectives.build(settings)
+    objectives.build(settings)  # refuses settings that contradict each other before the data is read
     dataset = images.load(settings.dataset, data_root)
-    architecture = Architecture(
-        arch=settings.arch,
-        image_shape=dataset.images.shape[1:],
-        num_classes=dataset.num_classes,
-        options={"shortcut": settings.shortcut} if settings.arch.startswith("resnet") else {},
-    )
+    architecture = _architecture(settings, dataset)
+    model, settings = _new(settings, architecture)
+    objective = objectives.build(settings)
     # Held from before it is looked at until the end: preparing may take long, and a second run would begin meanwhile.
     with ExitStack() as stack:
         world.of_first(lambda: stack.enter_context(folder.held()))
@@ -61,7 +66,7 @@ def train(
             for note in dataset.notes if world.first else ():
                 print(console.one_line(f"note: {note}"), file=sys.stderr)
             world.of_first(lambda: images.check(dataset, settings.holdout))
-        trainer = _trainer(settings, objective, architecture, dataset, device, world, state)
+        trainer = _trainer(settings, objective, model, dataset, device, world, state)
         if state is not None:
             folder.restore(trainer, state, dataset.fingerprint)
         if trainer.finished < settings.epochs:
@@ -86,19 +91,49 @@ def train(
         print(f"checkpoint: {folder.checkpoint}")
 
 
+def _architecture(settings: TrainConfig, dataset: Dataset) -> Architecture:
+    options = dict(settings.arch_options)
+    if models.is_residual(settings.arch):
+        options["shortcut"] = settings.shortcut
+    return Architecture(
+        arch=settings.arch,
+        image_shape=dataset.images.shape[1:],
+        num_classes=dataset.num_classes,
+        options=hub.described(settings.arch, options) if hub.is_name(settings.arch) else options,
+    )
+
+
+def _new(settings: TrainConfig, architecture: Architecture) -> tuple[nn.Module, TrainConfig]:
+    """The model with its initial weights, and the settings with the normalisation that a library's network declares."""
+    torch.manual_seed(settings.seed)  # initial weights; all else has generators of its own
+    if not architecture.foreign:
+        model = architecture.build(settings.mean, settings.std)
+        if settings.grad_checkpointing:
+            optimizers.checkpoint_gradients(model, settings.arch)
+        return model, settings
+    shape, classes = architecture.image_shape, architecture.num_classes
+    network = models.network(settings.arch, shape, classes, architecture.options)
+    if (settings.mean, settings.std) == ((0.0,), (1.0,)):
+        mean, std = models.declared(network, shape[0])
+        settings = replace(settings, mean=mean, std=std)
+    model = models.Classifier(Normalize(settings.mean, settings.std, shape[0]), network.model, classes)
+    models.try_out(model, settings.arch, shape, network.size)
+    if settings.grad_checkpointing:
+        optimizers.checkpoint_gradients(network.model, settings.arch)
+    return model, settings
+
+
 def _trainer(
     settings: TrainConfig,
     objective: Objective,
-    architecture: Architecture,
+    model: nn.Module,
     dataset: Dataset,
     device: torch.device,
     world: World,
     state: dict[str, Any] | None,
 ) -> Trainer:
-    torch.manual_seed(settings.seed)  # initial weights; all else has generators of its own
-    model = architecture.build(settings.mean, settings.std)
-    if settings.init and state is None:
-        checkpoint.take_over(model, _trained(settings, architecture), settings.init)
+    if state is None:
+        _begin_with_trained(model, settings, dataset)
     model = model.to(device)
     if world.size > 1 and device.type == "cuda":
         if settings.device.startswith("cuda:"):
@@ -118,21 +153,75 @@ def _trainer(
     )
 
 
-def _trained(settings: TrainConfig, architecture: Architecture) -> nn.Module:
-    """The network to begin with; another project's weights are read as those of this run's architecture."""
-    foreign = loading.holds_weights_of_others(Path(settings.init))
+def _begin_with_trained(model: nn.Module, settings: TrainConfig, dataset: Dataset) -> None:
+    """Give a new model the weights that ``init`` names, or those in the folder of ``hf:FOLDER``."""
+    name = settings.init or (settings.arch if settings.arch.startswith("hf:") else "")
+    trained = _trained(name, model, settings, dataset) if name else None
+    if trained is None:
+        return
+    reset = settings.init_head == "reset"
+    fresh = checkpoint.take_over(model, trained, name, dataset.num_classes, reset_head=reset)
+    if fresh:
+        print(console.one_line(f"note: begins with the weights of {name}; new are {', '.join(fresh)}"), file=sys.stderr)
+
+
+def _trained(name: str, model: nn.Module, settings: TrainConfig, dataset: Dataset) -> Mapping[str, Tensor] | None:
+    """The state of the network to begin with, by the names of ``model``; None if a folder holds a network alone."""
+    path = Path(name)
+    if hub.is_name(name):
+        found = hub.weights_in(name) if name.startswith("hf:") else hub.pretrained(name).model.state_dict()
+        return None if found is None else {f"backbone.{part}": tensor for part, tensor in found.items()}
+    if loading.holds_weights_of_others(path):
+        return _weights_of_others(path, model, settings, dataset)
+    if settings.init_head == "reset":  # its classes, and so its head, may be others
+        path = path / loading.CHECKPOINT if path.is_dir() else path
+        return checkpoint.load(path).model.state_dict()
     loaded = loading.load(
-        settings.init,
-        architecture.image_shape,
-        architecture.num_classes,
-        arch=settings.arch if foreign else None,
-        otherwise=checkpoint.normalize_option(settings.mean, settings.std),
+        name,
+        dataset.images.shape[1:],
+        dataset.num_classes,
         weights=settings.init_weights or None,
-        options=lambda name: "init_weights =" if name == "weights" else "",
+        options=lambda option: "init_weights =" if option == "weights" else "",
     )
-    for note in loaded.notes:
-        print(f"note: {note}", file=sys.stderr)
-    return loaded.model
+    return loaded.model.state_dict()
+
+
+def _weights_of_others(path: Path, model: nn.Module, settings: TrainConfig, dataset: Dataset) -> Mapping[str, Tensor]:
+    """Another project's weights, read as those of this run's architecture."""
+    network, channels = model.get_submodule("backbone"), dataset.images.shape[1]
+    file = loading.weight_file(path)
+    read = partial(
+        weights_of,
+        file,
+        network,
+        f"{settings.arch} with {dataset.num_classes} classes",
+        channels=channels,
+        wanted=settings.init_weights or None,
+        option="init_weights =",
+    )
+    head = head_parts(network, dataset.num_classes)
+    try:
+        found = read(head=head) if settings.init_head == "reset" else read()
+    except Undecided:
+        raise
+    except ValueError:
+        # Without its head it may be the same network: then that is said.
+        try:
+            found = read(head=head)
+        except ValueError:
+            pass
+        else:
+            own = network.state_dict()
+            if any(part not in found.state or found.state[part].shape != own[part].shape for part in head):
+                return {f"backbone.{part}": tensor for part, tensor in found.state.items()}  # the head will be refused
+        raise
+    default = (settings.mean, settings.std)
+    mean, std = settled(file, found.normalization, found.place, None, default, channels, option="")
+    first = Normalize(mean, std, channels).state_dict()
+    for note in loading.told(path, found):
+        print(console.one_line(f"note: {note}"), file=sys.stderr)
+    state = {f"backbone.{part}": tensor for part, tensor in found.state.items()}
+    return state | {f"normalize.{part}": tensor for part, tensor in first.items()}
 
 
 def _epochs(trainer: Trainer, settings: TrainConfig, folder: RunFolder, world: World) -> Generator[Epoch, None, None]:

@@ -167,6 +167,8 @@ class RunFolder:
             rows = table.read_text().splitlines(keepends=True)[1 : finished + 1] if table.exists() else []
         except UnicodeDecodeError:
             raise ValueError(f"{table} is damaged: it is no text; delete it to go on without its lines.") from None
+        # Rows of an older version have fewer columns.
+        rows = [row.rstrip("\n") + ",nan" * (len(columns) - 1 - row.count(",")) + "\n" for row in rows]
         write_atomically(table, "".join([_csv_line(columns), *rows]).encode())
 
     def record(self, epoch: Any, state: dict[str, Any]) -> None:
