@@ -79,8 +79,10 @@ def checkpoint_gradients(network: nn.Module, arch: str) -> None:
             network.set_grad_checkpointing(True)  # type: ignore[operator]  # of timm
             return
         if getattr(network, "supports_gradient_checkpointing", False):
-            settings = {"use_reentrant": False}  # attacks differentiate by the input alone
-            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)  # type: ignore[operator]
+            old, new = (f"{word}_checkpointing" for word in ("gradient", "activation"))  # before and since version 5
+            word = new if hasattr(network, f"{new}_enable") else old
+            # Attacks differentiate by the input alone.
+            getattr(network, f"{word}_enable")(**{f"{word}_kwargs": {"use_reentrant": False}})
             return
     except (AssertionError, NotImplementedError, ValueError):
         pass

@@ -153,7 +153,7 @@ def _from_folder(name: str) -> tuple[Network, list[str]]:
     if not _weight_files(folder):
         raise ValueError(f"{folder} holds no weights (model.safetensors); save the network with save_pretrained.")
     _local(name, _config(name))
-    with _built(name, {}), _quiet() as transformers:
+    with _quiet() as transformers, _built(name, {}):
         model, info = transformers.AutoModelForImageClassification.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
@@ -165,7 +165,7 @@ def _of_config(name: str, num_classes: int, channels: int, options: dict[str, An
     said = _structure(options.pop(CONFIG, None) or _config(name))
     folder = Path(name.partition(":")[2])
     _local(name, said)
-    with _built(name, options), _quiet() as transformers:
+    with _quiet() as transformers, _built(name, options):
         kind = said.pop("model_type", None)
         if not isinstance(kind, str):
             raise ValueError(f"{name}: config.json does not name a model_type; save the network with save_pretrained.")
