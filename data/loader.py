@@ -12,6 +12,7 @@ import signal
 import struct
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -92,17 +93,20 @@ class Loader:
             raise ValueError(f"ratio must be two positive numbers, smallest <= largest, got {ratio}.")
         self.unreadable: set[int] = set()
         self._wanted: list[_Wanted] = []
-        self._loader: DataLoader[_Batch] | None = DataLoader(
-            _Crops(images, labels, size, scale, ratio, skip=skip_unreadable),  # type: ignore[arg-type]  # any mapping does
-            batch_size=None,
-            sampler=self._wanted,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            pin_memory=pin_memory,
-            prefetch_factor=prefetch if workers else None,
-            persistent_workers=workers > 0,
-            worker_init_fn=_leave_signals if workers else None,
-        )
+        self._workers = workers
+        work = _Crops(images, labels, size, scale, ratio, skip=skip_unreadable)
+        with _quiet():
+            self._loader: DataLoader[_Batch] | None = DataLoader(
+                work,  # type: ignore[arg-type]  # whatever has items will do
+                batch_size=None,
+                sampler=self._wanted,
+                num_workers=workers,
+                collate_fn=_as_it_is,
+                pin_memory=pin_memory,
+                prefetch_factor=prefetch if workers else None,
+                persistent_workers=workers > 0,
+                worker_init_fn=_leave_signals if workers else None,
+            )
 
     def batches(self, order: Iterable[Sequence[int]], *, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of an epoch.
@@ -118,29 +122,39 @@ class Loader:
         Raises:
             ValueError: If an image cannot be read and must not be skipped, or a worker was killed.
         """
-        assert self._loader is not None, "closed"
         self._wanted[:] = [_Wanted(seed, epoch, [int(index) for index in indices]) for indices in order]
-        try:
-            with warnings.catch_warnings():
-                # Workers decode images and nothing else, so that they can be forked beside threads of torch.
-                warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-                batches = iter(self._loader)
-            for batch in batches:
-                if batch.error is not None:
-                    raise ValueError(batch.error)
-                self.unreadable.update(batch.unreadable)
-                yield batch.x_BCSS, batch.y_B
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise ValueError(
-                f"a process that decodes images was killed ({str(error).splitlines()[0][:200]}); use fewer workers, or "
-                "give them more (shared) memory."
-            ) from error
+        batches = self._begun()
+        while (batch := self._next(batches)) is not None:
+            if batch.error is not None:
+                raise ValueError(batch.error)
+            self.unreadable.update(batch.unreadable)
+            yield batch.x_BCSS, batch.y_B
 
     def close(self) -> None:
         """End the workers."""
         self._loader = None  # it ends them when it is forgotten
+
+    def _begun(self) -> Iterator[_Batch]:
+        """An iterator over what is wanted, its workers at work."""
+        assert self._loader is not None, "closed"
+        before = signal.getsignal(signal.SIGCHLD)
+        with _quiet():
+            batches = iter(self._loader)
+        # Torch would raise an error wherever this process is when a worker dies; it is noticed at the next batch.
+        if signal.getsignal(signal.SIGCHLD) is not before:
+            signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+        return batches
+
+    def _next(self, batches: Iterator[_Batch]) -> _Batch | None:
+        try:
+            return next(batches, None)
+        except (RuntimeError, OSError, EOFError) as error:  # whatever it was at when a worker died
+            if not self._workers:
+                raise
+            raise ValueError(
+                f"a process that decodes images has died ({str(error).splitlines()[0][:200]}), as where memory (also "
+                "shared memory, /dev/shm) runs out; use fewer workers."
+            ) from error
 
     def __enter__(self) -> Self:
         """The loader, whose workers end with the block."""
@@ -263,6 +277,16 @@ def _decoded(image: Image.Image, factor: int) -> Image.Image:
         image.draft(None, (max(1, image.width // shrink), max(1, image.height // shrink)))
     image.load()
     return image
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without warnings of torch and Python about workers."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # more than there are cores
+        # They decode images and nothing else, so that they can be forked beside threads of torch.
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        yield
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -27,9 +27,12 @@ def images_of(root: Path, **options: Any) -> LazyImages:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the images that are opened."""
     names, original = list[str](), Image.open
-    monkeypatch.setattr(
-        Image, "open", lambda path, *rest, **more: names.append(Path(path).name) or original(path, *rest, **more)
-    )
+
+    def watched(path: Any, *rest: Any, **more: Any) -> Any:
+        names.append(Path(path).name)
+        return original(path, *rest, **more)
+
+    monkeypatch.setattr(Image, "open", watched)
     return names
 
 
