@@ -81,7 +81,7 @@ def coloured(image: Image.Image, name: str, *, gray: bool) -> Image.Image:
     Raises:
         ValueError: As `eight_bit`.
     """
-    return eight_bit(image, name).convert("L" if gray else "RGB")
+    return _in_mode(eight_bit(image, name), "L" if gray else "RGB")
 
 
 def eight_bit(image: Image.Image, name: str) -> Image.Image:
@@ -96,4 +96,8 @@ def eight_bit(image: Image.Image, name: str) -> Image.Image:
         lowest_alpha = image.convert("RGBA").getchannel("A").getextrema()[0]
         if lowest_alpha != 255:
             raise Refused(f"{name}: has transparent pixels; flatten it onto a background first.")
-    return image.convert("L" if image.mode in GRAY else "RGB")
+    return _in_mode(image, "L" if image.mode in GRAY else "RGB")
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # which would copy it
