@@ -2,7 +2,7 @@
 
 The plain way decodes each file in full, cuts out the same random part, resizes it, and makes floats of it, as
 torchvision's ImageFolder with RandomResizedCrop and ToTensor does. Both run in a DataLoader with 0, 1 and 2 workers, on
-the same files, interleaved. The files are made of one photograph (matplotlib's portrait of Grace Hopper): parts of it at
+the same files, interleaved. The files are made of one photograph, matplotlib's portrait of Grace Hopper: parts of it at
 the sizes named below. They were written just before, so that the disk is not measured.
 """
 
