@@ -11,6 +11,7 @@ the sizes named below. They were written just before, so that the disk is not me
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import matplotlib.cbook
 import numpy as np
@@ -33,7 +34,7 @@ TARGET = 1.5
 def photographs(root: Path, size: tuple[int, int], count: int) -> LazyImages:
     """JPEG files of that size, every third one upright."""
     rng = np.random.default_rng(0)
-    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file, Image.open(file) as image:
+    with Image.open(cast(BinaryIO, matplotlib.cbook.get_sample_data("grace_hopper.jpg"))) as image:
         portrait = image.convert("RGB")
     for number in range(count):
         width, height = size if number % 3 else size[::-1]

@@ -1,11 +1,13 @@
 """Networks of torchvision and timm by name, with the normalisation that their weights expect."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+
+from maxup_smoothing.data.preprocessing import INTERPOLATIONS, Preprocessing
 
 LIBRARIES = ("timm", "torchvision")
 
@@ -49,29 +51,73 @@ def untrained(name: str, num_classes: int) -> Network:
     return _torchvision(name, num_classes=num_classes)
 
 
+def declared(name: str) -> Preprocessing:
+    """How a network's library prepares images for it; nothing is downloaded.
+
+    Args:
+        name: ``timm:NAME`` or ``torchvision:NAME``.
+
+    Raises:
+        ValueError: As ``pretrained``, or if the images are not squares out of the centre.
+    """
+    if name.startswith("timm:"):
+        config = _timm_config(_timm_model(name, pretrained=False))
+        size, mode = tuple(config["input_size"]), str(config.get("crop_mode", "center"))
+        resize, interpolation = int(size[-1] / config.get("crop_pct", 1.0)), config.get("interpolation", "bilinear")
+    else:
+        transforms = _weights_of(name).transforms()
+        crops, resizes = _flat(transforms.crop_size), _flat(transforms.resize_size)
+        size, mode, resize = (3, crops[0], crops[-1]), "center" if len(resizes) == 1 else "another", resizes[0]
+        interpolation = getattr(transforms.interpolation, "value", transforms.interpolation)
+    if len(set(size[1:])) > 1 or mode != "center" or interpolation not in INTERPOLATIONS:
+        raise ValueError(
+            f"{name} declares images of {'x'.join(map(str, size[1:]))} pixels, crop mode {mode}, interpolation "
+            f"{interpolation}; only squares out of the centre are made here: pass --resize and --crop."
+        )
+    return Preprocessing(resize=resize, crop=size[-1], interpolation=interpolation, grayscale=size[0] == 1)
+
+
+def _flat(number: Any) -> list[int]:
+    return [number] if isinstance(number, int) else [int(value) for value in number]
+
+
 def _timm(name: str, **options: Any) -> Network:
-    timm = _library("timm")
+    model = _timm_model(name, **options)
+    config = _timm_config(model)
+    return Network(model.eval(), config["mean"], config["std"])
+
+
+def _timm_model(name: str, **options: Any) -> nn.Module:
     try:
-        model = timm.create_model(name.partition(":")[2], **options)
+        model: nn.Module = _library("timm").create_model(name.partition(":")[2], **options)
     except RuntimeError as error:
         raise ValueError(f"timm cannot make {name}: {error}") from error
-    config = timm.data.resolve_model_data_config(model)
-    return Network(model.eval(), config["mean"], config["std"])
+    return model
+
+
+def _timm_config(model: nn.Module) -> Mapping[str, Any]:
+    config: Mapping[str, Any] = _library("timm").data.resolve_model_data_config(model)
+    return config
 
 
 def _torchvision(name: str, num_classes: int | None) -> Network:
     models = _library("torchvision").models
-    network = name.partition(":")[2]
-    try:
-        weights = models.get_model_weights(network).DEFAULT
-    except ValueError as error:
-        raise ValueError(f"torchvision has no network {network!r}; see torchvision.models.list_models().") from error
+    network, weights = name.partition(":")[2], _weights_of(name)
     transforms = weights.transforms()
     if num_classes is None:
         model = models.get_model(network, weights=weights)
     else:
         model = models.get_model(network, weights=None, num_classes=num_classes)
     return Network(model.eval(), transforms.mean, transforms.std)
+
+
+def _weights_of(name: str) -> Any:
+    """What torchvision tells of a network's own weights."""
+    network = name.partition(":")[2]
+    try:
+        return _library("torchvision").models.get_model_weights(network).DEFAULT
+    except ValueError as error:
+        raise ValueError(f"torchvision has no network {network!r}; see torchvision.models.list_models().") from error
 
 
 def _library(name: str) -> Any:
