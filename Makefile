@@ -22,15 +22,15 @@ help:
 demo: .venv/.made
 	$(BIN)/python -m train fashion_sample_gaussian --out runs/demo/gaussian --resume
 	$(BIN)/python -m train fashion_sample_maxup --out runs/demo/maxup --resume
-	$(BIN)/certify run runs/demo/gaussian --max 200 --n 2000 --seed 0
-	$(BIN)/certify run runs/demo/maxup --max 200 --n 2000 --seed 0
+	$(BIN)/certify run runs/demo/gaussian --limit 200 --n 2000 --seed 0
+	$(BIN)/certify run runs/demo/maxup --limit 200 --n 2000 --seed 0
 	$(BIN)/python -m analysis curve runs/demo/gaussian/radii.tsv runs/demo/maxup/radii.tsv --out runs/demo/curve.png
 	$(BIN)/python -m analysis table runs/demo/gaussian/radii.tsv runs/demo/maxup/radii.tsv --radii 0,0.5,1 --format markdown
 	@echo
 	@echo "runs/demo/curve.png               both curves"
 	@echo "runs/demo/{gaussian,maxup}/       config.toml, train.csv, checkpoint.safetensors, radii.tsv, radii.manifest.json"
 	@echo "Next:  $(BIN)/certify show runs/demo/maxup/radii.tsv --radii 0,0.1,0.2"
-	@echo "       $(BIN)/certify run runs/demo/maxup --max 20 --n 100000 --out runs/demo/maxup/precise.tsv"
+	@echo "       $(BIN)/certify run runs/demo/maxup --limit 20 --n 100000 --out runs/demo/maxup/precise.tsv"
 	@echo "       $(BIN)/python -m train fashion_sample_maxup --set m=16 --out runs/m16"
 
 # Trains what a file in configs/sets lists, certifies what was trained with noise, measures the test accuracy of what was

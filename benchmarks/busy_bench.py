@@ -99,7 +99,7 @@ def main() -> None:
             str(model(folder)),
             "-n",
             str(n),
-            "--max",
+            "--limit",
             "4",
             "--seed",
         ]

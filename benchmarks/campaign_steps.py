@@ -181,7 +181,7 @@ def quick() -> Campaign:
             "maxup-4": ("fashion_sample_maxup", "epochs=1"),
             "graded-8": ("fashion_sample_gaussian", "epochs=1", "objective=consistency", "m=2", *_GRADED),
         },
-        certify=("--max", "20", "--n", "1000", "--seed", "0"),
+        certify=("--limit", "20", "--n", "1000", "--seed", "0"),
         seconds=(10.0, 10.0),
     )
     tests = ("-m", "pytest", "tests/test_noise_exact.py", "-m", "gpu", "--junitxml", "{out}/benchmarks/gpu-tests.xml")

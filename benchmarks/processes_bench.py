@@ -80,7 +80,7 @@ def main() -> None:
         tables: list[list[list[str]]] = []
         for repetition, (way, command) in itertools.product(range(repetitions), ways.items()):
             out = folder / f"{repetition} {way}.tsv"
-            short, long = (seconds([*command, "--max", str(count), "--out", str(out)]) for count in images)
+            short, long = (seconds([*command, "--limit", str(count), "--out", str(out)]) for count in images)
             rates[way].append((images[1] - images[0]) * (N0 + n) / (long - short))
             whole[way].append(images[1] * (N0 + n) / long)
             tables.append(rows(out))

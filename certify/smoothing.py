@@ -5,27 +5,82 @@
 
 # Shapes: N inputs, K classes, V = K + 1 kinds of vote; C channels, H height, W width.
 
+import math
 import secrets
+import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from maxup_smoothing.certify.engine.scheduler import certify_inputs
-from maxup_smoothing.certify.engine.votes import Item, count_votes
+from maxup_smoothing.certify.engine.guard import Oversight
+from maxup_smoothing.certify.engine.scheduler import Certification, certify_inputs, predict_inputs, run_trials
 from maxup_smoothing.certify.models.adapters import ArrayCallable, ArrayFunction
-from maxup_smoothing.certify.models.classifier import BaseClassifier
-from maxup_smoothing.certify.noise import PREDICTION
+from maxup_smoothing.certify.models.classifier import BaseClassifier, Mark
 from maxup_smoothing.certify.noise.floating import FloatNoise
 from maxup_smoothing.certify.noise.source import noise_source, noisy
 from maxup_smoothing.certify.preflight import independence
-from maxup_smoothing.certify.statistics.certificate import Certificate, prediction, require_predictable, require_sigma
+from maxup_smoothing.certify.statistics.certificate import Certificate, require_sigma
+from maxup_smoothing.certify.statistics.prediction import PredictionSampling
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
+
+_LOOK_EVERY = 60.0  # seconds
+_CHANGED = (
+    "f has changed while it ran: {change}; code of the model itself updates it, and its answers are of no one f. "
+    "Freeze the weights and buffers."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What is known of one image when sampling stops.
+
+    Attributes:
+        predict: The class of the smoothed classifier, or ``ABSTAIN`` (-1) if none is proved.
+        radius: l2 radius, in [0, 1] pixel units, within which the class cannot change; 0.0 for an abstention.
+        alpha: Probability, at most, that class or radius are wrong.
+        samples: Noisy copies that were classified for this image.
+        seconds: From the call to the answer.
+        reason: Why sampling stopped: "proved" (the radius asked for), "given up" (more samples would hardly prove it),
+            "samples" (all n were drawn), or "deadline".
+        seed: Seed of the noise, drawn from the operating system for each call.
+        input_id: Number of the image under that seed.
+    """
+
+    predict: int
+    radius: float
+    alpha: float
+    samples: int
+    seconds: float
+    reason: str
+    seed: int
+    input_id: int
+
+
+class _Deadline(Oversight):
+    """Leaves a round of samples when the time is over."""
+
+    class Over(Exception):
+        """The time is over."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._until = math.inf if seconds is None else time.monotonic() + seconds
+
+    def batch_done(self, seconds: float) -> None:
+        """Called after each batch.
+
+        Raises:
+            Over: If the time is over.
+        """
+        if time.monotonic() > self._until:
+            raise self.Over
 
 
 class SmoothedClassifier:
@@ -80,6 +135,8 @@ class SmoothedClassifier:
             model, num_classes, device=place, dtype=dtype, batch_size=batch_size, randomized=randomized
         )
         self._checked = set[tuple[int, ...]]()
+        self._serving = threading.Lock()
+        self._marks: dict[tuple[int, ...], tuple[float, Mark]] = {}
         self.sigma = sigma
         self.seed = secrets.randbits(64) if seed is None else seed
         self.noise = noise_source(noise, sigma, self.seed)
@@ -145,15 +202,17 @@ class SmoothedClassifier:
         *,
         n: int = 1000,
         alpha: float = 0.001,
+        procedure: str = "fixed",
         input_ids: Sequence[int] | None = None,
     ) -> NDArray[np.int64]:
-        """PREDICT for each image.
+        """PREDICT for each image, with n samples or as few as it takes; see ``statistics.prediction``.
 
         Args:
             images: (N, C, H, W), or one of (C, H, W): uint8, or floats in [0, 1]. For exact noise floats are moved to
                 the nearest multiples of 1/255 first.
-            n: Samples for each image.
+            n: Samples for each image, at most if "sequential".
             alpha: Probability, at most, of returning a class that is not g's, in (0, 1).
+            procedure: "fixed" or "sequential", which stops as soon as the votes decide.
             input_ids: Number of each image, on which its noise depends; 0, 1, … by default.
 
         Returns:
@@ -163,11 +222,90 @@ class SmoothedClassifier:
             ValueError: If every answer would be an abstention, the images are not as described, or the model has
                 changed itself meanwhile.
         """
-        require_predictable(self.sigma, n, alpha)
+        sampling = PredictionSampling(sigma=self.sigma, n=n, alpha=alpha, procedure=procedure)
         x_NCHW, _, ids = self._inputs(images, input_ids)
         with self._unchanging(x_NCHW):
-            votes_NV = self._votes(x_NCHW, ids, PREDICTION, n)
-        return np.array([prediction(votes_V, alpha) for votes_V in votes_NV], dtype=np.int64)
+            found = predict_inputs(self.base, self.noise, zip(ids, x_NCHW, strict=True), sampling)
+            classes = {input_id: answer.predict for input_id, answer, _ in found}
+        return np.array([classes[input_id] for input_id in ids], dtype=np.int64)
+
+    def answer(self, images: Tensor | ArrayLike, **options: Any) -> Answer:
+        """The answer for one image; see ``answers``."""
+        found = self.answers(images, **options)
+        if len(found) != 1:
+            raise ValueError(f"answer takes one image, got {len(found)}; pass several to answers.")
+        return found[0]
+
+    def answers(
+        self,
+        images: Tensor | ArrayLike,
+        *,
+        radius: float = 0.0,
+        n0: int = 28,
+        n: int = 10_000,
+        alpha: float = 0.001,
+        deadline: float | None = None,
+    ) -> list[Answer]:
+        """Class and certified radius of images while somebody waits: CERTIFY with the procedure "anytime".
+
+        Sampling of an image stops as soon as its radius is decided, or at the deadline. Since the procedure is valid
+        whenever one stops, so is the answer. Several threads may call this; their forward passes take turns.
+
+        Args:
+            images: As for ``certify``.
+            radius: l2 radius that is to be proved; 0 stops as soon as the class is proved.
+            n0: Selection samples for each image.
+            n: Estimation samples for each image, at most.
+            alpha: Probability, at most, that an answer is wrong.
+            deadline: Seconds from the call, after which at most one more forward pass ends.
+
+        Returns:
+            An answer for each image.
+
+        Raises:
+            ValueError: If a setting is out of range, the images are not as described, or the model changes itself.
+        """
+        start, over = time.monotonic(), _Deadline(deadline)
+        sampling = Sampling(sigma=self.sigma, n0=n0, n=n, alpha=alpha, procedure="anytime", radii=(radius,))
+        seed = secrets.randbits(64)
+        noise = noise_source(self.noise.describe()["source"], self.sigma, seed)
+        ended: dict[int, float] = {}
+
+        def begin(image_CHW: Tensor) -> Certification:
+            return Certification(sampling, noise.probability_error(image_CHW.numel()))
+
+        trials: dict[int, Certification] = {}
+        with self._serving, suppress(_Deadline.Over):
+            x_NCHW, moved_N, ids = self._inputs(images, None)
+            self._require_unchanged(x_NCHW)
+            over.batch_done(0.0)  # another thread's forward passes may have taken all the time
+            for input_id, trial, _ in run_trials(
+                self.base, noise, zip(ids, x_NCHW, strict=True), begin, oversight=over, trials=trials
+            ):
+                trials[input_id], ended[input_id] = trial, time.monotonic() - start
+        late = time.monotonic() - start
+        return [
+            _answer(trials.get(input_id), sampling, moved, seed, input_id, ended.get(input_id, late))
+            for moved, input_id in zip(moved_N, ids, strict=True)
+        ]
+
+    def _require_unchanged(self, x_NCHW: Tensor) -> None:
+        """Compare f with what it was, at most once a minute: looking takes longer than an answer.
+
+        Raises:
+            ValueError: If f has changed.
+        """
+        if not len(x_NCHW):
+            return
+        shape, now = tuple(x_NCHW.shape[1:]), time.monotonic()
+        looked, mark = self._marks.get(shape, (-math.inf, None))
+        if mark is None:
+            mark = self.base.mark(_as_bytes(x_NCHW[:32]))
+        elif now - looked < _LOOK_EVERY:
+            return
+        elif (change := self.base.change_since(mark)) is not None:
+            raise ValueError(_CHANGED.format(change=change))
+        self._marks[shape] = now, mark
 
     def _inputs(
         self, images: Tensor | ArrayLike, input_ids: Sequence[int] | None
@@ -202,16 +340,31 @@ class SmoothedClassifier:
         before = self.base.mark(_as_bytes(x_NCHW[:32]))
         yield
         if (change := self.base.change_since(before)) is not None:
-            raise ValueError(
-                f"f has changed while it ran: {change}; code of the model itself updates it, and its "
-                "answers are of no one f. Freeze the weights and buffers."
-            )
+            raise ValueError(_CHANGED.format(change=change))
 
-    def _votes(self, x_NCHW: Tensor, ids: Sequence[int], stage: int, n: int) -> NDArray[np.int64]:
-        if not len(x_NCHW):
-            return np.zeros((0, self.base.num_classes + 1), dtype=np.int64)
-        items = [Item(x_CHW, input_id, stage, 0, n) for x_CHW, input_id in zip(x_NCHW, ids, strict=True)]
-        return count_votes(self.base, self.noise, items)
+
+def _answer(
+    trial: Certification | None, sampling: Sampling, moved: float, seed: int, input_id: int, seconds: float
+) -> Answer:
+    """What an image's votes prove, if it has any."""
+    predict, radius, samples, reason = ABSTAIN, 0.0, 0, "deadline"
+    if trial is not None and trial.drawn:
+        proved = moved_by(moved, trial.certificate())
+        predict, radius, samples = proved.predict, proved.radius, trial.drawn
+        if trial.finished:
+            wanted = sampling.to_decide[0]
+            enough = predict != ABSTAIN and radius >= wanted
+            reason = "proved" if enough else "samples" if samples == sampling.n0 + sampling.most else "given up"
+    return Answer(
+        predict=predict,
+        radius=radius,
+        alpha=sampling.alpha,
+        samples=samples,
+        seconds=seconds,
+        reason=reason,
+        seed=seed,
+        input_id=input_id,
+    )
 
 
 def _as_bytes(x_NCHW: Tensor) -> Tensor:

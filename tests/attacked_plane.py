@@ -84,7 +84,7 @@ def run(model: str = "mine:plane") -> None:
 
 
 def attack(*more: str, model: str = "mine:plane", status: int = 0) -> str:
-    few = ["--steps", "8", "--samples", "8", "--seed", "5", "--at-once", "8"]
+    few = ["--steps", "8", "--samples", "8", "--seed", "5", "--group-size", "8"]
     result = CliRunner().invoke(certify, ["attack", model, str(TABLE), *few, *more])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception

@@ -68,7 +68,7 @@ def run(*arguments: str) -> int:
 def torchrun(*arguments: str, restarts: int = 0, processes: int = 2) -> list[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     launcher += ["--max-restarts", str(restarts), "--monitor-interval", "0.05"]
-    return [sys.executable, *launcher, "-m", "--", "certify", *arguments]  # else it would take --max for its own
+    return [sys.executable, *launcher, "-m", "--", "certify", *arguments]  # else it would take --n for its own
 
 
 def run_in_thread(*arguments: str) -> int:

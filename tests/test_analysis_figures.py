@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from one_look import certificate
 
 from maxup_smoothing.analysis.figures.curves import draw, encode, styles
 from maxup_smoothing.analysis.runs.run import Run, load
-from maxup_smoothing.certify.statistics.certificate import certificate
 from maxup_smoothing.certify.statistics.radius import ceiling_radius
 from maxup_smoothing.certify.tables.radius_table import RadiusTable, row_of
 

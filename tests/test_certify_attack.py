@@ -22,7 +22,7 @@ FACTORS = "0.5,0.9,1.25"
 def test_attacks_succeed_beyond_the_true_radius_never_within_it_and_use_their_norm() -> None:
     run()
     before = {path.name: path.read_bytes() for path in Path().iterdir() if path.is_file()}
-    said = attack("--of-radius", "0.5,0.9,0.99,1.1,2", "--radii", "0,0.1,0.6")
+    said = attack("--radius-factors", "0.5,0.9,0.99,1.1,2", "--radii", "0,0.1,0.6")
     assert "No attack was confirmed within a certified radius." in said
     rows = read_attacks(ATTACKS)
     assert len(rows) == 20 * 3 + 5 * sum(row.predict == row.label for row in rows if row.epsilon == 0)
@@ -50,7 +50,7 @@ def test_attacks_succeed_beyond_the_true_radius_never_within_it_and_use_their_no
 def test_an_inflated_radius_raises_the_alarm_and_the_next_run_repeats_it() -> None:
     run()
     edit(with_radius_of(2999))
-    out = attack("--of-radius", "0.9", "--radii", "0", "--save", "won.npz", "--at-once", "4", status=1)
+    out = attack("--radius-factors", "0.9", "--radii", "0", "--save-images", "won.npz", "--group-size", "4", status=1)
     assert "ALARM: " in out
     assert "alpha 1e-06" in out
     assert "of this table's 20, at most" in out
@@ -65,7 +65,7 @@ def test_an_inflated_radius_raises_the_alarm_and_the_next_run_repeats_it() -> No
             [row] = [row for row in rows if row.image == number and row.success]
             assert int(((pixels_CHW[0].astype(int) - original) ** 2).sum()) == row.squares
     stored = ATTACKS.read_bytes()
-    again = attack("--of-radius", "0.9", "--radii", "0", "--at-once", "4", status=1)
+    again = attack("--radius-factors", "0.9", "--radii", "0", "--group-size", "4", status=1)
     assert "ALARM" in again
     assert ATTACKS.read_bytes() == stored
 
@@ -80,7 +80,7 @@ def test_a_chance_success_within_a_radius_is_refuted_by_more_samples(monkeypatch
         return [(int(votes_V.argmax()), votes_V) for votes_V in swapped]
 
     monkeypatch.setattr(Judge, "predict", unlucky)
-    out = attack("--of-radius", "0.3", "--confirm-n", "2000")
+    out = attack("--radius-factors", "0.3", "--confirm-n", "2000")
     assert "successes within a radius were not confirmed" in out
     assert {row.confirmed for row in read_attacks(ATTACKS)} <= {"no", ""}
     assert any(row.confirmed == "no" for row in read_attacks(ATTACKS))
@@ -93,8 +93,8 @@ def _stripped(path: Path) -> list[list[str]]:
 @pytest.mark.parametrize("rows", [0, 3, 16, 25])
 def test_a_resumed_run_equals_the_undisturbed_one(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
-    goals = ["--of-radius", FACTORS, "--radii", "0.3"]
-    attack(*goals, "--out", "whole.tsv", "--save", "whole.npz")
+    goals = ["--radius-factors", FACTORS, "--radii", "0.3"]
+    attack(*goals, "--out", "whole.tsv", "--save-images", "whole.npz")
     written = itertools.count()
     append = AttackTable.append
 
@@ -105,11 +105,11 @@ def test_a_resumed_run_equals_the_undisturbed_one(rows: int, monkeypatch: pytest
 
     with monkeypatch.context() as patch:
         patch.setattr(AttackTable, "append", failing)
-        attack(*goals, "--save", "parts.npz", status=130)
+        attack(*goals, "--save-images", "parts.npz", status=130)
     assert len(_stripped(ATTACKS)) == 1 + rows
     with ATTACKS.open("a") as stream:
         stream.write("12\t1\t1")  # a torn line
-    attack(*goals, "--save", "parts.npz")
+    attack(*goals, "--save-images", "parts.npz")
     assert _stripped(ATTACKS) == _stripped(Path("whole.tsv"))
     with np.load("parts.npz") as parts, np.load("whole.npz") as whole:
         assert all(np.array_equal(parts[name], whole[name]) for name in whole.files)
@@ -127,7 +127,7 @@ def test_judging_uses_noise_that_neither_certificates_nor_choosing_have_seen(mon
         fill(self, *args, **more)
 
     monkeypatch.setattr(exact.ExactNoise, "fill", noted)
-    attack("--of-radius", "0.9", "--seed", "1", status=1)  # the table's own seed
+    attack("--radius-factors", "0.9", "--seed", "1", status=1)  # the table's own seed
     stages = {stage for own, stage in seen if own == seed}
     assert {33, 34} <= stages <= {32, 33, 34}
     assert all(stage == PREDICTION for own, stage in seen if own != seed)  # of the check of f, on a stream of its own
@@ -135,5 +135,5 @@ def test_judging_uses_noise_that_neither_certificates_nor_choosing_have_seen(mon
 
 def test_without_radii_those_of_show_are_attacked() -> None:
     run()
-    attack("--max", "1")
+    attack("--limit", "1")
     assert [row.epsilon for row in read_attacks(ATTACKS)] == [0.0, 0.25, 0.5]

@@ -20,13 +20,13 @@ _here = attacked_plane.here
     [
         ("mine:other", [], r"mine:other is not what radii.tsv is about: classifier.weights_sha256: recorded"),
         ("mine:arrays", [], "is not what radii.tsv is about"),
-        ("mine:plane", ["--of-radius", "x"], "--of-radius must be numbers"),
+        ("mine:plane", ["--radius-factors", "x"], "--radius-factors must be numbers"),
         ("mine:plane", ["--radii", "-1"], "--radii must be at least 0"),
         ("mine:plane", ["--n", "5"], "with n = 5 samples PREDICT always abstains"),
         ("mine:plane", ["--confirm-n", "10"], "--confirm-n, --confirm-alpha: with n = 10 samples"),
         ("mine:plane", ["--out", "radii.tsv"], "would replace the certified table"),
         ("mine:plane", ["--out", "radii.txt"], "would replace the certified table or its manifest"),
-        ("mine:plane", ["--save", "won.png"], "--save writes an .npz file"),
+        ("mine:plane", ["--save-images", "won.png"], "--save-images writes an .npz file"),
         ("mine:plane", ["--seed", "-1"], r"--seed must lie in \[0, 2\^64\)"),
     ],
 )
@@ -52,26 +52,26 @@ def test_a_model_without_gradients_is_refused_with_the_fix(model: str, message: 
 
 def test_other_settings_do_not_continue_a_table_and_overwriting_begins_it_again() -> None:
     run()
-    attack("--of-radius", "0.5", "--max", "2")
+    attack("--radius-factors", "0.5", "--limit", "2")
     with pytest.raises(ValueError, match=r"attack\.steps=8, this run uses attack\.steps=9"):
-        attack("--of-radius", "0.5", "--max", "2", "--steps", "9")
-    attack("--of-radius", "0.5", "--max", "2", "--steps", "9", "--overwrite")
+        attack("--radius-factors", "0.5", "--limit", "2", "--steps", "9")
+    attack("--radius-factors", "0.5", "--limit", "2", "--steps", "9", "--overwrite")
     manifest = json.loads(Path("attacks.manifest.json").read_text())
     assert manifest["attack"]["steps"] == 9
     assert manifest["certified"]["seed"] == 1
     edit(with_radius_of(1700))  # another table: the attacks are not of it
     with pytest.raises(ValueError, match=r"certified.sha256="):
-        attack("--of-radius", "0.5", "--max", "2", "--steps", "9")
+        attack("--radius-factors", "0.5", "--limit", "2", "--steps", "9")
 
 
 def test_evidence_that_is_incomplete_or_foreign_is_refused() -> None:
     run()
-    attack("--of-radius", "2", "--max", "3")
+    attack("--radius-factors", "2", "--limit", "3")
     with pytest.raises(ValueError, match=r"won\.npz lacks the images of [123] successes"):
-        attack("--of-radius", "2", "--max", "3", "--save", "won.npz")
+        attack("--radius-factors", "2", "--limit", "3", "--save-images", "won.npz")
     Path("won.npz").write_bytes(b"no such file")
-    with pytest.raises(ValueError, match=r"won\.npz was not written by --save"):
-        attack("--of-radius", "2", "--max", "3", "--save", "won.npz")
+    with pytest.raises(ValueError, match=r"won\.npz was not written by --save-images"):
+        attack("--radius-factors", "2", "--limit", "3", "--save-images", "won.npz")
 
 
 def test_memory_that_runs_out_says_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,15 +81,15 @@ def test_memory_that_runs_out_says_what_to_change(monkeypatch: pytest.MonkeyPatc
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr("maxup_smoothing.certify.attack.search.ddn", full)
-    with pytest.raises(ValueError, match=r"memory has run out over 8 images .* smaller --at-once"):
-        attack("--of-radius", "0.5")
+    with pytest.raises(ValueError, match=r"memory has run out over 8 images .* smaller --group-size"):
+        attack("--radius-factors", "0.5")
 
     def broken(*args: Any, **more: Any) -> None:
         raise RuntimeError("a defect")
 
     monkeypatch.setattr("maxup_smoothing.certify.attack.search.ddn", broken)
     with pytest.raises(RuntimeError, match="a defect"):
-        attack("--of-radius", "0.5")
+        attack("--radius-factors", "0.5")
 
 
 def test_rows_that_contradict_themselves_are_refused() -> None:

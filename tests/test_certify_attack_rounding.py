@@ -73,7 +73,7 @@ def test_the_budget_is_exact_where_floating_point_is_not() -> None:
     ("radii", "factors", "message"),
     [
         ([-0.1], [], "--radii must be at least 0"),
-        ([], [0.0], "--of-radius must be positive"),
+        ([], [0.0], "--radius-factors must be positive"),
         ([], [], "attack at 1 to 1000 radii, got 0"),
         ([number / 8 for number in range(1001)], [], "got 1001"),
     ],

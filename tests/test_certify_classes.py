@@ -54,7 +54,7 @@ def models() -> None:
 
 def run(model: str, data: str, *more: str) -> list[int]:
     """The labels of two rows."""
-    settings = ["--sigma", "0.25", "--n", "20", "--max", "2", "--batch-size", "16", "--seed", "1", "--no-check"]
+    settings = ["--sigma", "0.25", "--n", "20", "--limit", "2", "--batch-size", "16", "--seed", "1", "--no-check"]
     certify("run", model, "--data", data, *settings, "--out", "a.tsv", "--overwrite", *more)
     return [int(label) for label in read("a.tsv")["label"]]
 
@@ -152,7 +152,7 @@ def test_a_class_map_is_part_of_what_a_table_is_about() -> None:
     Path("map.json").write_text(json.dumps({name: k + 1 for k, name in enumerate(SAMPLE.classes)}))
     again = ["run", "sizes:thousand", "--data", "images.npz", "--class-map", "map.json", "--sigma", "0.25", "--n", "20"]
     with pytest.raises(ValueError, match=r"certified with data\.class_map"):
-        certify(*again, "--max", "3", "--batch-size", "16", "--seed", "1", "--no-check", "--out", "a.tsv")
+        certify(*again, "--limit", "3", "--batch-size", "16", "--seed", "1", "--no-check", "--out", "a.tsv")
     Path("map.json").write_text(json.dumps({name: 991 + k for k, name in enumerate(SAMPLE.classes)}))
     with pytest.raises(ValueError, match=r"has the number 1000 \(Ankle boot\), but sizes:thousand has 1000 classes"):
         run("sizes:thousand", "images.npz", "--class-map", "map.json")
@@ -161,8 +161,12 @@ def test_a_class_map_is_part_of_what_a_table_is_about() -> None:
 @pytest.mark.parametrize("command", ["predict", "check", "plan"])
 def test_every_command_that_opens_images_takes_a_class_map(command: str) -> None:
     Path("map.txt").write_text("".join(f"{k} {k}\n" for k in range(10)))
-    more = {"predict": ["--n", "20", "--out", "p.tsv"], "check": [], "plan": ["--pilot", "0.1", "--radii", "0.1"]}
-    arguments = [command, "sizes:thousand", "--data", "images.npz", "--class-map", "map.txt", "--max", "2"]
+    more = {
+        "predict": ["--n", "20", "--out", "p.tsv"],
+        "check": [],
+        "plan": ["--pilot-seconds", "0.1", "--radii", "0.1"],
+    }
+    arguments = [command, "sizes:thousand", "--data", "images.npz", "--class-map", "map.txt", "--limit", "2"]
     certify(*arguments, "--sigma", "0.25", "--batch-size", "16", *more[command])
 
 
@@ -186,7 +190,7 @@ def test_weights_of_another_project_have_the_classes_of_their_last_layer() -> No
 @pytest.mark.parametrize("name", ["one", "one_as_arrays"])
 def test_one_logit_is_a_sign_where_there_are_two_classes(name: str) -> None:
     np.savez("two.npz", images=IMAGES[LABELS < 2], labels=LABELS[LABELS < 2])
-    run(f"sizes:{name}", "two.npz", "--max", "1")
+    run(f"sizes:{name}", "two.npz", "--limit", "1")
     manifest = json.loads(Path("a.manifest.json").read_text())
     assert manifest["model"]["logits"].startswith("one, taken as a sign: class 1 where it is above 0")
     assert manifest["classifier"]["num_classes"] == 2

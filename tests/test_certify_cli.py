@@ -35,7 +35,7 @@ def test_run_writes_a_table_and_a_manifest_and_prints_the_accuracies() -> None:
 
 
 def test_a_second_run_does_only_what_is_missing() -> None:
-    certify(*PIXEL, "--max", "10")
+    certify(*PIXEL, "--limit", "10")
     first = Path("out/radii.tsv").read_bytes()
     certify(*PIXEL)
     whole = Path("out/radii.tsv").read_bytes()
@@ -47,7 +47,7 @@ def test_a_second_run_does_only_what_is_missing() -> None:
 
 def test_without_a_seed_the_table_goes_on_with_its_own() -> None:
     unseeded = [part for part in PIXEL if part not in ("--seed", "1")]
-    certify(*unseeded, "--max", "5")
+    certify(*unseeded, "--limit", "5")
     seed = json.loads(Path("out/radii.manifest.json").read_text())["noise"]["seed"]
     certify(*unseeded)
     assert json.loads(Path("out/radii.manifest.json").read_text())["noise"]["seed"] == seed
@@ -59,7 +59,7 @@ def test_without_a_seed_the_table_goes_on_with_its_own() -> None:
 def test_protocol_batch_size_and_max_change_no_row() -> None:
     certify(*PIXEL)
     everything = {row[0]: row for row in lines()}
-    certify(*PIXEL[:-2], "--out", "part.tsv", "--protocol", "skip5", "--max", "4", "--batch-size", "7")
+    certify(*PIXEL[:-2], "--out", "part.tsv", "--protocol", "skip5", "--limit", "4", "--batch-size", "7")
     part = lines("part.tsv")
     assert [row[0] for row in part] == ["idx", "0", "5", "10", "15"]
     assert all(row == everything[row[0]] for row in part)
@@ -104,7 +104,7 @@ def test_an_interrupted_run_says_so_and_keeps_what_it_has() -> None:
 
 
 def test_a_checkpoint_knows_its_data_its_noise_and_its_place() -> None:
-    certify("run", "run", "--n", "50", "--max", "3", "--dtype", "bfloat16", "--batch-size", "32")
+    certify("run", "run", "--n", "50", "--limit", "3", "--dtype", "bfloat16", "--batch-size", "32")
     table = read("run/radii.tsv")
     assert (table["sigma"] == 0.25).all()
     manifest = json.loads(Path("run/radii.manifest.json").read_text())
@@ -114,16 +114,16 @@ def test_a_checkpoint_knows_its_data_its_noise_and_its_place() -> None:
 
 
 def test_float_noise_is_there_for_comparison_and_not_mixed_with_exact_noise() -> None:
-    certify(*PIXEL, "--noise", "float", "--max", "3")
+    certify(*PIXEL, "--noise", "float", "--limit", "3")
     assert json.loads(Path("out/radii.manifest.json").read_text())["noise"]["source"] == "float"
     with pytest.raises(ValueError, match=r'noise\.source="float".*--overwrite'):
         certify(*PIXEL)
 
 
 def test_a_measured_batch_size_is_remembered() -> None:
-    certify("run", "run", "--n", "50", "--max", "2")
+    certify("run", "run", "--n", "50", "--limit", "2")
     size = json.loads(Path("run/radii.manifest.json").read_text())["classifier"]["batch_size"]
-    certify("run", "run", "--n", "50", "--max", "4")
+    certify("run", "run", "--n", "50", "--limit", "4")
     assert len(read("run/radii.tsv")) == 4
     assert size in (32, 64, 128, 256, 512)
 

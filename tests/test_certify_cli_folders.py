@@ -16,7 +16,7 @@ _here = certify_command.here
 
 
 def test_a_run_folder_stands_for_its_table() -> None:
-    certify(*PIXEL, "--max", "6")
+    certify(*PIXEL, "--limit", "6")
     assert certify("show", "out") == certify("show", "out/radii.tsv")
     assert certify("audit", "out") == certify("audit", "out/radii.tsv")
     certify("recompute", "out", "--alpha", "0.01", "--out", "a.tsv")
@@ -39,7 +39,7 @@ def test_a_model_that_is_not_there_is_called_so(command: str) -> None:
 
 
 def test_a_model_that_the_manifest_names_and_is_gone_is_asked_for() -> None:
-    certify(*PIXEL, "--max", "3")
+    certify(*PIXEL, "--limit", "3")
     manifest = Path("out/radii.manifest.json")
     told = json.loads(manifest.read_text())
     told["notes"]["model"] = "runs/gone"
@@ -49,7 +49,7 @@ def test_a_model_that_the_manifest_names_and_is_gone_is_asked_for() -> None:
 
 
 def test_a_torn_line_is_called_torn() -> None:
-    certify(*PIXEL, "--max", "3")
+    certify(*PIXEL, "--limit", "3")
     table = Path("out/radii.tsv")
     table.write_bytes(table.read_bytes()[:-30])
     with pytest.raises(ValueError, match="The line was cut off; `certify run` does it again"):
@@ -57,7 +57,7 @@ def test_a_torn_line_is_called_torn() -> None:
 
 
 def test_so_few_votes_that_all_would_abstain_are_refused() -> None:
-    certify(*PIXEL, "--max", "3")
+    certify(*PIXEL, "--limit", "3")
     with pytest.raises(ValueError, match=r"5 samples cannot certify anything at alpha=0\.001; raise --n"):
         certify("recompute", "out", "--n", "5", "--out", "x.tsv")
     assert not Path("x.tsv").exists()

@@ -63,16 +63,16 @@ def test_another_runs_table_is_not_touched() -> None:
 
 
 def test_a_table_whose_name_differs_in_its_suffix_only_cannot_take_anothers_manifest() -> None:
-    certify(*PIXEL, "--max", "2")
+    certify(*PIXEL, "--limit", "2")
     before = Path("out/radii.manifest.json").read_bytes()
     with pytest.raises(ValueError, match=r"would share radii\.manifest\.json with radii\.tsv; give it a name"):
         certify(*PIXEL, "--seed", "2", "--out", "out/radii.txt")
     assert Path("out/radii.manifest.json").read_bytes() == before
-    certify(*PIXEL, "--max", "4")
+    certify(*PIXEL, "--limit", "4")
 
 
 def test_a_line_that_another_run_could_have_written_is_not_taken_for_ours() -> None:
-    certify(*PIXEL, "--max", "3")
+    certify(*PIXEL, "--limit", "3")
     path = Path("out/radii.tsv")
     path.write_text(path.read_text().replace("\t100\t200\t", "\t50\t200\t", 1))
     with pytest.raises(ValueError, match="line 2: n0 is 50, but the manifest says 100"):
@@ -83,7 +83,7 @@ def test_a_factory_whose_code_has_changed_does_not_continue_the_old_table() -> N
     """Its weights are the same, so their hash does not tell; its answers do."""
     Path("changing.py").write_text("from mymodel import Pixel\ndef load(): return Pixel(0.5, 10).eval()\n")
     command = [part.replace("mymodel:factory", "changing:load") for part in PIXEL]
-    certify(*command, "--max", "2")
+    certify(*command, "--limit", "2")
     Path("changing.py").write_text("from mymodel import Pixel\ndef load(): return Pixel(0.1, 10).eval()\n")
     sys.modules.pop("changing")
     importlib.invalidate_caches()
@@ -92,7 +92,7 @@ def test_a_factory_whose_code_has_changed_does_not_continue_the_old_table() -> N
 
 
 def test_analysis_does_not_overwrite_a_radius_table() -> None:
-    certify(*PIXEL, "--max", "2")
+    certify(*PIXEL, "--limit", "2")
     before = Path("out/radii.tsv").read_bytes()
     with pytest.raises(ValueError, match="is a radius table, which would be overwritten; give another --out"):
         CliRunner().invoke(analysis, ["table", "out/radii.tsv", "--out", "out/radii.tsv"], catch_exceptions=False)
@@ -101,7 +101,7 @@ def test_analysis_does_not_overwrite_a_radius_table() -> None:
 
 @pytest.mark.parametrize("noise", ["5", "null", '{"seed": "x"}', '{"seed": -3}'])
 def test_an_edited_manifest_is_refused_in_one_line(noise: str) -> None:
-    certify(*PIXEL, "--max", "2")
+    certify(*PIXEL, "--limit", "2")
     manifest = json.loads(Path("out/radii.manifest.json").read_text())
     manifest["noise"] = json.loads(noise)
     Path("out/radii.manifest.json").write_text(json.dumps(manifest))
@@ -116,3 +116,22 @@ def test_a_mistake_is_one_line_on_stderr_and_status_2() -> None:
     assert result.stdout == ""
     assert result.stderr.startswith("error: sigma = 64 looks like 0-255 units")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "new"),
+    [
+        (["run", "x:y", "--max", "5"], "--max is now called --limit."),
+        (["check", "x:y", "--max=5"], "--max is now called --limit."),
+        (["plan", "--like", "a.tsv"], "--like is now called --votes-from."),
+        (["plan", "--pilot", "3"], "--pilot is now called --pilot-seconds."),
+        (["transfer", "a.tsv", "--split", "0.5"], "--split is now called --alpha-share."),
+        (["attack", "x:y", "a.tsv", "--of-radius", "0.5"], "--of-radius is now called --radius-factors."),
+        (["--debug", "attack", "x:y", "a.tsv", "--at-once", "2"], "--at-once is now called --group-size."),
+        (["attack", "x:y", "a.tsv", "--save", "won.npz"], "--save is now called --save-images."),
+    ],
+)
+def test_an_earlier_name_of_an_option_is_refused_with_the_new_one(command: list[str], new: str) -> None:
+    with pytest.raises(ValueError, match="is now called") as refused:
+        certify(*command)
+    assert str(refused.value) == new

@@ -43,7 +43,7 @@ def test_weights_of_other_projects_are_certified_with_arch() -> None:
         "w.pth",
     )
     arguments = ["run", "w.pth", "--arch", "lenet", "--data", "images.npz", "--sigma", "0.5", "--out", "a.tsv"]
-    certify(*arguments, "--n", "20", "--max", "1", "--batch-size", "16")
+    certify(*arguments, "--n", "20", "--limit", "1", "--batch-size", "16")
     assert json.loads(Path("a.manifest.json").read_text())["model"]["arch"] == "lenet"
 
 
@@ -51,7 +51,7 @@ def test_a_users_own_modules_do_not_shadow_ours() -> None:
     for name in ("train", "data", "certify"):
         Path(name).mkdir()
         Path(name, "__init__.py").write_text("raise RuntimeError('the wrong one')")
-    command = [str(Path(sys.executable).parent / "certify"), *PIXEL, "--max", "1"]
+    command = [str(Path(sys.executable).parent / "certify"), *PIXEL, "--limit", "1"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 

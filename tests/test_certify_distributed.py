@@ -24,7 +24,7 @@ def test_two_processes_write_the_table_of_one() -> None:
     lenet = ["lenet.safetensors" if part == "mymodel:factory" else part for part in COMMAND]
     assert run(*lenet[:-1], "whole.tsv", *SEED) == 0
     whole = lines("whole.tsv")
-    command = torchrun(*lenet, *SEED, "--max", "24")
+    command = torchrun(*lenet, *SEED, "--limit", "24")
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert lines() == whole

@@ -22,7 +22,7 @@ whole = shared_runs.whole
 def test_rows_of_an_earlier_run_are_not_done_again(
     whole: list[list[str]], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(*COMMAND, *SEED, "--max", "10") == 0
+    assert run(*COMMAND, *SEED, "--limit", "10") == 0
     before = Path("out/radii.tsv").read_text().splitlines()
     capfd.readouterr()
     assert Threads(2, monkeypatch)(lambda world: run_in_thread(*COMMAND, *SEED)) == [0, 0]
@@ -50,8 +50,8 @@ def test_parts_of_other_settings_are_refused_and_overwritten_when_asked(
 
 
 def test_a_run_in_progress_is_not_overwritten(whole: list[list[str]], capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(*COMMAND, *SEED, "--max", "1") == 0
-    assert run(*COMMAND[:-1], "out/radii.rank-1.tsv", *SEED, "--max", "6") == 0
+    assert run(*COMMAND, *SEED, "--limit", "1") == 0
+    assert run(*COMMAND[:-1], "out/radii.rank-1.tsv", *SEED, "--limit", "6") == 0
     manifest = json.loads(Path("out/radii.manifest.json").read_text())
     with RadiusTable.open("out/radii.tsv", manifest):
         assert run(*COMMAND, *SEED, "--overwrite") == 2
@@ -68,7 +68,7 @@ def test_a_run_in_progress_is_not_overwritten(whole: list[list[str]], capfd: pyt
 def test_a_process_that_ran_out_of_memory_is_told_of_by_image(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(*COMMAND[:-1], "out/radii.rank-0.tsv", *SEED, "--max", "6") == 0
+    assert run(*COMMAND[:-1], "out/radii.rank-0.tsv", *SEED, "--limit", "6") == 0
     path = Path("out/radii.rank-0.manifest.json")
     manifest = json.loads(path.read_text())
     manifest["notes"]["micro_batch"] = [{"after_rows": 2, "rows": 32}, {"after_rows": 5, "rows": 16}]
@@ -88,7 +88,7 @@ def test_a_process_that_ran_out_of_memory_is_told_of_by_image(
 
 def test_parts_that_contradict_each_other_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
     for number in (0, 1):
-        assert run(*COMMAND[:-1], f"out/radii.rank-{number}.tsv", *SEED, "--max", "3") == 0
+        assert run(*COMMAND[:-1], f"out/radii.rank-{number}.tsv", *SEED, "--limit", "3") == 0
     path = Path("out/radii.rank-1.tsv")
     rows = [line.split("\t") for line in path.read_text().splitlines()]
     rows[2][rows[0].index("label")] = "9"  # a wrong label, which its own row does not contradict
@@ -103,7 +103,7 @@ def test_a_crash_while_parts_are_gathered_loses_and_doubles_nothing(
     whole: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number, limit in ((0, "3"), (1, "9")):
-        assert run(*COMMAND[:-1], f"out/radii.rank-{number}.tsv", *SEED, "--max", limit) == 0
+        assert run(*COMMAND[:-1], f"out/radii.rank-{number}.tsv", *SEED, "--limit", limit) == 0
     removed = rank_tables._remove
 
     def crash(out: Path, files: Sequence[Path]) -> None:

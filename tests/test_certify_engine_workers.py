@@ -162,7 +162,7 @@ def test_a_run_with_workers_is_resumed_and_verified_by_workers(
     command += ["--no-check", "--batch-size", "64", "--device", "cpu", "--seed", "1", "--compile", "off"]
     for images in ("3", "6"):
         torch.set_num_threads(2)
-        assert run(*command, "--out", "two.tsv", "--max", images) == 0
+        assert run(*command, "--out", "two.tsv", "--limit", images) == 0
     notes = json.loads(Path("two.manifest.json").read_text())["notes"]
     assert (notes["workers"], notes["threads"]) == (2, 1)
     torch.set_num_threads(2)

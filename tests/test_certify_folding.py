@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from maxup_smoothing.certify.models.acceleration import fold_batch_norm
 from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.models.contents import weights_hash
-from maxup_smoothing.certify.models.folding import fold_batch_norm
 from maxup_smoothing.train import models
 
 

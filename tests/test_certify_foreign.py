@@ -227,14 +227,14 @@ def test_a_file_with_other_weights_does_not_continue_the_table(small: Small) -> 
     write()
     before = onnx_model(Path("small.onnx"), SHAPE, 10, CPU).sha256
     command = ["run", "small.onnx", "--data", "images.npz", "--sigma", "0.5", "--n", "300"]
-    assert CliRunner().invoke(app, [*command, "--max", "2"], catch_exceptions=False).exit_code == 0
-    assert CliRunner().invoke(app, [*command, "--max", "3"], catch_exceptions=False).exit_code == 0
+    assert CliRunner().invoke(app, [*command, "--limit", "2"], catch_exceptions=False).exit_code == 0
+    assert CliRunner().invoke(app, [*command, "--limit", "3"], catch_exceptions=False).exit_code == 0
     with torch.no_grad():
         small.linear.bias[0] += 1e-3
     Path("weights.bin").unlink()
     write()
     assert onnx_model(Path("small.onnx"), SHAPE, 10, CPU).sha256 == before
-    refused = CliRunner().invoke(app, [*command, "--max", "4"])
+    refused = CliRunner().invoke(app, [*command, "--limit", "4"])
     assert "classifier.logits_sha256" in str(refused.exception)
     assert len(read("radii.tsv")) == 3
 
@@ -247,7 +247,7 @@ def test_a_function_that_has_changed_does_not_continue_the_table() -> None:
         Path("limits.py").write_text(text.format(limit))
         sys.modules.pop("limits", None)
         importlib.invalidate_caches()
-        result = CliRunner().invoke(app, [*command, "--max", most])
+        result = CliRunner().invoke(app, [*command, "--limit", most])
         assert ("this run uses classifier." in str(result.exception)) is refused
 
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from one_look import certificate
 from scipy import signal, stats
 
-from maxup_smoothing.certify.statistics import looks
+from maxup_smoothing.certify.statistics import certificate as certificates
 from maxup_smoothing.certify.statistics.anytime import lower_confidence_sequence, upper_confidence_sequence
 from maxup_smoothing.certify.statistics.binomial import LARGEST_N, lower_confidence_bound, upper_confidence_bound
-from maxup_smoothing.certify.statistics.certificate import certificate
-from maxup_smoothing.certify.statistics.looks import BOUNDS, PROCEDURES, Look, limits, optimistic
+from maxup_smoothing.certify.statistics.certificate import BOUNDS, PROCEDURES, Look, limits, optimistic
 from maxup_smoothing.certify.statistics.radius import ceiling_radius, two_class_radius
 from maxup_smoothing.certify.statistics.sequential import schedule
 
@@ -240,7 +240,9 @@ def test_bounds_of_repeated_counts_are_not_computed_again(monkeypatch: pytest.Mo
         computed.append((k, n, level))
         return lower_confidence_sequence(k, n, level)
 
-    monkeypatch.setattr(looks, "_ANYTIME", (looks._cached(lower), looks._cached(upper_confidence_sequence)))
+    monkeypatch.setattr(
+        certificates, "_ANYTIME", (certificates._cached(lower), certificates._cached(upper_confidence_sequence))
+    )
     seen = [Look(n=n, n_a=n, n_b=0, level=0.001) for n in schedule(100_000).looks]
     once = limits(seen, procedure="anytime", bound="joint")
     assert limits(seen, procedure="anytime", bound="joint") == once

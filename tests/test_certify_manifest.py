@@ -94,7 +94,7 @@ def test_values_that_json_cannot_say_are_refused() -> None:
 def test_the_first_difference_is_named_with_both_values(changed: dict[str, Any], said: str) -> None:
     difference = manifest.difference(MANIFEST, {**MANIFEST, **changed})
     assert difference is not None
-    assert difference.startswith(said)
+    assert difference.told("this run uses").startswith(said)
 
 
 def test_notes_numbers_of_either_type_and_tuples_do_not_differ() -> None:
@@ -104,7 +104,7 @@ def test_notes_numbers_of_either_type_and_tuples_do_not_differ() -> None:
 
 
 def test_a_flag_differs_from_a_number() -> None:
-    assert manifest.difference({"folded": True}, {"folded": 1}) == "folded=true, this run uses folded=1"
+    assert manifest.difference({"folded": True}, {"folded": 1}) == manifest.Mismatch("folded", True, 1)
 
 
 def test_a_continuation_adds_images_and_warnings_to_the_notes() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from one_look import certificate
 from typer.testing import CliRunner
 
 from maxup_smoothing.certify.audit.auditing import audit_log
 from maxup_smoothing.certify.commands import tables
 from maxup_smoothing.certify.distributed.merge import merge_tables
-from maxup_smoothing.certify.statistics.certificate import certificate
 from maxup_smoothing.certify.tables.manifest import manifest_path
 from maxup_smoothing.certify.tables.radius_table import RadiusTable, read, row_of
 from maxup_smoothing.certify.tables.recompute import recompute_table
@@ -26,7 +26,7 @@ MANIFEST: dict[str, Any] = {
     "model": {"sha256": "ab"},
     "protocol": {"name": "full", "indices": "0:40:1"},
     "noise": {"source": "exact", "seed": 1},
-    "notes": {"host": "a", "command": "certify run --max 3"},
+    "notes": {"host": "a", "command": "certify run --limit 3"},
 }
 
 

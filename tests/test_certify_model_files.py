@@ -17,7 +17,7 @@ from maxup_smoothing.certify.models import loading
 
 _here = certify_command.here
 SHAPE = (1, 28, 28)
-RUN = ["--data", "images.npz", "--sigma", "0.5", "--n", "100", "--max", "2", "--seed", "1", "--no-check"]
+RUN = ["--data", "images.npz", "--sigma", "0.5", "--n", "100", "--limit", "2", "--seed", "1", "--no-check"]
 
 
 def network() -> nn.Sequential:

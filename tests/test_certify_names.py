@@ -19,7 +19,7 @@ from maxup_smoothing.data.runtime import console
 
 _here = certify_command.here
 SHAPE = (1, 28, 28)
-RUN = ["--data", "images.npz", "--sigma", "0.5", "--n", "100", "--max", "2", "--seed", "1", "--batch-size", "16"]
+RUN = ["--data", "images.npz", "--sigma", "0.5", "--n", "100", "--limit", "2", "--seed", "1", "--batch-size", "16"]
 RUN += ["--no-check"]
 PLAIN = """
 import torch

@@ -12,9 +12,9 @@ from scipy import special, stats
 from typer.testing import CliRunner
 
 from maxup_smoothing.certify.commands import plan as cli_plan
-from maxup_smoothing.certify.engine.trial import Trial
+from maxup_smoothing.certify.engine.scheduler import Certification
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
-from maxup_smoothing.certify.statistics.looks import Look, limits
+from maxup_smoothing.certify.statistics.certificate import Look, limits
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.statistics.radius import ceiling_radius, two_class_radius
 from maxup_smoothing.certify.statistics.sample_size import (
@@ -97,14 +97,14 @@ def test_trials_take_as_many_samples_and_certify_as_often(case: str, seed: int) 
     rng, runs, radii = np.random.default_rng(seed), 400, decided(sampling)
     taken, certified = [], np.zeros(len(radii), dtype=int)
     for _ in range(runs):
-        trial = Trial(sampling, 0.0)
+        trial = Certification(sampling, 0.0)
         while not trial.finished:
             votes = [rng.binomial(stop - start, p) for _, start, stop in trial.requests()]
             sizes = [stop - start for _, start, stop in trial.requests()]
             trial.add([np.array([size - k, k, 0]) for size, k in zip(sizes, votes, strict=True)])
         certificate = trial.certificate()
         assert certificate.selected == 1  # fails with probability below 1e-9 for these p and n0 = 100
-        taken.append(trial.samples)
+        taken.append(trial._looks[-1].n)
         certified += (certificate.radius > 0) & (certificate.radius >= np.array(radii))
     found = expectation(sampling, p)
     # Bernstein's inequality for samples in [0, n]: a correct mean fails with probability below 1e-7.
@@ -236,7 +236,8 @@ def test_with_a_model_time_and_cost_are_estimated_and_nothing_is_written(
     before = set(Path().iterdir())
     lines = plan(
         "planned:factory", "--data", "fashion-sample", "--protocol", "skip50", "--sigma", "0.5", "--n", "2000",
-        "--radii", "0.25,1", "--pilot", "0.1", "--price-per-hour", "3.6", "--batch-size", "64", "--compile", "off",
+        "--radii", "0.25,1", "--pilot-seconds", "0.1", "--price-per-hour", "3.6", "--batch-size", "64",
+        "--compile", "off",
     )  # fmt: skip
     assert {path for path in Path().iterdir() if path.name != "__pycache__"} == before
     pilot = next(line for line in lines if line.startswith("pilot: "))
@@ -261,7 +262,7 @@ MISTAKES = {
     "radii": (["--sigma", "0.5", "--radii", "a"], "--radii must be numbers separated by commas"),
     "negative": (["--sigma", "0.5", "--radii=-1"], "--radii must be at least 0"),
     "procedure": (["--sigma", "0.5", "--procedure", "quick"], "procedure must be one of|quick"),
-    "pilot": (["--sigma", "0.5", "--pilot", "0"], "--pilot must be a positive number"),
+    "pilot": (["--sigma", "0.5", "--pilot-seconds", "0"], "--pilot-seconds must be a positive number"),
     "price": (["--sigma", "0.5", "--price-per-hour=-1"], "--price-per-hour must not be negative"),
     "batch size": (["planned:factory", "--batch-size", "x"], "--batch-size must be auto or a positive integer"),
 }

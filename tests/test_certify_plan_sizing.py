@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from one_look import certificate
 from scipy import special
 from typer.testing import CliRunner
 
 from maxup_smoothing.certify.commands import plan as cli_plan
 from maxup_smoothing.certify.planning import cost
 from maxup_smoothing.certify.planning.cost import Pilot, Votes, costs, read_finished
-from maxup_smoothing.certify.statistics.certificate import certificate, certificate_of
-from maxup_smoothing.certify.statistics.looks import Look
+from maxup_smoothing.certify.statistics.certificate import Look, certificate_of
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.statistics.sample_size import expectation, samples_after_votes
@@ -60,7 +60,7 @@ def test_fixed_is_exact_arithmetic() -> None:
     # 10 s an image: 100 s in all, and 3 of 10 images for the device of four that gets most.
     assert cells(lines) == {"fixed": ["10,000", "0.0278", "30", "s", "1.00"]}
     assert any("4 devices" in line for line in lines)
-    assert "pass --like TABLE, a radius table of images like those" in lines
+    assert "pass --votes-from TABLE, a radius table of images like those" in lines
     alone = cells(plan("--rate", "1000", "--images", "1000000", "--n", "9900"))
     assert alone == {"fixed": ["10,000", "2778", "116", "d"]}
     assert cells(plan("--rate", "1000", "--images", "2", "--n", "9900", "--devices", "9"))["fixed"][2:] == ["10", "s"]
@@ -70,7 +70,7 @@ def test_the_votes_of_a_table_stand_for_those_of_the_run(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     probabilities = [0.3, 0.45, 0.7, 0.95, 0.999]
     path = table(Path("radii.tsv"), probabilities)
-    lines = plan("--rate", "500", "--like", str(path), "--n", "10000", "--radii", "0.25", "--images", "4000")
+    lines = plan("--rate", "500", "--votes-from", str(path), "--n", "10000", "--radii", "0.25", "--images", "4000")
     assert lines[0] == "sigma 0.5, alpha 0.01, n 10000, bound clopper-pearson"  # the table's
     found = cells(lines)
     assert list(found) == ["fixed", "sequential, whole curve", "sequential, these radii", "anytime, these radii"]
@@ -83,7 +83,7 @@ def test_the_votes_of_a_table_stand_for_those_of_the_run(tmp_path: Path, monkeyp
         assert samples == pytest.approx(20 + np.mean(exact), rel=0.03)
         assert samples != pytest.approx(20 + np.mean(exact[2:]), rel=0.06)
         assert float(found[f"{name}, these radii"][1]) == pytest.approx(4000 * samples / 500 / 3600, rel=0.006)
-    other = plan("--rate", "500", "--like", str(path), "--n0", "50", "--alpha", "0.001", "--n", "10000")
+    other = plan("--rate", "500", "--votes-from", str(path), "--n0", "50", "--alpha", "0.001", "--n", "10000")
     assert other[0].startswith("sigma 0.5, alpha 0.001,")
     assert cells(other)["fixed"] == ["10,050", f"{5 * 10050 / 500 / 3600:.3g}", "100", "s"]  # its five images
 
@@ -172,8 +172,8 @@ def test_the_speed_is_measured_with_a_model_and_the_votes_are_the_tables(
     Path("planned.py").write_text(Path(__file__).with_name("oracles.py").read_text())
     path = table(Path("radii.tsv"), [0.7, 0.99])
     arguments = (
-        "planned:factory", "--data", "fashion-sample", "--protocol", "skip50", "--n", "2000", "--pilot", "0.1",
-        "--batch-size", "64", "--compile", "off", "--like", str(path), "--images", "1000000", "--devices", "7",
+        "planned:factory", "--data", "fashion-sample", "--protocol", "skip50", "--n", "2000", "--pilot-seconds", "0.1",
+        "--batch-size", "64", "--compile", "off", "--votes-from", str(path), "--images", "1000000", "--devices", "7",
     )  # fmt: skip
     lines = plan(*arguments, "--sigma", "0.5", "--radii", "0.25")
     rate = float(next(line for line in lines if line.startswith("pilot: ")).split(": ")[-1].split()[0].replace(",", ""))
@@ -189,24 +189,33 @@ def test_the_speed_is_measured_with_a_model_and_the_votes_are_the_tables(
 
 MISTAKES = {
     "two speeds": (["planned:factory", "--rate", "5"], "MODEL's speed is measured, and --rate is another one; pass"),
-    "votes without speed": (["--like", "good.tsv"], "--like tells the votes but no speed; pass --rate"),
+    "votes without speed": (["--votes-from", "good.tsv"], "--votes-from gives votes but no speed; pass --rate"),
     "a price without speed": (["--sigma", "0.5", "--price-per-hour", "1"], "need a speed; pass a MODEL, or --rate"),
     "devices without speed": (["--sigma", "0.5", "--devices", "2"], "need a speed; pass a MODEL, or --rate"),
     "images without speed": (["--sigma", "0.5", "--images", "2"], "need a speed; pass a MODEL, or --rate"),
-    "no images": (["--rate", "5"], "the number of images is not known; pass --images, or --like TABLE"),
+    "no images": (["--rate", "5"], "the number of images is not known; pass --images, or --votes-from TABLE"),
     "no rate": (["--rate", "0", "--images", "2"], r"--rate must be a positive number of samples a second, got 0\.0"),
     "rate nan": (["--rate", "nan", "--images", "2"], "--rate must be a positive number of samples a second, got nan"),
     "rate inf": (["--rate", "inf", "--images", "2"], "--rate must be a positive number of samples a second, got inf"),
     "six columns": (
-        ["--rate", "5", "--like", "log.tsv"],
+        ["--rate", "5", "--votes-from", "log.tsv"],
         "log.tsv has no column n, n_a, sigma, alpha: it does not tell",
     ),
-    "no rows": (["--rate", "5", "--like", "empty.tsv"], "empty.tsv has no rows, hence no votes"),
-    "no table": (["--rate", "5", "--like", "text.tsv"], "text.tsv is not a radius table"),
-    "another sigma": (["--rate", "5", "--like", "good.tsv", "--sigma", "1"], r"drawn at sigma 0\.5.*pass a table"),
-    "two sigmas": (["--rate", "5", "--like", "two.tsv"], "two.tsv has rows of several sigma; pass a table of one"),
-    "out of reach": (["--rate", "5", "--like", "good.tsv", "--n", "1000", "--radii", "1.5"], "radius 1.5 is above"),
-    "no alpha": (["--rate", "5", "--like", "good.tsv", "--alpha", "0"], "alpha must"),
+    "no rows": (["--rate", "5", "--votes-from", "empty.tsv"], "empty.tsv has no rows, hence no votes"),
+    "no table": (["--rate", "5", "--votes-from", "text.tsv"], "text.tsv is not a radius table"),
+    "another sigma": (
+        ["--rate", "5", "--votes-from", "good.tsv", "--sigma", "1"],
+        r"drawn at sigma 0\.5.*pass a table",
+    ),
+    "two sigmas": (
+        ["--rate", "5", "--votes-from", "two.tsv"],
+        "two.tsv has rows of several sigma; pass a table of one",
+    ),
+    "out of reach": (
+        ["--rate", "5", "--votes-from", "good.tsv", "--n", "1000", "--radii", "1.5"],
+        "radius 1.5 is above",
+    ),
+    "no alpha": (["--rate", "5", "--votes-from", "good.tsv", "--alpha", "0"], "alpha must"),
     "no n0": (["--rate", "5", "--images", "2", "--n0", "0"], "n0, the selection samples, must be at least 1, got 0"),
 }
 
@@ -231,4 +240,4 @@ def test_mistakes_are_refused_in_one_line(mistake: str, tmp_path: Path, monkeypa
 
 def test_a_missing_table_is_an_os_error_that_names_it() -> None:
     with pytest.raises(OSError, match=r"nowhere\.tsv"):
-        plan("--rate", "5", "--like", "nowhere.tsv")
+        plan("--rate", "5", "--votes-from", "nowhere.tsv")

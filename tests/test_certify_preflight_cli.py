@@ -40,7 +40,7 @@ def quantised():
         return (x / scale).round().reshape(len(x), -1)[:, :10] * scale
     return function
 """
-RUN = ["--n", "50", "--max", "3", "--batch-size", "32", "--seed", "1"]
+RUN = ["--n", "50", "--limit", "3", "--batch-size", "32", "--seed", "1"]
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +141,7 @@ def test_a_run_with_nothing_left_to_do_is_not_checked_again() -> None:
     assert again.exit_code == 0, again.output
     assert "warning" not in again.stderr
     assert kept()
-    assert "warning" in certify("run", "run", *RUN[:2], "--max", "4", *RUN[4:]).stderr
+    assert "warning" in certify("run", "run", *RUN[:2], "--limit", "4", *RUN[4:]).stderr
 
 
 def test_only_whole_lines_are_finished(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from maxup_smoothing.certify.noise.grid import noise_table
 from maxup_smoothing.certify.preflight import noise_tests
 from maxup_smoothing.certify.preflight.finding import ERROR, FACT
 from maxup_smoothing.certify.preflight.noise import Place, noise_finding
-from maxup_smoothing.certify.preflight.noise_laws import GREY, exact_law, normal_law
+from maxup_smoothing.certify.preflight.noise_tests import GREY, exact_law, normal_law
 
 SIGMA = 0.5
 DRAWS = 400_000  # as in the automatic check

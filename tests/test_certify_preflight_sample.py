@@ -125,7 +125,7 @@ def test_test_images_that_are_trained_on_are_warned_of_in_training_test_and_cert
     )
     assert "warning: images.npz: 4 of 10 test images are trained on, the first is number 6;" in trained()
     assert "the model was trained on 4 of these 10 images, the first of them idx 6" in certified().stderr
-    assert "the model was trained on" not in certified("--max", "6", out="others.tsv").stderr
+    assert "the model was trained on" not in certified("--limit", "6", out="others.tsv").stderr
     tested = CliRunner().invoke(evaluate.app, ["run"], catch_exceptions=False)
     assert "warning: 4 of the 10 test images of images.npz are trained on" in tested.stderr
     # Other files may hold the same images, and those of training may be gone.

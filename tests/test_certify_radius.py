@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from thresholds import min_samples_to_certify
 
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, two_sided_p_value
 from maxup_smoothing.certify.statistics.radius import (
     ABSTAIN,
     ceiling_radius,
     certified_radius,
-    min_samples_to_certify,
     min_samples_to_predict,
     two_class_radius,
 )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from one_look import certificate
 from oracles import Pixel, Sometimes
 from torch import nn
 from typer.testing import CliRunner
@@ -19,15 +20,13 @@ from maxup_smoothing.certify.commands import tables
 from maxup_smoothing.certify.engine.datasets import certify_dataset
 from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.noise.source import noise_source
-from maxup_smoothing.certify.statistics.certificate import certificate
-from maxup_smoothing.certify.statistics.looks import BOUNDS, PROCEDURES, limits
+from maxup_smoothing.certify.statistics.certificate import BOUNDS, PROCEDURES, limits
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, two_class_radius
 from maxup_smoothing.certify.tables.manifest import manifest_path
-from maxup_smoothing.certify.tables.radius_table import RadiusTable, read, row_of
+from maxup_smoothing.certify.tables.radius_table import RadiusTable, read, read_rows, row_of
 from maxup_smoothing.certify.tables.recompute import recompute_row, recompute_table
 from maxup_smoothing.certify.tables.row import INVALID, Row
-from maxup_smoothing.certify.tables.stored import read_rows
 from maxup_smoothing.data.dataset import Dataset
 
 SIGMA, PIXELS = 0.5, (0, 60, 110, 127, 150, 250)

@@ -9,17 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from one_look import certificate
 from scipy import stats
 
-from maxup_smoothing.certify.statistics.certificate import certificate, certificate_of
-from maxup_smoothing.certify.statistics.looks import BOUNDS, PROCEDURES, Look, limits
+from maxup_smoothing.certify.statistics.certificate import BOUNDS, PROCEDURES, Look, certificate_of, limits
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.tables.population import simultaneous
-from maxup_smoothing.certify.tables.radius_table import RadiusTable, read, row_of
+from maxup_smoothing.certify.tables.radius_table import RadiusTable, read, read_rows, row_of
 from maxup_smoothing.certify.tables.recompute import recompute_row, recompute_table
 from maxup_smoothing.certify.tables.row import INVALID, Row
-from maxup_smoothing.certify.tables.stored import read_rows
 
 SIGMA = 0.5
 

@@ -22,8 +22,7 @@ from maxup_smoothing.certify.noise import ESTIMATION
 from maxup_smoothing.certify.noise.exact import ExactNoise
 from maxup_smoothing.certify.noise.floating import FloatNoise
 from maxup_smoothing.certify.smoothing import SmoothedClassifier
-from maxup_smoothing.certify.statistics.certificate import Certificate
-from maxup_smoothing.certify.statistics.looks import Look
+from maxup_smoothing.certify.statistics.certificate import Certificate, Look
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, certified_radius
 from maxup_smoothing.certify.tables.radius_table import read, row_of

@@ -30,7 +30,7 @@ from maxup_smoothing.certify.engine import scheduler, votes
 from maxup_smoothing.certify.noise import ESTIMATION, SELECTION, philox
 from maxup_smoothing.certify.noise.exact import ExactNoise
 from maxup_smoothing.certify.noise.grid import BITS, noise_table
-from maxup_smoothing.certify.statistics import looks
+from maxup_smoothing.certify.statistics import certificate as certificates
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, upper_confidence_bound
 from maxup_smoothing.certify.statistics.procedure import Sampling
 
@@ -111,7 +111,7 @@ def test_uncorrected_levels_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("bound", ["clopper-pearson", "joint"])
 def test_a_bound_at_another_level_is_found(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
     factor = 3 if bound == "clopper-pearson" else 12
-    monkeypatch.setattr(looks, "_FIXED", (
+    monkeypatch.setattr(certificates, "_FIXED", (
         lambda k, n, level: float(lower_confidence_bound(k, n, factor * level)),
         lambda k, n, level: float(upper_confidence_bound(k, n, factor * level)),
     ))  # fmt: skip
@@ -120,7 +120,7 @@ def test_a_bound_at_another_level_is_found(monkeypatch: pytest.MonkeyPatch, boun
 
 
 def test_an_anytime_bound_that_does_not_hold_at_any_time_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks, "_ANYTIME", (
+    monkeypatch.setattr(certificates, "_ANYTIME", (
         lambda k, n, level: float(lower_confidence_bound(k, n, 3 * level)),
         lambda k, n, level: float(upper_confidence_bound(k, n, 3 * level)),
     ))  # fmt: skip
@@ -189,7 +189,7 @@ def test_a_version_of_the_noise_that_is_not_the_definition_fails(monkeypatch: py
 
 def test_every_procedure_and_bound_is_tried() -> None:
     tried = {(plan.name, plan.bound) for plan in selftest.plans(quick=True)}
-    assert tried >= {(name, bound) for name in looks.PROCEDURES for bound in looks.BOUNDS}
+    assert tried >= {(name, bound) for name in certificates.PROCEDURES for bound in certificates.BOUNDS}
 
 
 def test_radii_above_the_true_one_count_as_false(monkeypatch: pytest.MonkeyPatch) -> None:

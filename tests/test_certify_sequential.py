@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
+from thresholds import certify_threshold, futility_threshold
 
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, upper_confidence_bound
-from maxup_smoothing.certify.statistics.radius import certified_radius
+from maxup_smoothing.certify.statistics.radius import certified_radius, probability_at
 from maxup_smoothing.certify.statistics.sequential import FUTILITY, Schedule, schedule
-from maxup_smoothing.certify.statistics.thresholds import certify_threshold, futility_threshold, probability_at
 
 # Shapes: k + 1 possible counts at a look.
 CAPPED = schedule(1000, looks=[50, 100, 200, 500, 1000])

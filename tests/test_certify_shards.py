@@ -36,7 +36,7 @@ def lines(path: str) -> list[list[str]]:
 def make(*numbers: int, count: int = 3, limit: int = 12) -> list[str]:
     paths = [f"part-{number}.tsv" for number in numbers]
     for number, path in zip(numbers, paths, strict=True):
-        options = ["--shard", f"{number}/{count}", "--max", str(limit), "--out", path]
+        options = ["--shard", f"{number}/{count}", "--limit", str(limit), "--out", path]
         assert run(*COMMAND, *SAME, *options) == 0
     return paths
 

@@ -15,8 +15,8 @@ from test_certify_population import ROUNDING
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, certified_radius
 from maxup_smoothing.certify.tables.population import false_certificates, simultaneous
+from maxup_smoothing.certify.tables.radius_table import complete
 from maxup_smoothing.certify.tables.row import format_row, parse_row
-from maxup_smoothing.certify.tables.stored import complete
 
 
 def votes(n_a: list[int], n: int, alpha: float, error: float = 0.0, sigma: float = 0.5) -> pd.DataFrame:

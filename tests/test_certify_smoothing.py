@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from one_look import certificate
 from oracles import HalfSpace, Pixel
 from scipy import stats
 
 from maxup_smoothing.certify.models.contents import weights_hash
 from maxup_smoothing.certify.smoothing import SmoothedClassifier
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
-from maxup_smoothing.certify.statistics.certificate import certificate, prediction
+from maxup_smoothing.certify.statistics.prediction import prediction
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, certified_radius
 
 SIGMA = 0.5

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_table import MANIFEST, make_row
 
-from maxup_smoothing.certify.statistics.looks import Look
+from maxup_smoothing.certify.statistics.certificate import Look
 from maxup_smoothing.certify.tables.radius_table import (
     COLUMNS,
     INVALID,

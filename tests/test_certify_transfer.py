@@ -17,8 +17,8 @@ from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.noise import ESTIMATION, PAIRS
 from maxup_smoothing.certify.noise.exact import ExactNoise
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, upper_confidence_bound
+from maxup_smoothing.certify.statistics.certificate import Look, limits
 from maxup_smoothing.certify.statistics.disagreement import Pairs, format_pairs, lost_pairs, parse_pairs
-from maxup_smoothing.certify.statistics.looks import Look, limits
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, two_class_radius
 from maxup_smoothing.certify.tables.row import CERTIFIED, Row
 from maxup_smoothing.certify.transfer.run import Timing, answers
@@ -169,7 +169,7 @@ def test_a_radius_that_is_of_another_input_is_refused() -> None:
     "settings", [{"pairs": 0}, {"split": 0.0}, {"split": 1.0}, {"split": math.nan}, {"alpha": 1.5}]
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"--pairs|--split|alpha"):
+    with pytest.raises(ValueError, match=r"--pairs|--alpha-share|alpha"):
         Transfer(**{"pairs": 10, "alpha": 0.01, "split": 0.5, **settings})  # type: ignore[arg-type]
 
 

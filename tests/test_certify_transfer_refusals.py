@@ -87,7 +87,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str], str]] = {
     "nothing differs": (lambda: None, ["--to-batch-size", "64"], "say what differs"),
     "no pairs": (lambda: None, ["--pairs", "0"], "--pairs must be at least 1"),
     "too many": (lambda: None, ["--to-model", "mine:shifted", "--pairs", "99999999999"], "--pairs must be at most"),
-    "split": (lambda: None, ["--split", "1"], "--split"),
+    "split": (lambda: None, ["--alpha-share", "1"], "--alpha-share"),
     "alpha": (lambda: None, ["--alpha", "0"], "alpha must lie between 0 and 1"),
     "dtype": (lambda: None, ["--to-dtype", "int8"], "the deployed classifier: dtype must be one of"),
     "compile": (lambda: None, ["--to-compile", "maybe"], "--to-compile must be on or off"),
@@ -110,7 +110,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str], str]] = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_are_refused_with_the_fix_and_nothing_is_written(mistake: str) -> None:
-    run("--n", "60", "--max", "2")
+    run("--n", "60", "--limit", "2")
     change, more, message = MISTAKES[mistake]
     change()
     before = {path.name: path.read_bytes() for path in Path().glob("*.*") if path.is_file()}
@@ -120,7 +120,7 @@ def test_mistakes_are_refused_with_the_fix_and_nothing_is_written(mistake: str) 
 
 
 def test_another_number_of_threads_is_told_and_no_more() -> None:
-    run("--n", "60", "--max", "2")
+    run("--n", "60", "--limit", "2")
     edit(MANIFEST, "notes", threads=99)
     assert "notes.threads: recorded 99" in transfer()
 
@@ -128,7 +128,7 @@ def test_another_number_of_threads_is_told_and_no_more() -> None:
 def test_memory_that_runs_out_leaves_no_row_of_another_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     from maxup_smoothing.certify.models.classifier import BaseClassifier
 
-    run("--n", "60", "--max", "2")
+    run("--n", "60", "--limit", "2")
     classify = BaseClassifier.classify
 
     def smaller(self: BaseClassifier, x_BCHW: torch.Tensor) -> torch.Tensor:

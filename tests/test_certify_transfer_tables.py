@@ -14,10 +14,9 @@ from maxup_smoothing.analysis.__main__ import app as analysis
 from maxup_smoothing.certify.audit.auditing import audit_log
 from maxup_smoothing.certify.statistics.disagreement import Pairs, parse_pairs
 from maxup_smoothing.certify.statistics.radius import two_class_radius
-from maxup_smoothing.certify.tables.radius_table import read
+from maxup_smoothing.certify.tables.radius_table import read, read_rows
 from maxup_smoothing.certify.tables.recompute import recompute_row
 from maxup_smoothing.certify.tables.row import Row
-from maxup_smoothing.certify.tables.stored import read_rows
 from maxup_smoothing.certify.transfer.table import TransferredTable
 from maxup_smoothing.train import checkpoint
 from maxup_smoothing.train.checkpoint import Architecture
@@ -95,7 +94,7 @@ def lenet(seed: int) -> str:
 
 
 def test_bfloat16_at_64_goes_over_to_float32_at_1() -> None:
-    run("--n", "200", "--max", "4", "--dtype", "bfloat16", model=lenet(0))
+    run("--n", "200", "--limit", "4", "--dtype", "bfloat16", model=lenet(0))
     transfer("--to-dtype", "float32", "--to-batch-size", "1", "--alpha", "0.02", to=None)
     found = rows()
     assert all(row.alpha == 0.02 for row in found)
@@ -114,13 +113,13 @@ def test_an_interrupted_transfer_goes_on_to_the_same_table() -> None:
     cut = [[*line.split("\t")[:5], *line.split("\t")[6:]] for line in whole]
     assert [[*line.split("\t")[:5], *line.split("\t")[6:]] for line in OUT.read_text().splitlines()] == cut
     with pytest.raises(ValueError, match=r"transferred\.split=0\.5, this run uses transferred\.split=0\.4"):
-        transfer("--split", "0.4")
+        transfer("--alpha-share", "0.4")
 
 
 def test_a_table_grows_from_its_first_rows_to_all() -> None:
     run()
     transfer(out=Path("whole.tsv"))
-    transfer("--max", "3")
+    transfer("--limit", "3")
     assert [row.idx for row in rows()] == [0, 1, 2]
     assert audit_log(OUT).ok
     transfer()

@@ -63,7 +63,7 @@ def test_run_gives_their_radii_and_no_accuracy(data: str) -> None:
 
 def test_the_votes_are_those_of_the_images_with_labels() -> None:
     alone = read(table())
-    certify("run", "mymodel:factory", "--data", "images.npz", *SETTINGS, "--n", "200", "--max", "4", "--out", "b.tsv")
+    certify("run", "mymodel:factory", "--data", "images.npz", *SETTINGS, "--n", "200", "--limit", "4", "--out", "b.tsv")
     same = ["predict", "radius", "counts", "looks"]
     assert alone[same].equals(read("b.tsv")[same])
 

@@ -18,6 +18,7 @@ from maxup_smoothing.certify.audit.redraw import CONSISTENT, DIFFERENT, EXACT, R
 from maxup_smoothing.certify.commands import verify as cli_checks
 from maxup_smoothing.certify.commands.app import app as certify
 from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.runs.reopen import Overrides
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.radius_table import COLUMNS
 from maxup_smoothing.certify.tables.row import Row, format_row, parse_row
@@ -62,7 +63,8 @@ def verify(**more: Any) -> Report:
     """All rows; and whatever comes of it, no file changes."""
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path().glob("*.*") if path.is_file()}
     try:
-        return verify_table(**{"file": TABLE, "model": None, "rows": None, "seed": 0, **more})
+        given = Overrides(**{name: more.pop(name) for name in list(more) if name in Overrides.__dataclass_fields__})
+        return verify_table(**{"file": TABLE, "given": given, "rows": None, "seed": 0, **more})
     finally:
         after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path().glob("*.*") if path.is_file()}
         assert after == before
@@ -109,7 +111,7 @@ def test_an_honest_table_comes_out_and_an_edited_row_does_not(procedure: str) ->
 
 
 def test_a_table_grown_by_continuing_and_under_a_protocol_comes_out() -> None:
-    run("--n", "100", "--protocol", "skip2", "--max", "2")
+    run("--n", "100", "--protocol", "skip2", "--limit", "2")
     run("--n", "100", "--protocol", "skip2")
     report = verify()
     assert report.verdict == EXACT
@@ -277,7 +279,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str], str]] = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_are_refused_with_the_fix(mistake: str) -> None:
-    run("--n", "60", "--max", "2")
+    run("--n", "60", "--limit", "2")
     change, arguments, message = MISTAKES[mistake]
     change()
     with pytest.raises((ValueError, OSError), match=message):

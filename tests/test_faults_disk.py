@@ -12,7 +12,6 @@ import pytest
 from disk import Calls, Died, PowerCut, dies_at, put
 from disk_scenes import SCENES, Scene, certification, training
 
-import maxup_smoothing.certify.tables.appending
 import maxup_smoothing.certify.tables.durable
 import maxup_smoothing.data.runtime.atomic
 
@@ -150,9 +149,9 @@ def unsynced_folder(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "module", "function", "broken"),
     [
-        ("a new table", maxup_smoothing.certify.tables.appending, "write", unsynced_write),
+        ("a new table", maxup_smoothing.certify.tables.durable, "_write", unsynced_write),
         ("a new table", maxup_smoothing.data.runtime.atomic, "sync_folder", unsynced_folder),
-        ("overwriting a table", maxup_smoothing.certify.tables.appending, "cut", unsynced_cut),
+        ("overwriting a table", maxup_smoothing.certify.tables.durable, "_cut", unsynced_cut),
         (
             "tables of processes that are gathered",
             maxup_smoothing.certify.tables.durable,

@@ -9,12 +9,13 @@ import torch
 from oracles import Pixel
 from torch import Tensor, nn
 
-from maxup_smoothing.certify.engine.datasets import PredictionSampling, predict_dataset
+from maxup_smoothing.certify.engine.datasets import predict_dataset
 from maxup_smoothing.certify.engine.scheduler import certify_inputs
 from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.models.memory import in_parts
 from maxup_smoothing.certify.models.tuning import fastest_batch_size
 from maxup_smoothing.certify.noise.exact import ExactNoise
+from maxup_smoothing.certify.statistics.prediction import PredictionSampling
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.tables.prediction_table import PredictionTable
 from maxup_smoothing.data.dataset import Dataset

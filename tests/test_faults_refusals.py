@@ -20,7 +20,7 @@ _here = disturbed_runs.here
 
 
 def test_a_second_process_on_the_same_table_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run([*COMMAND[:-1], "a.tsv", "--max", "3"], {}, monkeypatch) == 0
+    assert run([*COMMAND[:-1], "a.tsv", "--limit", "3"], {}, monkeypatch) == 0
     shutil.copytree(".", "b", ignore=shutil.ignore_patterns("b"))
 
     def other(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -42,7 +42,7 @@ def test_stderr_and_the_manifest_tell_of_memory(
     told = json.loads(Path("out/radii.manifest.json").read_text())["notes"]["micro_batch"]
     assert [change["rows"] for change in told] == [32]
     assert 2 <= told[0]["after_rows"] <= 6
-    assert run([*COMMAND, "--max", "8"], {}, monkeypatch) == 0  # with nothing to do, a later run has whole batches
+    assert run([*COMMAND, "--limit", "8"], {}, monkeypatch) == 0  # with nothing to do, a later run has whole batches
     told = json.loads(Path("out/radii.manifest.json").read_text())["notes"]["micro_batch"]
     assert [change["rows"] for change in told] == [32, 64]
 

@@ -83,7 +83,6 @@ def test_images_that_are_begun_are_finished_before_a_signal_ends_the_run(
 
 def test_predict_stops_and_goes_on_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
     command = [part if part != "run" else "predict" for part in COMMAND]
-    monkeypatch.setattr("maxup_smoothing.certify.engine.datasets.GROUP_SAMPLES", 400)
     assert run([*command, "--out", "whole.tsv"], {}, monkeypatch) == 0
     assert run(command, {FIRST: send(signal.SIGTERM)}, monkeypatch) == 143
     assert 3 <= len(lines()) < 9

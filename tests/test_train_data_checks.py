@@ -66,14 +66,14 @@ EVEN = np.arange(40) % 4
 def test_classes_of_both_halves_are_counted_and_one_without_training_images_is_said() -> None:
     halves(EVEN[EVEN < 3], EVEN)
     assert "warning: images.npz: no training image is of class 3 of 4, of which there are 10 test images;" in run()
-    result = CliRunner().invoke(cli.app, ["run", "run", "--n", "50", "--max", "4"], catch_exceptions=False)
+    result = CliRunner().invoke(cli.app, ["run", "run", "--n", "50", "--limit", "4"], catch_exceptions=False)
     assert result.exit_code == 0
     halves(EVEN[EVEN < 3], EVEN[EVEN < 3])
     assert run(out="left out") == "\n"
     halves(EVEN[EVEN < 3], EVEN, classes=np.array(list("abcd")))
     said = run(out="named")
     assert "warning: images.npz: no training image is of class 3 (d) of 4, of which there are 10 test images;" in said
-    result = CliRunner().invoke(cli.app, ["run", "named", "--n", "50", "--max", "4"], catch_exceptions=False)
+    result = CliRunner().invoke(cli.app, ["run", "named", "--n", "50", "--limit", "4"], catch_exceptions=False)
     assert result.exit_code == 0
 
 

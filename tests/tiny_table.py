@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from one_look import certificate
 
-from maxup_smoothing.certify.statistics.certificate import certificate
 from maxup_smoothing.certify.tables.radius_table import RadiusTable, Row, row_of
 
 MANIFEST = {"certification": {"n": 1000, "alpha": 0.001}, "notes": {"host": "a"}}

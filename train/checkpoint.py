@@ -143,7 +143,7 @@ def _built(path: Path, architecture: Architecture, tensors: dict[str, Tensor]) -
         raise _misfit(path, architecture, error) from error
     try:
         model = found.build()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         if not architecture.foreign:
             raise _misfit(path, architecture, error) from error
         raise ValueError(f"{path} holds the weights of {architecture.arch}, which cannot be built: {error}") from error

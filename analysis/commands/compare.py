@@ -116,7 +116,7 @@ def _require_the_same_images(loaded: list[runs.Run]) -> None:
     shared = set[int].intersection(*(set(run.table["idx"]) for run in loaded))
     advice = f"pass --common to compare on the {len(shared)} images that all have" if shared else "none is in all"
     ours = all("status" in run.table for run in loaded)
-    protocol = ", or certify both with the same --protocol and --max" if ours else ""
+    protocol = ", or certify both with the same --protocol and --limit" if ours else ""
     raise ValueError(
         f"the tables are about different images: {warning.removeprefix('not comparable: ')[:-1]}; {advice}{protocol}."
     )

@@ -174,7 +174,7 @@ def checked_pair(
     if only_a or only_b:
         raise ValueError(
             f"the tables are about different images ({only_a} are in the first alone, {only_b} in the second alone); "
-            "certify both with the same --protocol and --max."
+            "certify both with the same --protocol and --limit."
         )
     if len(a) == 0:
         raise ValueError("the tables have no rows; certify some images first.")

@@ -14,7 +14,7 @@ from maxup_smoothing.certify.attack.search import Candidate, Certified
 from maxup_smoothing.certify.engine.votes import Item, count_votes
 from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.noise import ATTACK_CHOICE, ATTACK_CONFIRM, ATTACK_JUDGE, NoiseSource
-from maxup_smoothing.certify.statistics.certificate import prediction, require_predictable
+from maxup_smoothing.certify.statistics.prediction import PredictionSampling, prediction
 
 CHOICE_SAMPLES = 200
 
@@ -48,9 +48,9 @@ class Judge:
         Raises:
             ValueError: With the fix.
         """
-        require_predictable(sigma, self.n, self.alpha)
+        PredictionSampling(sigma=sigma, n=self.n, alpha=self.alpha)
         try:
-            require_predictable(sigma, self.confirm_n, self.confirm_alpha)
+            PredictionSampling(sigma=sigma, n=self.confirm_n, alpha=self.confirm_alpha)
         except ValueError as error:
             raise ValueError(f"--confirm-n, --confirm-alpha: {error}") from None
 

@@ -41,7 +41,7 @@ def goals_of(radii: Sequence[float], factors: Sequence[float]) -> tuple[Goal, ..
     if not all(0 <= radius < math.inf for radius in radii):
         raise ValueError(f"--radii must be at least 0 and finite, got {_listed(radii)}.")
     if not all(0 < factor < math.inf for factor in factors):
-        raise ValueError(f"--of-radius must be positive and finite, such as 0.5,0.9,1.1; got {_listed(factors)}.")
+        raise ValueError(f"--radius-factors must be positive and finite, such as 0.5,0.9,1.1; got {_listed(factors)}.")
     fixed, relative = sorted(set(radii)), sorted(set(factors))
     if not 0 < len(fixed) + len(relative) <= MOST:
         raise ValueError(f"attack at 1 to {MOST} radii, got {len(fixed) + len(relative)}.")

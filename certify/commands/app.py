@@ -1,17 +1,9 @@
-"""Radius tables of smoothed classifiers.
+"""Certify smoothed classifiers: for each image a class and a radius within which it cannot change.
 
-    certify run runs/maxup --protocol skip20   a radius table, beside the checkpoint
-    certify show runs/maxup/radii.tsv          certified accuracy at the radii asked for
-    certify predict runs/maxup --n 1000        the smoothed classifier's classes
-    certify plan runs/maxup --radii 0.5        what a run will take, measured in seconds
-    certify check runs/maxup                   is anything wrong with the model, the data or the noise?
-    certify verify runs/maxup/radii.tsv        some rows again from the recorded seed: are they the same?
-    certify recompute radii.tsv --alpha 1e-4 --out strict.tsv    new radii from the stored votes
-    certify merge A.tsv B.tsv --out all.tsv    several tables as one
-    certify transfer FILE --to-dtype float32 --to-batch-size 1 --out NEW.tsv    radii of the deployed classifier
-    certify audit FILE                         are these radii possible? Also for logs of other projects
-    certify attack runs/maxup radii.tsv        does an attack succeed within a certified radius?
-    certify selftest                           does this installation err no more often than alpha?
+    certify run runs/maxup --protocol skip20       certify every 20th image into runs/maxup/radii.tsv
+    certify show runs/maxup/radii.tsv              print certified accuracy at several radii
+    certify verify runs/maxup/radii.tsv            redraw some rows from the recorded seed and compare
+    certify audit log.tsv                          check whether the radii of a log are possible
 
 MODEL is one of
 
@@ -30,14 +22,16 @@ DATA, the images, is one of
     mnist, fashion-mnist, fashion-sample, cifar10, cifar100
     images.npz                       with images and labels, or x_train, y_train, x_test, y_test (also x_val, y_val)
     folder                           with one folder of images per class, or with these in train, test or val
+    FILE.parquet, or a folder        of such files, as Hugging Face's `datasets` writes them (with pyarrow)
     images alone                     without labels: an .npz of images, a folder of images, or one image
 
-Where DATA has some of the network's classes, --class-map FILE says which: a line for each class, its name and its
-number in the network.
+Images of different sizes need --resize and --crop, such as --resize 256 --crop 224 (docs/your_images.md).
 
-Under torchrun the processes of `certify run` and `predict` share the images; see docs/scale.md.
+If DATA has only some of the network's classes, --class-map FILE names them: a line for each class with its name and its
+number in the network. The network's own list of classes will do as well, such as synset_words.txt.
 
-The same command again goes on with a table that was interrupted.
+An interrupted command continues its table when it is called again. Under torchrun the processes of `certify run` and
+`certify predict` share the images (docs/scale.md).
 """
 
 import shlex
@@ -50,7 +44,7 @@ import typer
 from maxup_smoothing.certify.commands import arguments, attack, options, plan, tables, transfer, verify
 from maxup_smoothing.certify.commands import check as cli_preflight
 from maxup_smoothing.certify.distributed import torchrun
-from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.statistics.procedure import ProcedureSettings
 from maxup_smoothing.certify.tables import population, summary
 from maxup_smoothing.certify.tables.radius_table import read
 from maxup_smoothing.data.runtime import console
@@ -68,20 +62,27 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint, factory, file or name; see `certify --help`.")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Checkpoint, factory, file or name; `certify --help` lists the kinds.")
+]
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Data set name, FILE.npz, folder of class folders or images, or image.",
+        help="Data set name, FILE.npz, FILE.parquet, folder of class folders or images, or image.",
         show_default="the checkpoint's own",
     ),
 ]
-Split = Annotated[str, typer.Option(help="train, test or val.")]
-ProtocolName = Annotated[str, typer.Option("--protocol", help="Which images: full, skipN, firstN, macer-500-999.")]
-Max = Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many images of the protocol.")]
+Split = Annotated[str, typer.Option(help="Part of the data set: train, test or val.")]
+ProtocolName = Annotated[
+    str, typer.Option("--protocol", help="Which images to take: full, skipN (every N-th), firstN, macer-500-999.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Certify only this many images, the first of the protocol.")]
 Sigma = Annotated[
     float | None,
-    typer.Option(help="Noise in [0, 1] pixel units.", show_default="what the checkpoint was trained with"),
+    typer.Option(
+        help="Standard deviation of the noise, in [0, 1] pixel units.",
+        show_default="what the checkpoint was trained with",
+    ),
 ]
 Alpha = Annotated[float, typer.Option(help="Failure probability of each certificate.")]
 Precision = Annotated[
@@ -93,48 +94,55 @@ Precision = Annotated[
 ]
 Randomized = Annotated[
     bool,
-    typer.Option("--randomized", help="The model draws random numbers of its own, anew for every image of a batch."),
+    typer.Option(
+        "--randomized", help="The model draws its own random numbers, independently for every image of a batch."
+    ),
 ]
-BatchSize = Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")]
+BatchSize = Annotated[str, typer.Option(help="Images in one forward pass; auto measures which number is fastest.")]
 Compile = Annotated[
     str, typer.Option(metavar="auto|on|off", help="torch.compile; auto does it where a long run gains from it.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")]
 Noise = Annotated[
     str, typer.Option(help="exact (sound in floating point), or float (as behind other tables, for comparison).")
 ]
-Seed = Annotated[int | None, typer.Option(help="Of the noise.", show_default="from the operating system")]
-Arch = Annotated[str | None, typer.Option(help="Of another project's weights: lenet, resnet20, timm:NAME …")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the noise.", show_default="drawn from the operating system")]
+Arch = Annotated[
+    str | None, typer.Option(help="Architecture of another project's weights: lenet, resnet20, timm:NAME …")
+]
 Normalize = Annotated[
     str | None,
     typer.Option(
-        help="In front of the model: none, cifar10, imagenet, or MEAN/STD as 0.5,0.5,0.5/0.2,0.2,0.2.",
+        help="Normalisation in front of the model: none, cifar10, imagenet, or MEAN/STD as 0.5,0.5,0.5/0.2,0.2,0.2.",
         show_default="what a file of weights stores, else of weights cifar10 for CIFAR, else none",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file instead of going on with it.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file instead of continuing it.")]
 Check = Annotated[
     bool,
     typer.Option(
-        " /--no-check", help="Begin without the checks of `certify check`; the manifest says so.", show_default=False
+        " /--no-check", help="Skip the checks of `certify check`; the manifest records it.", show_default=False
     ),
 ]
 Radii = Annotated[
-    str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5; also those that are decided.")
+    str | None,
+    typer.Option(help="Radii of the printed table, such as 0,0.25,0.5; sequential and anytime decide these."),
 ]
 Shard = Annotated[
     str | None,
-    typer.Option(metavar="i/N", help="Only every N-th image, from the i-th on; join the tables with `certify merge`."),
+    typer.Option(
+        metavar="i/N", help="Certify every N-th image, beginning with the i-th; join the tables with `certify merge`."
+    ),
 ]
 Simultaneous = Annotated[
-    bool, typer.Option("--simultaneous", help="Each certificate at alpha / images: all are true together.")
+    bool, typer.Option("--simultaneous", help="Use alpha / images for each certificate, so that all hold together.")
 ]
 
 
 @app.callback()
 def shared(
     debug: Annotated[
-        bool, typer.Option("--debug", envvar="CERTIFY_DEBUG", help="Print the traceback of an error, too.")
+        bool, typer.Option("--debug", envvar="CERTIFY_DEBUG", help="Print the traceback of an error as well.")
     ] = False,
 ) -> None:
     """Take what all commands share."""
@@ -144,13 +152,17 @@ def shared(
 
 @app.command()
 def run(
-    context: typer.Context,
     model: Model,
     data: Data = None,
     split: Split = "test",
     class_map: options.ClassMap = None,
+    labels: options.Labels = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    grayscale: options.Grayscale = False,
     protocol: ProtocolName = "full",
-    maximum: Max = None,
+    limit: Limit = None,
     sigma: Sigma = None,
     n0: Annotated[int, typer.Option(help="Samples for each image that select the class.")] = 100,
     n: Annotated[
@@ -158,7 +170,7 @@ def run(
         typer.Option(
             "--n",
             "-n",
-            help="Samples for each image that estimate its probability; at most, with sequential or anytime.",
+            help="Samples for each image that estimate the class's probability; at most, for sequential and anytime.",
             show_default="100000; anytime 10000000",
         ),
     ] = None,
@@ -167,21 +179,28 @@ def run(
         str,
         typer.Option(
             metavar="fixed|sequential|anytime",
-            help="fixed: n samples. sequential looks at the votes on a schedule, anytime at any time; both stop as "
-            "soon as every radius of --radii is decided.",
+            help="fixed draws n samples. sequential and anytime check the votes in between, and stop as soon as every "
+            "radius of --radii is decided.",
         ),
     ] = "fixed",
     bound: Annotated[
         str,
-        typer.Option(metavar="clopper-pearson|joint", help="joint bounds the runner-up by its own votes, too."),
+        typer.Option(
+            metavar="clopper-pearson|joint", help="Confidence bound; joint also bounds the runner-up, by its own votes."
+        ),
     ] = "clopper-pearson",
     tolerance: Annotated[
         float | None,
-        typer.Option(help="Stop when the radius is known to this relative precision; --radii are then only printed."),
+        typer.Option(
+            help="Stop when the radius is known to this relative precision; --radii are then printed and not decided."
+        ),
     ] = None,
     looks: Annotated[
         str | None,
-        typer.Option(help="When sequential looks, such as 200,1000,10000.", show_default="200,500,1000 … n"),
+        typer.Option(
+            help="Numbers of samples at which sequential checks the votes, such as 200,1000,10000.",
+            show_default="200,500,1000 … n",
+        ),
     ] = None,
     dtype: Precision = None,
     batch_size: BatchSize = "auto",
@@ -189,7 +208,9 @@ def run(
     device: Device = "auto",
     noise: Noise = "exact",
     seed: Seed = None,
-    out: Annotated[Path | None, options.new_file("The radius table.", "radii.tsv beside the checkpoint")] = None,
+    out: Annotated[
+        Path | None, options.new_file("Where the radius table is written.", "radii.tsv beside the checkpoint")
+    ] = None,
     overwrite: Overwrite = False,
     radii: Radii = None,
     arch: Arch = None,
@@ -200,33 +221,56 @@ def run(
     shard: Shard = None,
     randomized: Randomized = False,
 ) -> None:
-    """Certify images and print the radius table.
+    """Certify images: a table with a class and a radius for each.
 
-    This is CERTIFY of Cohen et al. (2019): n0 samples select a class, n fresh ones bound its probability. With
-    --procedure sequential most images take a few hundred of them, at the same alpha.
+    This is CERTIFY of Cohen et al. (2019): n0 samples select a class, and n new samples bound its probability. With
+    --procedure sequential most images need a few hundred samples, at the same alpha.
     """
+    from maxup_smoothing.certify.runs.images import ImageOptions
     from maxup_smoothing.certify.runs.launch import certify_request
+    from maxup_smoothing.certify.runs.session import Request
 
     wanted = arguments.radii(radii)
     schedule = arguments.integers("--looks", looks)
     decided = None if wanted is None or procedure == "fixed" or tolerance is not None else tuple(sorted(set(wanted)))
 
-    def sampling_at(sigma: float) -> Sampling:
-        return Sampling(
+    settings = ProcedureSettings(
+        n0=n0, n=n, alpha=alpha, procedure=procedure, bound=bound, radii=decided, tolerance=tolerance, looks=schedule
+    )
+    table_path = certify_request(
+        Request(
+            model=model,
+            data=data,
+            split=split,
+            protocol=protocol,
+            limit=limit,
             sigma=sigma,
-            n0=n0,
-            n=n,
-            alpha=alpha,
-            procedure=procedure,
-            bound=bound,
-            radii=decided,
-            tolerance=tolerance,
-            looks=schedule,
-        )
-
-    if (out := certify_request(options.request(context), sampling_at, wanted)) is None:
+            dtype=dtype,
+            batch_size=arguments.batch_size(batch_size),
+            compile=compile,
+            device=device,
+            noise=noise,
+            seed=seed,
+            out=out,
+            overwrite=overwrite,
+            arch=arch,
+            normalize=normalize,
+            data_root=data_root,
+            check=check,
+            shard=shard,
+            randomized=randomized,
+            weights=weights,
+            class_map=class_map,
+            images=ImageOptions(
+                resize=resize, crop=crop, interpolation=interpolation, grayscale=grayscale, labels=labels
+            ),
+        ),
+        settings,
+        wanted,
+    )
+    if table_path is None:
         return  # one of several processes talks for all
-    table = read(out)
+    table = read(table_path)
     print(summary.render(table, wanted))
     if procedure != "fixed":
         print(summary.saved_text(table, min(n or 100_000, 100_000)))
@@ -235,12 +279,17 @@ def run(
 @app.command()
 def show(
     file: Annotated[Path, options.table_argument()],
-    radii: Annotated[str | None, typer.Option(help="Such as 0,0.25,0.5.", show_default="0,0.25 … the ceiling")] = None,
+    radii: Annotated[
+        str | None,
+        typer.Option(
+            help="Radii of the printed table, such as 0,0.25,0.5.", show_default="0,0.25 … the largest possible"
+        ),
+    ] = None,
     simultaneous: Simultaneous = False,
 ) -> None:
-    """Print certified accuracy at several radii.
+    """Print the certified accuracy of a table at several radii.
 
-    Each with the count behind it, its 95 % interval, and a 95 % lower bound for the population.
+    Each line has the count, its 95 % interval, and a 95 % lower bound for the population of images.
     """
     table = read(file)
     if simultaneous:
@@ -250,16 +299,29 @@ def show(
 
 @app.command()
 def predict(
-    context: typer.Context,
     model: Model,
     data: Data = None,
     split: Split = "test",
     class_map: options.ClassMap = None,
+    labels: options.Labels = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    grayscale: options.Grayscale = False,
     protocol: ProtocolName = "full",
-    maximum: Max = None,
+    limit: Limit = None,
     sigma: Sigma = None,
-    n: Annotated[int, typer.Option("--n", "-n", help="Samples for each image.")] = 1000,
-    alpha: Annotated[float, typer.Option(help="Chance, at most, of a class that is not the smoothed one's.")] = 0.001,
+    n: Annotated[int, typer.Option("--n", "-n", help="Samples for each image; at most, for sequential.")] = 1000,
+    alpha: Annotated[
+        float, typer.Option(help="Probability, at most, of a class that is not the smoothed classifier's.")
+    ] = 0.001,
+    procedure: Annotated[
+        str,
+        typer.Option(
+            metavar="fixed|sequential",
+            help="fixed draws n samples. sequential stops as soon as the votes decide, mostly after tens of samples.",
+        ),
+    ] = "fixed",
     dtype: Precision = None,
     batch_size: BatchSize = "auto",
     compile: Compile = "auto",
@@ -267,7 +329,8 @@ def predict(
     noise: Noise = "exact",
     seed: Seed = None,
     out: Annotated[
-        Path | None, options.new_file("Where the classes go.", "predictions.tsv beside the checkpoint")
+        Path | None,
+        options.new_file("Where the predicted classes are written.", "predictions.tsv beside the checkpoint"),
     ] = None,
     overwrite: Overwrite = False,
     arch: Arch = None,
@@ -278,13 +341,46 @@ def predict(
     shard: Shard = None,
     randomized: Randomized = False,
 ) -> None:
-    """Classify images with the smoothed classifier.
+    """Classify images with the smoothed classifier, or abstain.
 
-    This is PREDICT of Cohen et al. (2019): it abstains where n samples do not decide.
+    This is PREDICT of Cohen et al. (2019). It abstains if n samples do not decide.
     """
+    from maxup_smoothing.certify.runs.images import ImageOptions
     from maxup_smoothing.certify.runs.launch import predict_request
+    from maxup_smoothing.certify.runs.session import Request
+    from maxup_smoothing.certify.statistics.prediction import PredictionSettings
 
-    if (text := predict_request(options.request(context), n)) is not None:
+    text = predict_request(
+        Request(
+            model=model,
+            data=data,
+            split=split,
+            protocol=protocol,
+            limit=limit,
+            sigma=sigma,
+            dtype=dtype,
+            batch_size=arguments.batch_size(batch_size),
+            compile=compile,
+            device=device,
+            noise=noise,
+            seed=seed,
+            out=out,
+            overwrite=overwrite,
+            arch=arch,
+            normalize=normalize,
+            data_root=data_root,
+            check=check,
+            shard=shard,
+            randomized=randomized,
+            weights=weights,
+            class_map=class_map,
+            images=ImageOptions(
+                resize=resize, crop=crop, interpolation=interpolation, grayscale=grayscale, labels=labels
+            ),
+        ),
+        PredictionSettings(n=n, alpha=alpha, procedure=procedure),
+    )
+    if text is not None:
         print(text)
 
 

@@ -24,29 +24,42 @@ def attack(
     radii: Annotated[
         str | None,
         typer.Option(
-            help="l2 norms at which all images are attacked, such as 0.25,0.5.",
-            show_default="those of `certify show`; none with --of-radius",
+            help="l2 norms at which every image is attacked, such as 0.25,0.5.",
+            show_default="those of `certify show`; none with --radius-factors",
         ),
     ] = None,
-    of_radius: Annotated[
+    radius_factors: Annotated[
         str | None,
-        typer.Option(metavar="FACTORS", help="Attack each image at these multiples of its own radius: 0.5,0.99,1.1."),
+        typer.Option(
+            metavar="FACTORS",
+            help="Attack each image at these multiples of its certified radius, such as 0.5,0.99,1.1.",
+        ),
     ] = None,
-    maximum: Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many rows.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Of each attack.")] = 20,
-    samples: Annotated[int, typer.Option(min=1, help="Noisy copies behind each gradient.")] = 32,
-    restarts: Annotated[int, typer.Option(min=1, help="Attempts, each with noise of its own.")] = 1,
-    n: Annotated[int, typer.Option(help="Samples of PREDICT, which judges an attack.")] = 1000,
-    alpha: Annotated[float, typer.Option(help="Its failure probability.")] = 0.001,
-    confirm_n: Annotated[int, typer.Option(help="Samples that confirm a success within a radius.")] = 100_000,
-    confirm_alpha: Annotated[float, typer.Option(help="Their failure probability.")] = 1e-6,
-    at_once: Annotated[int, typer.Option(min=1, help="Images attacked together; fewer take less memory.")] = 32,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Attack only this many rows, the first of the table.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps of each attack.")] = 20,
+    samples: Annotated[int, typer.Option(min=1, help="Noisy copies that each gradient averages over.")] = 32,
+    restarts: Annotated[int, typer.Option(min=1, help="Attempts for each image and norm, each with new noise.")] = 1,
+    n: Annotated[int, typer.Option(help="Samples of PREDICT, which decides whether an attack succeeded.")] = 1000,
+    alpha: Annotated[float, typer.Option(help="Failure probability of PREDICT.")] = 0.001,
+    confirm_n: Annotated[int, typer.Option(help="Samples that confirm a success within a certified radius.")] = 100_000,
+    confirm_alpha: Annotated[float, typer.Option(help="Failure probability of that confirmation.")] = 1e-6,
+    group_size: Annotated[
+        int, typer.Option(min=1, help="Images attacked together; a smaller group takes less memory.")
+    ] = 32,
     seed: Annotated[
-        int | None, typer.Option(help="Of all noise here.", show_default="from the operating system")
+        int | None, typer.Option(help="Seed of the attack's noise.", show_default="drawn from the operating system")
     ] = None,
-    out: Annotated[Path | None, options.new_file("The table of attacks.", "attacks.tsv beside FILE")] = None,
-    save: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Attacked images of successes.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin the table of attacks again.")] = False,
+    out: Annotated[
+        Path | None, options.new_file("Where the table of attacks is written.", "attacks.tsv beside FILE")
+    ] = None,
+    save_images: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Where the attacked images of successes are written.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the table of attacks instead of continuing it.")
+    ] = False,
     data: options.Data = None,
     device: options.Device = None,
     arch: options.Arch = None,
@@ -54,15 +67,16 @@ def attack(
     weights: options.RecordedWeights = None,
     data_root: options.DataRoot = None,
 ) -> None:
-    """Attack the smoothed classifier at the images of a radius table.
+    """Attack the smoothed classifier, and compare its successes with the certified radii.
 
-    PGD and DDN climb the gradient of the mean softmax over noisy copies; the strongest 8-bit image within the norm is
-    judged by PREDICT on noise that the attack has not seen. A success within the certified radius is confirmed with
-    many more samples; then there is an ALARM, the run stops, and the status is 1. Nothing certified is changed.
+    PGD and DDN follow the gradient of the mean softmax over noisy copies. PREDICT classifies the strongest 8-bit image
+    within the norm, on noise that the attack has not seen. A success within the certified radius is confirmed with many
+    more samples. If it is confirmed, the command prints ALARM and stops with status 1. The radius table is not changed.
     """
-    from maxup_smoothing.certify.attack.opening import AttackRequest, attack_request
+    from maxup_smoothing.certify.attack.run import AttackRequest, attack_request
+    from maxup_smoothing.certify.runs.reopen import Overrides
 
-    fixed, factors = arguments.radii(radii), _factors(of_radius)
+    fixed, factors = arguments.radii(radii), _factors(radius_factors)
 
     def chosen(table: pd.DataFrame) -> Sequence[Goal]:
         default = summary.radii_of(table) if factors is None else []
@@ -70,10 +84,18 @@ def attack(
 
     path, rows = attack_request(
         AttackRequest(
-            model=model,
             file=file,
+            given=Overrides(
+                model=model,
+                data=data,
+                data_root=data_root,
+                device=device,
+                arch=arch,
+                normalize=normalize,
+                weights=weights,
+            ),
             goals=chosen,
-            maximum=maximum,
+            limit=limit,
             steps=steps,
             samples=samples,
             restarts=restarts,
@@ -81,17 +103,11 @@ def attack(
             alpha=alpha,
             confirm_n=confirm_n,
             confirm_alpha=confirm_alpha,
-            at_once=at_once,
+            at_once=group_size,
             seed=seed,
             out=None if out is None else file_in(out, "attacks.tsv"),
-            save=save,
+            save=save_images,
             overwrite=overwrite,
-            data=data,
-            data_root=data_root,
-            device=device,
-            arch=arch,
-            normalize=normalize,
-            weights=weights,
         )
     )
     print(_text(path, rows))
@@ -112,5 +128,5 @@ def _factors(text: str | None) -> list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(
-            f"--of-radius must be numbers separated by commas, such as 0.5,0.9,1.1; got {text!r}."
+            f"--radius-factors must be numbers separated by commas, such as 0.5,0.9,1.1; got {text!r}."
         ) from None

@@ -8,60 +8,90 @@ import typer
 
 from maxup_smoothing.certify.commands import arguments, options
 from maxup_smoothing.certify.preflight.finding import ERROR, FACT, WARNING, Finding, lines
-from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.statistics.procedure import ProcedureSettings
 
 if TYPE_CHECKING:
     from maxup_smoothing.certify.runs.session import Session
 
 
 def check(
-    context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="As in `certify run`.")],
     data: Annotated[str | None, typer.Option(help="As in `certify run`.", show_default="the checkpoint's own")] = None,
-    split: Annotated[str, typer.Option(help="train, test or val.")] = "test",
+    split: Annotated[str, typer.Option(help="Part of the data set: train, test or val.")] = "test",
     class_map: options.ClassMap = None,
+    labels: options.Labels = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    grayscale: options.Grayscale = False,
     protocol: Annotated[str, typer.Option(help="Which images the run will certify.")] = "full",
-    maximum: Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many of them.")] = None,
-    sigma: Annotated[
-        float | None, typer.Option(help="Noise in [0, 1] pixel units.", show_default="the checkpoint's")
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take only this many images, the first of the protocol.")
     ] = None,
-    n: Annotated[int, typer.Option("--n", "-n", help="Estimation samples for each image.")] = 100_000,
+    sigma: Annotated[
+        float | None,
+        typer.Option(help="Standard deviation of the noise, in [0, 1] pixel units.", show_default="the checkpoint's"),
+    ] = None,
+    n: Annotated[
+        int, typer.Option("--n", "-n", help="Estimation samples that the run will draw for each image.")
+    ] = 100_000,
     alpha: Annotated[float, typer.Option(help="Failure probability of each certificate.")] = 0.001,
-    radii: Annotated[str | None, typer.Option(help="Radii that are wanted, such as 0,0.25,0.5.")] = None,
+    radii: Annotated[str | None, typer.Option(help="Radii that the run is to certify, such as 0,0.25,0.5.")] = None,
     dtype: Annotated[
         str | None,
         typer.Option(help="Cast the network to float32, bfloat16 or float16.", show_default="the model's own"),
     ] = None,
     randomized: Annotated[
-        bool, typer.Option("--randomized", help="The model draws random numbers of its own, anew for every image.")
+        bool,
+        typer.Option("--randomized", help="The model draws its own random numbers, independently for every image."),
     ] = False,
-    batch_size: Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    noise: Annotated[str, typer.Option(help="exact or float.")] = "exact",
-    arch: Annotated[str | None, typer.Option(help="Of another project's weights.")] = None,
-    normalize: Annotated[str | None, typer.Option(help="In front of the model.")] = None,
+    batch_size: Annotated[
+        str, typer.Option(help="Images in one forward pass; auto measures which number is fastest.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")] = "auto",
+    noise: Annotated[str, typer.Option(help="Source of the noise: exact or float.")] = "exact",
+    arch: Annotated[str | None, typer.Option(help="Architecture of another project's weights.")] = None,
+    normalize: Annotated[str | None, typer.Option(help="Normalisation in front of the model.")] = None,
     weights: options.Weights = None,
-    data_root: Annotated[Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie.")] = None,
+    data_root: Annotated[Path | None, typer.Option(envvar="DATA_ROOT", help="Folder with data sets.")] = None,
 ) -> None:
-    """Check model, data and noise for what would make certificates void, or a run useless.
+    """Check model, data and noise for mistakes that make certificates void or useless.
 
-    Prints what was seen, what it means and what to do: errors, with which a run does not begin (and this command ends
-    with status 1); warnings, which a run keeps in its manifest; and facts. Nothing is written. `certify run` and
-    `certify predict` do the same with fewer images and less noise.
+    Each finding says what was measured, what it means and what to do. An error stops a run before it begins, and ends
+    this command with status 1. A run records warnings in its manifest. Nothing is written. `certify run` and `certify
+    predict` make the same checks with fewer images and fewer noisy copies.
     """
     from maxup_smoothing.certify.preflight.checks import THOROUGH
+    from maxup_smoothing.certify.runs.images import ImageOptions
     from maxup_smoothing.certify.runs.precheck import findings
-    from maxup_smoothing.certify.runs.session import open_session
+    from maxup_smoothing.certify.runs.session import Request, open_session, with_images_read
 
-    # A compiled network must give the same logits, or it is not used.
-    request = options.unwritten(context, "check.tsv", compile="off", seed=None)
-    wanted = arguments.radii(radii)
-
-    def sampling_at(sigma: float) -> Sampling:
-        return Sampling(sigma=sigma, n0=100, n=n, alpha=alpha)
-
-    session = open_session(request, "check.tsv", lambda sigma: sampling_at(sigma).expected)
-    found = findings(session, request, THOROUGH, sampling_at(session.sigma), wanted)
+    request = Request(
+        model=model,
+        data=data,
+        split=split,
+        protocol=protocol,
+        limit=limit,
+        sigma=sigma,
+        dtype=dtype,
+        batch_size=arguments.batch_size(batch_size),
+        compile="off",  # a compiled network must give the same logits, or it is not used
+        device=device,
+        noise=noise,
+        seed=None,
+        out=Path("check.tsv"),  # nothing is written, and no table of this name is read
+        overwrite=True,
+        arch=arch,
+        normalize=normalize,
+        data_root=data_root,
+        randomized=randomized,
+        weights=weights,
+        class_map=class_map,
+        images=ImageOptions(resize=resize, crop=crop, interpolation=interpolation, grayscale=grayscale, labels=labels),
+    )
+    settings = ProcedureSettings(n0=100, n=n, alpha=alpha)
+    session = with_images_read(open_session(request, "check.tsv", settings))
+    found = findings(session, request, THOROUGH, settings.at(session.sigma), arguments.radii(radii))
     print(_title(session))
     print(render(found))
     if lines(found, ERROR):

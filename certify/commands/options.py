@@ -1,17 +1,12 @@
-"""What commands share: options for what a table's manifest names too, and the request that a user's options make."""
+"""Options and arguments that several commands share."""
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 import typer.core
 
-from maxup_smoothing.certify.commands import arguments
 from maxup_smoothing.certify.tables.location import TABLE, file_in, output, table_in
-
-if TYPE_CHECKING:  # `session` brings torch, whose import takes seconds that --help and `show` can do without
-    from maxup_smoothing.certify.runs.session import Request
 
 
 def logs_in(paths: list[Path]) -> list[Path]:
@@ -33,11 +28,45 @@ def new_table(text: str) -> Path:
     return file_in(output(text), TABLE)
 
 
+#: Options by their earlier names, of all commands and of single ones.
+_RENAMED = {
+    "": {"--max": "--limit"},
+    "plan": {"--like": "--votes-from", "--pilot": "--pilot-seconds"},
+    "transfer": {"--split": "--alpha-share"},
+    "attack": {"--of-radius": "--radius-factors", "--at-once": "--group-size", "--save": "--save-images"},
+}
+
+
+#: The commands as --help groups them.
+_GROUPS = {
+    "Before a run": ("plan", "check"),
+    "Run": ("run", "predict"),
+    "Tables": ("show", "recompute", "merge", "transfer"),
+    "Trust": ("verify", "audit", "attack", "selftest"),
+}
+
+
 class Group(typer.core.TyperGroup):
-    """Takes --debug wherever it stands."""
+    """Shows commands in groups, takes --debug wherever it stands, and refuses options by their earlier names."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, each with the first sentence of its help."""
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(f"{name:<9}", self.commands[name].get_short_help_str(limit=200)) for name in names]
+                )
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """The arguments with --debug in front."""
+        """The arguments with --debug in front.
+
+        Raises:
+            ValueError: For an earlier name of an option.
+        """
+        renamed = _RENAMED[""] | _RENAMED.get(next((text for text in args if not text.startswith("-")), ""), {})
+        for text in args:
+            if (new := renamed.get(text.partition("=")[0])) is not None:
+                raise ValueError(f"{text.partition('=')[0]} is now called {new}.")
         return super().parse_args(ctx, ["--debug"] * ("--debug" in args) + [text for text in args if text != "--debug"])
 
 
@@ -46,38 +75,49 @@ def table_argument(what: str = "A radius table, or its run folder.") -> Any:
     return typer.Argument(metavar="FILE", help=what, callback=table_in, show_default=False)
 
 
-WithManifest = Annotated[Path, table_argument("A radius table, its manifest beside it, or its run folder.")]
-Data = Annotated[str | None, typer.Option(help="Data set.", show_default="the manifest's")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="what the table was made on")]
-Arch = Annotated[str | None, typer.Option(help="Of another project's weights.", show_default="the manifest's")]
-Normalize = Annotated[str | None, typer.Option(help="In front of the model.", show_default="the manifest's")]
-_WEIGHTS = "Which of several sets of weights in one file: ema, raw, or the name of a set."
+WithManifest = Annotated[Path, table_argument("A radius table with its manifest beside it, or its run folder.")]
+Data = Annotated[str | None, typer.Option(help="Data set that the table was made from.", show_default="the manifest's")]
+Device = Annotated[
+    str | None, typer.Option(help="Where the network runs: cpu, cuda or cuda:N.", show_default="as the table was made")
+]
+Arch = Annotated[
+    str | None, typer.Option(help="Architecture of another project's weights.", show_default="the manifest's")
+]
+Normalize = Annotated[
+    str | None, typer.Option(help="Normalisation in front of the model.", show_default="the manifest's")
+]
+_WEIGHTS = "Which set of weights to take from a file with several: ema, raw, or a name."
 Weights = Annotated[str | None, typer.Option(metavar="ema|raw|NAME", help=_WEIGHTS, show_default=False)]
 RecordedWeights = Annotated[
     str | None, typer.Option("--weights", metavar="ema|raw|NAME", help=_WEIGHTS, show_default="the manifest's")
 ]
 ClassMap = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Which class of the data is which of the network: lines of a name and a number."),
+    typer.Option(metavar="FILE", help="The network's number for each class of the data: lines of a name and a number."),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS|auto",
+        help="Resize the shorter side of each image; auto takes what a network of timm or torchvision declares.",
+        show_default="as the checkpoint was trained, else not",
+    ),
+]
+Crop = Annotated[
+    int | None,
+    typer.Option(metavar="PIXELS", help="Cut a square out of the centre of each image.", show_default="--resize"),
+]
+Interpolation = Annotated[
+    str | None,
+    typer.Option(
+        help="Filter of --resize: nearest, box, bilinear, hamming, bicubic, lanczos.", show_default="bilinear"
+    ),
+]
+Grayscale = Annotated[bool, typer.Option("--grayscale", help="Make one channel of images that are resized or cropped.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Labels of a folder of images alone: lines of a name and a class or number."),
 ]
 DataRoot = Annotated[
-    Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded.")
+    Path | None, typer.Option(envvar="DATA_ROOT", help="Folder with data sets; without it they are downloaded.")
 ]
-
-
-def request(context: typer.Context, **settled: Any) -> "Request":
-    """What a command was asked to open.
-
-    Args:
-        context: Of a command whose options are named as the fields of ``Request``.
-        settled: Fields for which it has no option, or whose option means another thing.
-    """
-    from maxup_smoothing.certify.runs.session import Request
-
-    given = {**context.params, "batch_size": arguments.batch_size(context.params["batch_size"]), **settled}
-    return Request(**{field.name: given[field.name] for field in dataclasses.fields(Request) if field.name in given})
-
-
-def unwritten(context: typer.Context, name: str, **settled: Any) -> "Request":
-    """The same for a command without a table: the one of this name is never written, nor read, as one to overwrite."""
-    return request(context, **{"out": Path(name), "overwrite": True, **settled})

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,11 +16,11 @@ from scipy import special
 
 from maxup_smoothing.certify.commands import arguments, options
 from maxup_smoothing.certify.planning import cost
-from maxup_smoothing.certify.statistics.looks import PROCEDURES
-from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.statistics.certificate import PROCEDURES
+from maxup_smoothing.certify.statistics.procedure import ProcedureSettings, Sampling
+from maxup_smoothing.certify.statistics.radius import probability_at
 from maxup_smoothing.certify.statistics.rounding import floor_text
 from maxup_smoothing.certify.statistics.sample_size import expectation, n_for_power, unanimous_n
-from maxup_smoothing.certify.statistics.thresholds import probability_at
 from maxup_smoothing.certify.tables.location import table_in
 
 if TYPE_CHECKING:  # it brings torch, whose import takes seconds
@@ -36,24 +35,35 @@ _PILOT_IMAGES, _PILOT_SAMPLES, _SELECTION = (2, 100), (100, 2000), 0.25
 
 
 def plan(
-    context: typer.Context,
     model: Annotated[
         str | None, typer.Argument(metavar="[MODEL]", help="As in `certify run`; without it nothing is measured.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="As in `certify run`.")] = None,
-    split: Annotated[str, typer.Option(help="train, test or val.")] = "test",
+    split: Annotated[str, typer.Option(help="Part of the data set: train, test or val.")] = "test",
     class_map: options.ClassMap = None,
+    labels: options.Labels = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    grayscale: options.Grayscale = False,
     protocol: Annotated[str, typer.Option(help="Which images the run will certify.")] = "full",
-    maximum: Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many of them.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take only this many images, the first of the protocol.")
+    ] = None,
     sigma: Annotated[
-        float | None, typer.Option(help="Noise in [0, 1] pixel units.", show_default="the checkpoint's, or TABLE's")
+        float | None,
+        typer.Option(
+            help="Standard deviation of the noise, in [0, 1] pixel units.", show_default="the checkpoint's, or TABLE's"
+        ),
     ] = None,
     n0: Annotated[
         int | None, typer.Option(help="Selection samples for each image.", show_default="TABLE's, or 100")
     ] = None,
     n: Annotated[
         int | None,
-        typer.Option("--n", "-n", help="Estimation samples, at most.", show_default="100000; anytime 10000000"),
+        typer.Option(
+            "--n", "-n", help="Estimation samples for each image, at most.", show_default="100000; anytime 10000000"
+        ),
     ] = None,
     alpha: Annotated[
         float | None, typer.Option(help="Failure probability of each certificate.", show_default="TABLE's, or 0.001")
@@ -65,59 +75,69 @@ def plan(
     radii: Annotated[
         str | None, typer.Option(help="Radii to decide, such as 0.25,0.5.", show_default="0,0.25,0.5 … the ceiling")
     ] = None,
-    pilot: Annotated[float, typer.Option(help="Seconds to measure for.")] = 5.0,
+    pilot_seconds: Annotated[float, typer.Option(help="Seconds that the measurement takes.")] = 5.0,
     rate: Annotated[
-        float | None, typer.Option(help="Samples a second of one device, measured elsewhere; instead of MODEL.")
+        float | None, typer.Option(help="Samples a second of one device, measured elsewhere, instead of MODEL.")
     ] = None,
-    like: Annotated[
+    votes_from: Annotated[
         Path | None,
         typer.Option(
             metavar="TABLE",
-            help="A radius table, or its run folder, whose votes stand for the run's, instead of a pilot's.",
+            help="A radius table, or its run folder, whose votes predict the run's, instead of a measurement.",
             callback=table_in,
         ),
     ] = None,
     images: Annotated[
         int | None,
-        typer.Option(min=1, max=10**9, help="How many to certify.", show_default="the protocol's, or TABLE's rows"),
+        typer.Option(
+            min=1, max=10**9, help="Number of images to certify.", show_default="the protocol's, or TABLE's rows"
+        ),
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="Devices of this speed that share them.")] = 1,
-    price_per_hour: Annotated[float | None, typer.Option(help="Of one device, in any currency.")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Number of devices of this speed that share the images.")] = 1,
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="Price of one device for an hour, in any currency.")
+    ] = None,
     dtype: Annotated[
         str | None, typer.Option(help="Cast the network to this arithmetic.", show_default="the model's own")
     ] = None,
-    batch_size: Annotated[str, typer.Option(help="Rows of a forward pass; auto measures the fastest.")] = "auto",
-    compile: Annotated[str, typer.Option(metavar="auto|on|off", help="torch.compile.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    noise: Annotated[str, typer.Option(help="exact or float.")] = "exact",
-    seed: Annotated[int, typer.Option(help="Of the pilot's noise, which no run draws.")] = 0,
-    arch: Annotated[str | None, typer.Option(help="Of another project's weights.")] = None,
-    normalize: Annotated[str | None, typer.Option(help="In front of the model.")] = None,
+    batch_size: Annotated[
+        str, typer.Option(help="Images in one forward pass; auto measures which number is fastest.")
+    ] = "auto",
+    compile: Annotated[
+        str, typer.Option(metavar="auto|on|off", help="Whether the run will use torch.compile.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")] = "auto",
+    noise: Annotated[str, typer.Option(help="Source of the noise: exact or float.")] = "exact",
+    seed: Annotated[int, typer.Option(help="Seed of the measurement's noise, which no run draws.")] = 0,
+    arch: Annotated[str | None, typer.Option(help="Architecture of another project's weights.")] = None,
+    normalize: Annotated[str | None, typer.Option(help="Normalisation in front of the model.")] = None,
     weights: options.Weights = None,
-    data_root: Annotated[Path | None, typer.Option(envvar="DATA_ROOT", help="Where data sets lie.")] = None,
+    data_root: Annotated[Path | None, typer.Option(envvar="DATA_ROOT", help="Folder with data sets.")] = None,
 ) -> None:
-    """Say what a run can reach, and what it will take; nothing is written.
+    """Estimate the largest radius, the samples, the time and the cost of a run.
 
-    Without MODEL: the largest radius, the samples that a radius needs, and the samples that inputs of known probability
-    take. With MODEL also time and cost, estimated from a few seconds of its votes.
+    Nothing is written.
 
-    With --rate instead of MODEL, time and cost alone: of fixed exactly, and with --like TABLE also of the procedures
-    that stop early. So a fleet's bill is known before there is a fleet: --images 1000000 --devices 64.
+    Without MODEL it prints the largest radius, the samples that each radius needs, and the samples that an image of
+    known probability takes. With MODEL it also estimates time and cost, from a few seconds of sampling.
+
+    With --rate instead of MODEL it estimates time and cost alone, for example with --images 1000000 --devices 64. The
+    procedures that stop early need votes for that: --votes-from TABLE.
     """
     named = arguments.radii(radii)
     wanted = None if named is None else tuple(sorted(set(named)))
-    if not 0 < pilot < float("inf"):
-        raise ValueError(f"--pilot must be a positive number of seconds, got {pilot}.")
+    if not 0 < pilot_seconds < float("inf"):
+        raise ValueError(f"--pilot-seconds must be a positive number of seconds, got {pilot_seconds}.")
     if price_per_hour is not None and not 0 <= price_per_hour < float("inf"):
         raise ValueError(f"--price-per-hour must not be negative, got {price_per_hour}.")
-    _require_speed(model, rate, like, images, sized=(images, price_per_hour) != (None, None) or devices > 1)
-    table = None if like is None else cost.read_finished(like)
+    _require_speed(model, rate, votes_from, images, sized=(images, price_per_hour) != (None, None) or devices > 1)
+    table = None if votes_from is None else cost.read_finished(votes_from)
     default_alpha, default_n0 = (0.001, 100) if table is None else (table.alpha, table.n0)
     level = default_alpha if alpha is None else alpha
-    settings = partial(Sampling, n0=default_n0 if n0 is None else n0, n=n, alpha=level, bound=bound)
+    settings = ProcedureSettings(n0=default_n0 if n0 is None else n0, n=n, alpha=level, bound=bound)
 
     def sampling_at(sigma: float, procedure: str = procedure, radii: tuple[float, ...] | None = wanted) -> Sampling:
-        sampling = settings(sigma=sigma, procedure=procedure)
+        sampling = dataclasses.replace(settings, procedure=procedure).at(sigma)
         _require_reach(sampling, radii or ())
         return sampling if procedure == "fixed" else dataclasses.replace(sampling, radii=radii)
 
@@ -143,14 +163,36 @@ def plan(
             raise ValueError("without a MODEL the noise is not known; pass --sigma.")
         print(_reach(sampling_at(sigma), wanted))
         return
-    from maxup_smoothing.certify.runs.session import open_session
+    from maxup_smoothing.certify.runs.images import ImageOptions
+    from maxup_smoothing.certify.runs.session import Request, open_session
 
-    request = options.unwritten(context, "plan.tsv", alpha=level)
-    session = open_session(request, "plan.tsv", lambda sigma: sampling_at(sigma).expected)
+    request = Request(
+        model=model,
+        data=data,
+        split=split,
+        protocol=protocol,
+        limit=limit,
+        sigma=sigma,
+        dtype=dtype,
+        batch_size=arguments.batch_size(batch_size),
+        compile=compile,
+        device=device,
+        noise=noise,
+        seed=seed,
+        out=Path("plan.tsv"),  # nothing is written, and no table of this name is read
+        overwrite=True,
+        arch=arch,
+        normalize=normalize,
+        data_root=data_root,
+        weights=weights,
+        class_map=class_map,
+        images=ImageOptions(resize=resize, crop=crop, interpolation=interpolation, grayscale=grayscale, labels=labels),
+    )
+    session = open_session(request, "plan.tsv", dataclasses.replace(settings, procedure=procedure))
     if table is not None:
         table.at(session.sigma)
     print(_reach(sampling_at(session.sigma), wanted), flush=True)
-    measured = cost.measured(_measure(session, request.noise, pilot), table)
+    measured = cost.measured(_measure(session, noise, pilot_seconds), table)
     print("\n" + costs(measured, session.sigma, images or len(session.indices)))
 
 
@@ -248,7 +290,7 @@ def _measure(session: "Session", noise: str, seconds: float) -> cost.Pilot:
 
 
 def _require_speed(
-    model: str | None, rate: float | None, like: Path | None, images: int | None, *, sized: bool
+    model: str | None, rate: float | None, votes_from: Path | None, images: int | None, *, sized: bool
 ) -> None:
     """Refuse what has no speed, or two, or no number of images."""
     if rate is not None and not 0 < rate < float("inf"):
@@ -256,14 +298,14 @@ def _require_speed(
     if model is not None and rate is not None:
         raise ValueError(
             "MODEL's speed is measured, and --rate is another one; pass one of them. For MODEL on another device "
-            "certify some images here, and pass their table with --like."
+            "certify some images here, and pass their table with --votes-from."
         )
-    if model is None and rate is None and like is not None:
-        raise ValueError("--like tells the votes but no speed; pass --rate, or a MODEL whose speed is measured.")
+    if model is None and rate is None and votes_from is not None:
+        raise ValueError("--votes-from gives votes but no speed; pass --rate, or a MODEL whose speed is measured.")
     if model is None and rate is None and sized:
         raise ValueError("--images, --devices and --price-per-hour need a speed; pass a MODEL, or --rate.")
-    if rate is not None and like is None and images is None:
-        raise ValueError("without a MODEL the number of images is not known; pass --images, or --like TABLE.")
+    if rate is not None and votes_from is None and images is None:
+        raise ValueError("without a MODEL the number of images is not known; pass --images, or --votes-from TABLE.")
 
 
 def _require_reach(sampling: Sampling, radii: Sequence[float]) -> None:

@@ -35,17 +35,19 @@ def recompute(
         str | None,
         typer.Option(
             metavar="clopper-pearson|joint",
-            help="joint bounds the runner-up by its own votes, too.",
+            help="Confidence bound; joint also bounds the runner-up, by its own votes.",
             show_default="the table's own",
         ),
     ] = None,
-    n: Annotated[int | None, typer.Option(min=1, help="Only so many of the votes.", show_default="all of them")] = None,
+    n: Annotated[
+        int | None, typer.Option(min=1, help="Use only this many of the votes.", show_default="all of them")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Compute radii again from the votes that a table stores.
+    """Compute new radii from the votes that a table stores.
 
-    At another alpha, with another bound or with fewer samples; neither model nor images are needed. Choose the
-    settings before you see what they give.
+    The new radii may have another alpha, another bound or fewer samples. Neither model nor images are needed. Choose
+    the settings before you see the results, or alpha no longer holds.
     """
     recompute_table(file, out, alpha=alpha, bound=bound, n=n, overwrite=overwrite)
     old, new = read(file), read(out)
@@ -58,9 +60,9 @@ def recompute(
 
 
 def merge(files: Files, out: Out, overwrite: Overwrite = False) -> None:
-    """Make one table of several.
+    """Join several tables into one.
 
-    They must be of the same model, data, noise and settings, and may hold different images.
+    The tables must have the same model, data, noise and settings. They may hold different images.
     """
     merge_tables(files, out, overwrite=overwrite)
     print(summary.render(read(out)))
@@ -75,11 +77,13 @@ def audit(
             callback=options.logs_in,
         ),
     ],
-    n: Annotated[int | None, typer.Option(help="Samples, where a log does not tell them.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Failure probability, where a log does not tell it.")] = None,
-    sigma: Annotated[float | None, typer.Option(help="Noise, where a log does not tell it.")] = None,
+    n: Annotated[int | None, typer.Option(help="Number of samples, if a log does not record it.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Failure probability, if a log does not record it.")] = None,
+    sigma: Annotated[
+        float | None, typer.Option(help="Standard deviation of the noise, if a log does not record it.")
+    ] = None,
 ) -> None:
-    """Say whether the radii of logs are possible.
+    """Check whether the radii of tables, and of other projects' logs, are possible.
 
     The exit status is 1 if any of them has an error.
     """

@@ -22,7 +22,7 @@ from maxup_smoothing.data.runtime import console
 if TYPE_CHECKING:  # it brings torch, whose import takes seconds
     from maxup_smoothing.certify.transfer.run import Opened
 
-_TO = "Of the deployed classifier."
+_TO = "{} of the deployed network."
 
 
 def transfer(
@@ -30,7 +30,7 @@ def transfer(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="MODEL", help="What was certified, as for `certify run`.", show_default="the manifest's"
+            metavar="MODEL", help="The certified network, as for `certify run`.", show_default="the manifest's"
         ),
     ] = None,
     *,
@@ -38,49 +38,64 @@ def transfer(
         Path,
         typer.Option(parser=options.new_table, metavar="FILE|FOLDER/", help="The new radius table, another file."),
     ],
-    to_model: Annotated[str | None, typer.Option(help="The deployed one, if it is another file or name.")] = None,
-    to_dtype: Annotated[str | None, typer.Option(help=_TO, show_default="as certified")] = None,
-    to_batch_size: Annotated[int | None, typer.Option(min=1, help=_TO, show_default="as certified")] = None,
+    to_model: Annotated[str | None, typer.Option(help="The deployed network, if it is another file or name.")] = None,
+    to_dtype: Annotated[str | None, typer.Option(help=_TO.format("Arithmetic"), show_default="as certified")] = None,
+    to_batch_size: Annotated[
+        int | None, typer.Option(min=1, help=_TO.format("Batch size"), show_default="as certified")
+    ] = None,
     to_device: Annotated[
-        str | None, typer.Option(metavar="cpu|cuda|cuda:N", help=_TO, show_default="as certified")
+        str | None, typer.Option(metavar="cpu|cuda|cuda:N", help=_TO.format("Device"), show_default="as certified")
     ] = None,
-    to_compile: Annotated[str | None, typer.Option(metavar="on|off", help=_TO, show_default="as certified")] = None,
+    to_compile: Annotated[
+        str | None, typer.Option(metavar="on|off", help=_TO.format("torch.compile"), show_default="as certified")
+    ] = None,
     to_folding: Annotated[
-        str, typer.Option(metavar="on|off", help="off: its batch norms are left as they are in the file.")
+        str, typer.Option(metavar="on|off", help="off leaves its batch norms as they are in the file.")
     ] = "on",
-    to_arch: Annotated[str | None, typer.Option(help="Of another project's weights, those of --to-model.")] = None,
-    to_normalize: Annotated[str | None, typer.Option(help="In front of --to-model.")] = None,
-    to_weights: Annotated[
-        str | None, typer.Option(metavar="ema|raw|NAME", help="Which of several sets of weights in --to-model.")
+    to_arch: Annotated[
+        str | None, typer.Option(help="Architecture of another project's weights in --to-model.")
     ] = None,
-    pairs: Annotated[int, typer.Option(help="Noisy copies of each image that both classify.")] = 10_000,
+    to_normalize: Annotated[str | None, typer.Option(help="Normalisation in front of --to-model.")] = None,
+    to_weights: Annotated[
+        str | None,
+        typer.Option(metavar="ema|raw|NAME", help="Which set of weights to take from --to-model, if it has several."),
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="Noisy copies of each image that both networks classify.")] = 10_000,
     alpha: Annotated[
         float | None,
         typer.Option(help="Failure probability of each transferred certificate.", show_default="the table's own"),
     ] = None,
-    split: Annotated[float, typer.Option(help="Share of alpha for the pairs; the votes keep the rest.")] = 0.5,
-    maximum: Annotated[int | None, typer.Option("--max", min=1, help="Only the first so many rows.")] = None,
+    alpha_share: Annotated[
+        float, typer.Option(help="Share of alpha spent on the pairs; the votes get the rest.")
+    ] = 0.5,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Transfer only this many rows, the first of the table.")
+    ] = None,
     radii: Annotated[str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5.")] = None,
     data: options.Data = None,
     device: Annotated[
-        str | None, typer.Option(help="Of the certified one.", show_default="what the table was made on")
+        str | None, typer.Option(help="Where the certified network runs.", show_default="as the table was made")
     ] = None,
     arch: Annotated[
-        str | None, typer.Option(help="Of another project's weights, those of MODEL.", show_default="the manifest's")
+        str | None,
+        typer.Option(help="Architecture of another project's weights in MODEL.", show_default="the manifest's"),
     ] = None,
-    normalize: Annotated[str | None, typer.Option(help="In front of MODEL.", show_default="the manifest's")] = None,
+    normalize: Annotated[
+        str | None, typer.Option(help="Normalisation in front of MODEL.", show_default="the manifest's")
+    ] = None,
     weights: options.RecordedWeights = None,
     data_root: options.DataRoot = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
 ) -> None:
-    """Carry certificates over to the classifier that is served.
+    """Carry certificates over to the network as it is served (another dtype or batch size).
 
-    Certified in bfloat16 at batch size 128, but served in float32 at 1? That is another function, whose radii are not
-    proved. Both classify the same noisy copies of each image; a bound on how often they differ is taken off. What is
-    not said of the deployed classifier is as certified. The same command again goes on where it was interrupted.
+    A network that was certified in bfloat16 at batch size 128 is another function in float32 at batch size 1, and its
+    radii do not hold there. This command lets both classify the same noisy copies of each image. It bounds how often
+    they differ and reduces the radii accordingly. Settings of the deployed network that are not given are those of the
+    certified one. An interrupted command continues when it is called again.
     """
-    from maxup_smoothing.certify.transfer.deployment import Deployment
-    from maxup_smoothing.certify.transfer.run import open_transfer, transfer_rows
+    from maxup_smoothing.certify.runs.reopen import Overrides
+    from maxup_smoothing.certify.transfer.run import Deployment, open_transfer, transfer_rows
 
     wanted = arguments.radii(radii)
     deployment = Deployment(
@@ -98,17 +113,19 @@ def transfer(
     opened = open_transfer(
         file,
         deployment,
-        model=model,
+        Overrides(
+            model=model,
+            data=data,
+            data_root=data_root,
+            device=device,
+            arch=arch,
+            normalize=normalize,
+            weights=weights,
+        ),
         pairs=pairs,
         alpha=alpha,
-        split=split,
-        maximum=maximum,
-        data=data,
-        device=device,
-        arch=arch,
-        normalize=normalize,
-        weights=weights,
-        data_root=data_root,
+        split=alpha_share,
+        limit=limit,
     )
     for text in opened.warnings:
         print(f"warning: {text}; a few answers may be rounded otherwise", file=sys.stderr)

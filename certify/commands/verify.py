@@ -17,15 +17,17 @@ _SHOWN = 10  # rows and fields that are printed
 
 
 def selftest(
-    quick: Annotated[bool, typer.Option("--quick", help="A quarter of the trials: seconds.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Of the noise.", show_default="from the operating system")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Run a quarter of the trials, which takes seconds.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the noise.", show_default="drawn from the operating system")
+    ] = None,
 ) -> None:
-    """Count false certificates where the truth is known exactly.
+    """Count this installation's false certificates where the true radius is known exactly.
 
-    Thousands of tiny certificates by every procedure and bound, of classifiers whose probabilities under the noise are
-    known as fractions. Fails, with status 1, if false ones are significantly more frequent than alpha, if votes do not
-    fit the probabilities, if the noise is not the documented one, or if this test fails to find an error made on
-    purpose.
+    It makes thousands of small certificates by every procedure and bound, for classifiers whose probabilities under the
+    noise are known fractions. It fails, with status 1, if false certificates are significantly more frequent than
+    alpha, if votes do not fit the probabilities, or if the noise is not the documented one. It also fails if it does
+    not find an error that was made on purpose.
     """
     from maxup_smoothing.certify.audit import selftest as checks
     from maxup_smoothing.certify.noise.exact import ExactNoise
@@ -61,9 +63,9 @@ def verify(
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="As for `certify run`.", show_default="the manifest's")
     ] = None,
-    rows: Annotated[str, typer.Option(metavar="K|all", help="How many rows, chosen at random.")] = "5",
+    rows: Annotated[str, typer.Option(metavar="K|all", help="Number of rows to redraw, chosen at random.")] = "5",
     seed: Annotated[
-        int | None, typer.Option(help="Of the choice of rows.", show_default="from the operating system")
+        int | None, typer.Option(help="Seed of the choice of rows.", show_default="drawn from the operating system")
     ] = None,
     data: options.Data = None,
     device: options.Device = None,
@@ -72,13 +74,14 @@ def verify(
     weights: options.RecordedWeights = None,
     data_root: options.DataRoot = None,
 ) -> None:
-    """Draw rows of a table again from its recorded seed, and compare.
+    """Redraw rows of a table from its recorded seed, and compare them with the table.
 
-    EXACT: every vote, look, bound and radius came out. CONSISTENT: on another platform a few votes fell otherwise (at
-    most 1 in 1000 of a row, and what is left proves nine tenths of its radius). DIFFERENT, with status 1: anything
-    else. Nothing is written.
+    EXACT means that every vote, look, bound and radius is the same. CONSISTENT means that on another platform at most 1
+    vote in 1000 of a row differs, and that the new votes prove nine tenths of its radius. DIFFERENT, with status 1, is
+    anything else. Nothing is written.
     """
     from maxup_smoothing.certify.audit.redraw import DIFFERENT, verify_table
+    from maxup_smoothing.certify.runs.reopen import Overrides
 
     if rows != "all" and not (rows.isdecimal() and int(rows) > 0):
         raise ValueError(f"--rows must be all or a positive integer, got {rows!r}.")
@@ -86,15 +89,17 @@ def verify(
     with console.Meter("redrawing", "rows", 0, None, "samples") as meter:
         report = verify_table(
             file,
-            model,
+            Overrides(
+                model=model,
+                data=data,
+                data_root=data_root,
+                device=device,
+                arch=arch,
+                normalize=normalize,
+                weights=weights,
+            ),
             rows=None if rows == "all" else int(rows),
             seed=seed,
-            data=data,
-            data_root=data_root,
-            device=device,
-            arch=arch,
-            normalize=normalize,
-            weights=weights,
             advance=meter.advance,
         )
     print(_report(report, file, seed))

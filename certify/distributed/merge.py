@@ -1,16 +1,15 @@
 """One radius table from several of the same classifier, data and settings, such as those of several machines."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from maxup_smoothing.certify.distributed import shards
 from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.certify.tables import micro_batch, slices
+from maxup_smoothing.certify.tables.radius_table import read_rows, section, sha256, write_rows
 from maxup_smoothing.certify.tables.row import Row
-from maxup_smoothing.certify.tables.stored import read_rows, section, sha256, write_rows
 
 
 def merge_tables(
@@ -51,7 +50,7 @@ def merge_tables(
         _require_same(files[0], shared[0], file, shared[-1])
         parts.append(_part(file, rows, manifest))
         protocols.append(section(manifest, "protocol"))
-        shrunk += micro_batch.by_idx(manifest, [row.idx for row in rows])
+        shrunk += manifests.micro_batches_by_idx(manifest, [row.idx for row in rows])
         for row in rows:
             other, before = found.setdefault(row.idx, (file, row))
             if replace(before, seconds=row.seconds) != row:
@@ -60,7 +59,7 @@ def merge_tables(
                     "manifests agree: at most one of them is right; certify it again."
                 )
     indices = sorted(found)
-    merged = {**shared[0], "protocol": {"name": "merged", "indices": slices.text(indices), "parts": parts}}
+    merged = {**shared[0], "protocol": {"name": "merged", "indices": manifests.slices_text(indices), "parts": parts}}
     if (protocol := shards.whole(protocols)) is not None:
         merged |= {"protocol": protocol, "notes": _notes(parts, protocols, shrunk)}
     write_rows(out, merged, [found[idx][1] for idx in indices], sources=files, overwrite=overwrite)
@@ -78,7 +77,7 @@ def _shared(manifest: dict[str, Any]) -> dict[str, Any]:
 def _require_same(first: Path, old: dict[str, Any], file: Path, new: dict[str, Any]) -> None:
     if (differing := manifests.difference(old, new)) is not None:
         raise ValueError(
-            f"{first} was certified with {differing.replace('this run uses', f'{file} with')}; only tables of the same "
+            f"{first} was certified with {differing.told(f'{file} with')}; only tables of the same "
             "settings can be merged."
         )
 
@@ -99,6 +98,10 @@ def _notes(
     threads = [manifests.told(part, "notes", "threads") for part in parts]
     notes["threads"] = threads[0] if all(number == threads[0] for number in threads) else threads
     notes["micro_batch"] = shrunk or None
+    digests = [manifests.told(part, "notes", "images_sha256") for part in parts]
+    notes["images_sha256"] = {
+        idx: one for told in digests if isinstance(told, Mapping) for idx, one in told.items()
+    } or None
     return {name: value for name, value in notes.items() if value is not None}
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from maxup_smoothing.certify.tables import micro_batch
+from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.durable import DurableTable
 from maxup_smoothing.certify.tables.prediction_table import PredictionRow
 from maxup_smoothing.certify.tables.row import Row
@@ -59,7 +59,7 @@ def gather(table: DurableTable[R], manifest: Mapping[str, Any]) -> None:
             _remove(table.path, [])
             return
         rows = dict(table.done)
-        shrunk = micro_batch.by_idx(table.manifest, list(table.done))
+        shrunk = manifests.micro_batches_by_idx(table.manifest, list(table.done))
         for part in parts:
             for row in part.done.values():
                 before = rows.setdefault(row.idx, row)
@@ -68,7 +68,7 @@ def gather(table: DurableTable[R], manifest: Mapping[str, Any]) -> None:
                         f"idx {row.idx} of {part.path} is not what {table.path} has; at most one of them is right. "
                         "Keep the one that `certify verify` confirms, and delete the other."
                     )
-            told = micro_batch.by_idx(part.manifest, list(part.done))
+            told = manifests.micro_batches_by_idx(part.manifest, list(part.done))
             shrunk += [change for change in told if change not in shrunk]
         if shrunk:
             table.annotate({"micro_batch": shrunk})

@@ -1,18 +1,78 @@
-"""What watches over a long run between its batches: signals, memory, and that f and its files stay what they were."""
+"""The guard of a long run: it handles signals and memory, and checks that f and its files stay the same."""
 
+import hashlib
+import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from torch import Tensor
 
-from maxup_smoothing.certify.engine.watched_files import Source
 from maxup_smoothing.certify.models.classifier import BaseClassifier
-from maxup_smoothing.certify.tables import micro_batch
+from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.durable import DurableTable
 from maxup_smoothing.data.runtime.signals import WORDS, Stop, Stopped
+
+
+@dataclass
+class WatchedFile:
+    """A file as it was before it was read.
+
+    Attributes:
+        path: The file.
+        sha256: Of its content.
+    """
+
+    path: Path
+    sha256: str
+    _seen: tuple[int, ...]
+
+    @classmethod
+    def of(cls, path: Path) -> "WatchedFile":
+        """The file as it is now.
+
+        Raises:
+            OSError: If it cannot be read.
+        """
+        seen = _stat(path)
+        return cls(path, _sha256(path), seen)
+
+    def require_unchanged(self, made: str) -> None:
+        """Look whether the file is still the same: by its time and size, and by content if those differ.
+
+        Args:
+            made: What was made from it, such as "40 rows in radii.tsv".
+
+        Raises:
+            ValueError: If it is another file now, with both hashes, or is gone.
+        """
+        try:
+            seen = _stat(self.path)
+            now = self.sha256 if seen == self._seen else _sha256(self.path)
+        except OSError as error:
+            now, seen = f"unknown: {error.strerror}", self._seen
+        if now != self.sha256:
+            raise ValueError(
+                f"{self.path} was replaced while it was used: its SHA-256 was {self.sha256}, and is now {now}. "
+                f"The {made} are of the file as it was, whose hash the manifest records, and are right for that one; "
+                "to go on put it back, and for the new one write to another file."
+            )
+        self._seen = seen
+
+
+def _stat(path: Path) -> tuple[int, ...]:
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
 
 _SHARE = 100  # of the time of a run, at most one part of so many goes into looking at the weights and files
 
@@ -55,7 +115,7 @@ class Guard(Oversight):
         table: DurableTable[Any],
         images: Collection[int],
         probe_NCHW: Tensor,
-        sources: Collection[Source] = (),
+        sources: Collection[WatchedFile] = (),
         every: float = 60.0,
         *,
         others: int = 0,
@@ -73,7 +133,7 @@ class Guard(Oversight):
         self._f, self._mark = self._classifier.mark(self._probe_NCHW), self._table.mark()
         self._checked = time.monotonic()
         self._classifier.on_smaller = self._tell_of_memory
-        before = micro_batch.last(self._table.manifest)
+        before = manifests.last_micro_batch(self._table.manifest)
         if self._classifier.micro_batch != (before or self._classifier.batch_size):
             self._note_memory()
         self._stop.__enter__()

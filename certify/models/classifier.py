@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maxup_smoothing.certify.models.acceleration import compiled, fold_batch_norm
 from maxup_smoothing.certify.models.adapters import ArrayFunction
-from maxup_smoothing.certify.models.compiling import compiled
 from maxup_smoothing.certify.models.contents import (
     FLOAT32,
     GIVEN,
@@ -24,7 +24,6 @@ from maxup_smoothing.certify.models.contents import (
     require_initialised,
     weights_hash,
 )
-from maxup_smoothing.certify.models.folding import fold_batch_norm
 from maxup_smoothing.certify.models.memory import advice, in_parts
 from maxup_smoothing.certify.models.outputs import input_dtypes
 from maxup_smoothing.data.runtime.memory import OutOfMemory, is_out_of_memory
@@ -61,14 +60,14 @@ class BaseClassifier:
         batch_size: Rows of every forward pass.
         image_shape: (C, H, W). If given, the classifier is prepared.
         examples: float32 (N, C, H, W), noisy images to prepare it on; random numbers around grey without.
-        compile: Run it through torch.compile; see ``models.compiling``. It needs ``image_shape``, and takes seconds.
+        compile: Run it through torch.compile; see ``models.acceleration``. It needs ``image_shape``, and takes seconds.
         smallest_batch: Fewest rows that the model accepts.
         randomized: The model draws random numbers of its own, afresh for every row; see ``preflight.independence``.
 
     Attributes:
         dtype_name: "float32", "bfloat16", "float16", or "given" where the model's weights are of another kind.
         layout: Memory layout of f's input.
-        folding: How many batch norms are folded into convolutions, or why none is; see ``certify.models.folding``.
+        folding: How many batch norms are folded into convolutions, or why none is; see ``certify.models.acceleration``.
         fallbacks: Forms of the network that turned out to be another function, or none, and why.
         compiled: None if it runs compiled, else why it does not.
         micro_batch: Rows that go through at once: fewer than a batch after memory ran out; see ``models.memory``.

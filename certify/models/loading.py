@@ -26,7 +26,9 @@ from maxup_smoothing.certify.models.classifier import require_evaluation_mode
 from maxup_smoothing.certify.models.normalizations import NORMALIZATIONS, Normalization, normalization, settled
 from maxup_smoothing.certify.models.weight_files import WeightFile, is_program
 from maxup_smoothing.certify.models.weights import Undecided, Weights, weights_of
+from maxup_smoothing.data import preprocessing
 from maxup_smoothing.data.dataset import Dataset
+from maxup_smoothing.data.preprocessing import Preprocessing
 from maxup_smoothing.train import checkpoint, models
 from maxup_smoothing.train.checkpoint import Architecture, require_plain_archive
 from maxup_smoothing.train.models import factories, hub
@@ -153,6 +155,32 @@ def trained_on(name: str) -> str:
     if not isinstance(dataset, str):
         raise ValueError(f"{path} does not say what data it was trained on; pass --data.")
     return dataset
+
+
+def trained_with(name: str) -> Preprocessing | None:
+    """How images of any size were prepared for a checkpoint of ours in training; None if they were not, or of others.
+
+    Raises:
+        ValueError: If its configuration makes no sense.
+    """
+    path = Path(name) / CHECKPOINT if Path(name).is_dir() else Path(name)
+    if path.suffix != ".safetensors" or not path.is_file() or not _is_ours(path):
+        return None
+    found = checkpoint.load(path)
+    config = found.metadata.get("config", {})
+    told = {key: config[key] for key in ("resize", "crop", "interpolation") if config.get(key)}
+    if not told.keys() & {"resize", "crop"}:
+        return None
+    return preprocessing.recorded({**told, "grayscale": found.architecture.image_shape[0] == 1}, str(path))
+
+
+def declared(name: str) -> Preprocessing | None:
+    """How the library of a network prepares images for it; None for another model.
+
+    Raises:
+        ValueError: As ``load``, or if the library prepares them in a way that is not known here.
+    """
+    return hub.declared(name) if hub.is_name(name) else None
 
 
 @dataclass(frozen=True)

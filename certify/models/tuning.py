@@ -80,18 +80,20 @@ def compiled_if_faster(plain: BaseClassifier, image_shape: Sequence[int], sample
     """The classifier, compiled where a run of so many samples is long enough to gain from it.
 
     Args:
-        plain: Uncompiled, prepared.
+        plain: Uncompiled, prepared, with all its workers. A compiled network has one, to which all threads belong.
         image_shape: (C, H, W).
         samples: That the run will draw.
     """
-    before = seconds_a_batch(plain, image_shape)
+    before, own = _seconds_a_batch_of_all(plain.workers, image_shape), torch.get_num_threads()
     if samples / plain.batch_size * before < WORTH_COMPILING:
         return plain
+    torch.set_num_threads(own * len(plain.workers))
     candidate = plain.resized(plain.batch_size)
     candidate.compile(image_shape)
-    if candidate.compiled is not None or seconds_a_batch(candidate, image_shape) > 0.95 * before:
-        return plain
-    return candidate
+    if candidate.compiled is None and seconds_a_batch(candidate, image_shape) <= 0.95 * before:
+        return candidate
+    torch.set_num_threads(own)
+    return plain
 
 
 def employ_workers(

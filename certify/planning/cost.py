@@ -26,7 +26,7 @@ class Votes:
     Attributes:
         n_a: For the class that was selected, also where the result was an abstention; shape (I,).
         n: Samples, shape (I,). Where a rule stopped early it was by these votes, so the likelihood is the same.
-        error: Of the law of the noise; see ``certify.statistics.looks.limits``.
+        error: Of the law of the noise; see ``certify.statistics.certificate.limits``.
     """
 
     n_a: NDArray[np.int64]
@@ -75,7 +75,7 @@ class Finished:
         """
         if sigma not in (None, self.sigma):
             raise ValueError(
-                f"the votes of --like were drawn at sigma {self.sigma:g}, and the run is to be at {sigma:g}; "
+                f"the votes of --votes-from were drawn at sigma {self.sigma:g}, and the run is to be at {sigma:g}; "
                 f"pass a table of that sigma, or --sigma {self.sigma:g}."
             )
         return self.sigma
@@ -146,7 +146,7 @@ def costs(
     if pilot.votes is None:
         lines += [
             f"exact for {images:,} images, n0 included; what sequential and anytime take depends on the votes:",
-            "pass --like TABLE, a radius table of images like those",
+            "pass --votes-from TABLE, a radius table of images like those",
         ]
     else:
         lines += [

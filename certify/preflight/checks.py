@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from maxup_smoothing.certify.preflight.accuracy import accuracy_findings
-from maxup_smoothing.certify.preflight.arithmetic import arithmetic_findings
 from maxup_smoothing.certify.preflight.finding import Finding, worst_first
-from maxup_smoothing.certify.preflight.model import Watch, row_findings
+from maxup_smoothing.certify.preflight.model import Watch, arithmetic_findings, row_findings
 from maxup_smoothing.certify.preflight.noise import noise_finding
 from maxup_smoothing.certify.preflight.pixels import pixel_findings
 from maxup_smoothing.certify.preflight.sample import class_findings
-from maxup_smoothing.certify.preflight.settings import settings_findings
+from maxup_smoothing.certify.preflight.settings import settings_findings, training_findings
 from maxup_smoothing.certify.preflight.subject import Subject
-from maxup_smoothing.certify.preflight.training import training_findings
 from maxup_smoothing.certify.statistics.procedure import Sampling
 
 

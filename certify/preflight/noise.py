@@ -15,7 +15,7 @@ from maxup_smoothing.certify.noise.exact import ExactNoise
 from maxup_smoothing.certify.noise.philox import known_answers
 from maxup_smoothing.certify.preflight import noise_tests
 from maxup_smoothing.certify.preflight.finding import ERROR, FACT, Finding
-from maxup_smoothing.certify.preflight.noise_laws import GREY, exact_law, normal_law
+from maxup_smoothing.certify.preflight.noise_tests import GREY, exact_law, normal_law
 
 #: Inputs whose noise is drawn: neighbours, one far away, and one beyond 16 bits.
 _INPUTS = (0, 1, 500, 2**16 + 1)

@@ -5,43 +5,45 @@ left, says which images are to be done, and in the end makes one table of all, t
 """
 
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from maxup_smoothing.certify.distributed import rank_tables, torchrun
 from maxup_smoothing.certify.distributed.world import Tally, World, join
-from maxup_smoothing.certify.engine.datasets import PredictionSampling, certify_dataset, predict_dataset
+from maxup_smoothing.certify.engine.datasets import certify_dataset, predict_dataset
 from maxup_smoothing.certify.engine.guard import Guard
 from maxup_smoothing.certify.runs.precheck import checked
-from maxup_smoothing.certify.runs.progress import meter, warn_of_invalid
-from maxup_smoothing.certify.runs.session import Request, Session, open_session
-from maxup_smoothing.certify.statistics.certificate import require_predictable
-from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.runs.session import Request, Session, open_session, with_images_read
+from maxup_smoothing.certify.statistics.prediction import PredictionSampling, PredictionSettings
+from maxup_smoothing.certify.statistics.procedure import ProcedureSettings, Sampling
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.durable import DurableTable
-from maxup_smoothing.certify.tables.prediction_table import PredictionTable, render_predictions
+from maxup_smoothing.certify.tables.prediction_table import PredictionRow, PredictionTable, render_predictions
 from maxup_smoothing.certify.tables.radius_table import RadiusTable
-from maxup_smoothing.data.runtime import strict_json
+from maxup_smoothing.certify.tables.row import INVALID, Row
+from maxup_smoothing.data.runtime import console, strict_json
+
+if TYPE_CHECKING:  # which imports this module
+    from maxup_smoothing.certify.runs.session import Session
 
 _SEEN = 60.0  # seconds
 #: Images that a process still has to do, a table for them, a report of samples and rows, and a guard.
 Work = Callable[[Iterable[int], Any, Callable[[int, int], None], Guard], None]
 
 
-def certify_request(
-    request: Request, sampling_at: Callable[[float], Sampling], radii: Sequence[float] | None = None
-) -> Path | None:
+def certify_request(request: Request, settings: ProcedureSettings, radii: Sequence[float] | None = None) -> Path | None:
     """Certify what ``request`` says, going on where an earlier run stopped.
 
     Args:
         request: What to certify.
-        sampling_at: The procedure for a sigma.
+        settings: The procedure.
         radii: Those that a user wants to read off the table.
 
     Returns:
@@ -52,8 +54,8 @@ def certify_request(
         OSError: If files cannot be read or written.
     """
     with join() as world:
-        session = _opened(world, request, "radii.tsv", lambda sigma: sampling_at(sigma).expected)
-        sampling = sampling_at(session.sigma)
+        session = _opened(world, request, "radii.tsv", settings)
+        sampling = settings.at(session.sigma)
         if world.first:
             session = checked(session, request, sampling, radii)
         f, noise, data = session.classifier, session.noise, session.dataset
@@ -66,7 +68,7 @@ def certify_request(
         return session.out if rows is not None else None
 
 
-def predict_request(request: Request, n: int) -> str | None:
+def predict_request(request: Request, settings: PredictionSettings) -> str | None:
     """PREDICT for what ``request`` says, going on where an earlier run stopped.
 
     Returns:
@@ -76,14 +78,9 @@ def predict_request(request: Request, n: int) -> str | None:
         ValueError: For anything in the request that does not fit; with the fix.
         OSError: If files cannot be read or written.
     """
-
-    def check(sigma: float) -> int:
-        require_predictable(sigma, n, request.alpha)
-        return n
-
     with join() as world:
-        session = _opened(world, request, "predictions.tsv", check)
-        sampling = PredictionSampling(sigma=session.sigma, n=n, alpha=request.alpha)
+        session = _opened(world, request, "predictions.tsv", settings)
+        sampling = settings.at(session.sigma)
         if world.first:
             session = checked(session, request)
         f, noise, data = session.classifier, session.noise, session.dataset
@@ -93,11 +90,14 @@ def predict_request(request: Request, n: int) -> str | None:
         ) -> None:
             predict_dataset(f, noise, data, indices, sampling, table, report, guard)
 
-        rows = _run(world, request, session, sampling, PredictionTable, "predicting", n, work)
+        samples = sampling.n if sampling.procedure == "fixed" else None
+        rows = _run(world, request, session, sampling, PredictionTable, "predicting", samples, work)
         return render_predictions(rows) if rows is not None else None
 
 
-def _opened(world: World, request: Request, default_out: str, check: Callable[[float], int]) -> Session:
+def _opened(
+    world: World, request: Request, default_out: str, settings: ProcedureSettings | PredictionSettings
+) -> Session:
     """The session, with the same settings in all processes: what is left open the first one chooses."""
     if world.size > 1 and request.overwrite and torchrun.restarts():
         raise ValueError(
@@ -108,7 +108,7 @@ def _opened(world: World, request: Request, default_out: str, check: Callable[[f
 
     def first() -> bytes:
         nonlocal session
-        session = open_session(request, default_out, check, processes=world.size)
+        session = with_images_read(open_session(request, default_out, settings, processes=world.size))
         return manifests.encode(session.manifest)
 
     chosen = world.of_first("manifest", first)
@@ -118,11 +118,11 @@ def _opened(world: World, request: Request, default_out: str, check: Callable[[f
         threads = manifests.told(like, "notes", "threads")
         if type(threads) is int and threads != torch.get_num_threads():
             torch.set_num_threads(threads)  # they may decide how a sum is rounded
-        session = open_session(request, default_out, check, like)
+        session = open_session(request, default_out, settings, like)
         if differing := manifests.difference(like, session.manifest):
             raise ValueError(
-                f"process 0 uses {differing.replace('this run', f'process {world.rank}')}; all processes need "
-                "the same model, data, torch and kind of device."
+                f"process 0 uses {differing.told(f'process {world.rank} uses')}; all processes need the same "
+                " model, data, torch and kind of device."
             )
     world.meet("agreed")  # else images would be certified that an error then voids
     return session
@@ -214,3 +214,35 @@ def _guard(session: Session, table: DurableTable[Any], world: World, todo: Seque
         quiet=not world.first,
         left=None if world.size == 1 else lambda: world.unclaimed(len(todo)),
     )
+
+
+def meter(what: str, session: "Session", table: DurableTable[Any], samples: int | None) -> console.Meter:
+    """Say what will be done, and measure it.
+
+    Args:
+        what: Such as "certifying".
+        session: All that is loaded.
+        table: Where it goes.
+        samples: For each image; None if that is not known.
+    """
+    todo = sum(index not in table.done for index in session.indices)
+    f, data, noise = session.classifier, session.dataset, session.noise.describe()["source"]
+    print(
+        f"{what} {todo} of {len(session.indices)} images: {data.name} {data.split}, sigma {session.sigma:g}, "
+        f"{f.arithmetic}, batches of {f.batch_size} on {f.device}, {noise} noise of seed {session.seed}, "
+        f"into {session.out}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return console.Meter(what, "images", todo, None if samples is None else todo * samples, "samples")
+
+
+def warn_of_invalid(rows: Iterable[Row | PredictionRow]) -> None:
+    """Say how many samples were votes for no class, if any."""
+    invalid = sum(row.counts.get(INVALID, 0) for row in rows)
+    if invalid:
+        print(
+            f"warning: {invalid} samples had logits that were not finite; they voted for no class. Check the model, "
+            "or its range in this dtype.",
+            file=sys.stderr,
+        )

@@ -1,12 +1,13 @@
 """From the arguments of a command to all that it needs, loaded and checked; nothing is written yet."""
 
+import dataclasses
 import platform
 import secrets
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from maxup_smoothing.certify.distributed import shards, torchrun
-from maxup_smoothing.certify.engine.watched_files import Source
+from maxup_smoothing.certify.engine.guard import WatchedFile
 from maxup_smoothing.certify.models import loading
 from maxup_smoothing.certify.models.adapters import ArrayFunction
 from maxup_smoothing.certify.models.classes import ONE_LOGIT
@@ -24,16 +25,20 @@ from maxup_smoothing.certify.noise import NoiseSource
 from maxup_smoothing.certify.noise.source import noise_source, noisy
 from maxup_smoothing.certify.preflight import independence
 from maxup_smoothing.certify.runs import device as devices
+from maxup_smoothing.certify.runs import images
+from maxup_smoothing.certify.runs.images import ImageOptions
+from maxup_smoothing.certify.statistics.prediction import PredictionSettings
+from maxup_smoothing.certify.statistics.procedure import ProcedureSettings
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.location import file_in
-from maxup_smoothing.data import class_map, registry, subset
+from maxup_smoothing.data import class_map, subset
 from maxup_smoothing.data.dataset import Dataset
 from maxup_smoothing.data.runtime import console
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The arguments that ``certify run`` and ``certify predict`` share; see ``certify.commands.app`` for their meaning.
+    """What ``certify run`` and ``certify predict`` are asked to open; see ``certify.commands.app`` for the meaning.
 
     ``recorded`` is set where they come from a table's manifest, and its command has no options for them.
     """
@@ -42,9 +47,8 @@ class Request:
     data: str | None
     split: str
     protocol: str
-    maximum: int | None
+    limit: int | None
     sigma: float | None
-    alpha: float
     dtype: str | None
     batch_size: int | None
     compile: str
@@ -61,6 +65,7 @@ class Request:
     randomized: bool = False
     weights: str | None = None
     class_map: Path | Mapping[str, int] | None = None
+    images: ImageOptions = field(default_factory=ImageOptions)
     recorded: bool = False
 
 
@@ -76,14 +81,14 @@ class Session:
     indices: Sequence[int]
     sigma: float
     out: Path
-    sources: Sequence[Source]
+    sources: Sequence[WatchedFile]
     manifest: dict[str, Any]
 
 
 def open_session(
     request: Request,
     default_out: str,
-    check: Callable[[float], int],
+    settings: ProcedureSettings | PredictionSettings | None,
     like: Mapping[str, Any] | None = None,
     processes: int = 1,
 ) -> Session:
@@ -92,7 +97,7 @@ def open_session(
     Args:
         request: What to certify.
         default_out: Name of the table where the request gives none.
-        check: Refuses a sigma that does not fit; returns the samples an image will take, to judge if compiling pays.
+        settings: How many samples an image will take, to judge if compiling pays; None if it is not worth a thought.
         like: The manifest of the first of several processes, which chooses what a request leaves open: the seed, the
             batch size, whether to compile. By default that of the table that will be continued, if there is one.
         processes: That share the images.
@@ -104,13 +109,14 @@ def open_session(
     device = devices.device(request.device)
     name = request.data or loading.trained_on(request.model)
     sources = _sources(request.model, name)  # before they are read
-    dataset = registry.load(name, request.split, request.data_root)
+    dataset = images.load(request, name, talks=like is None)
     for note in dataset.notes if like is None else ():  # of several processes the first one talks
         print(console.one_line(f"note: {note}"), file=sys.stderr)
-    described_data: dict[str, Any] = {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint}
+    as_read = dataset
+    described_mapping: dict[str, Any] = {}
     if (mapping := request.class_map) is not None:
         mapping = class_map.read(mapping) if isinstance(mapping, Path) else mapping
-        dataset, described_data["class_map"] = class_map.renumbered(dataset, mapping)
+        dataset, described_mapping["class_map"] = class_map.renumbered(dataset, mapping)
     loaded = loading.load(
         request.model,
         dataset.images.shape[1:],
@@ -131,7 +137,7 @@ def open_session(
     sigma = request.sigma if request.sigma is not None else loaded.sigma
     if sigma is None:
         raise ValueError(f"{request.model} does not say what noise it was trained with; pass --sigma.")
-    samples = check(sigma)
+    samples = 0 if settings is None else settings.at(sigma).expected
     shard = shards.parse(request.shard)
     if shard is not None:
         shards.require_same_everywhere(request.seed, request.batch_size)
@@ -140,10 +146,11 @@ def open_session(
     stored = _stored_manifest(out, request.overwrite) if like is None else like
     if request.seed is not None and not 0 <= request.seed < 2**64:
         raise ValueError(f"--seed must lie in [0, 2^64), got {request.seed}.")
+    dataset = images.expecting(dataset, stored)
     recorded = _number(stored, "noise", "seed", 2**64 - 1)
     seed = next(value for value in (request.seed, recorded, secrets.randbits(64)) if value is not None)
     protocol = subset.protocol(request.protocol)
-    indices = [int(index) for index in protocol.indices(len(dataset.images))][: request.maximum]
+    indices = [int(index) for index in protocol.indices(len(dataset.images))][: request.limit]
     described = {"name": protocol.name, "indices": protocol.slice(len(dataset.images))}
     if shard is not None:
         indices, described = shard.of(indices), shard.described(described)
@@ -154,16 +161,13 @@ def open_session(
         request, loaded, device, noisy(shown_NCHW[:16], apart), stored, samples * len(indices) // processes
     )
     independence.require_independent(classifier, shown_NCHW, apart)
-    if request.noise == "exact":  # the other source draws in order
-        threads = _number(stored, "notes", "threads", 2**16)
-        employ_workers(classifier, shown_NCHW.shape[1:], samples * len(indices) // processes, threads)
     manifest = {
         "model": loaded.source,
         "classifier": {
             **classifier.describe(),
             **classifier.fingerprint(torch.from_numpy(dataset.images[:32])),
         },
-        "data": described_data,
+        "data": {**as_read.described(stored.get("data")), **described_mapping},
         "protocol": described,
         "noise": {**noise.describe(), "probability_error": noise.probability_error(dataset.images[0].size)},
         "notes": {
@@ -172,6 +176,7 @@ def open_session(
             "classes": list(dataset.classes),
             "images": len(indices),
             "files": {str(file.path): file.sha256 for file in sources},
+            **({} if request.images.labels is None else {"labels": str(request.images.labels)}),
         },
     }
     return Session(
@@ -186,6 +191,17 @@ def open_session(
         sources=sources,
         manifest=manifest,
     )
+
+
+def with_images_read(session: Session) -> Session:
+    """The session, after every image of the run was read once; its notes tell what they were.
+
+    Raises:
+        ValueError: If one cannot be read, or is not the recorded one.
+    """
+    dataset, told = images.read_through(session.dataset, session.indices)
+    notes = {**session.manifest["notes"], **told}
+    return dataclasses.replace(session, dataset=dataset, manifest={**session.manifest, "notes": notes})
 
 
 def _classifier(
@@ -227,9 +243,11 @@ def _classifier(
     part = stored.get("classifier")
     before = part.get("compiled") if isinstance(part, dict) else None
     measured = before is None and request.shard is None  # shards might measure differently
+    wanted = request.compile == "on" or (request.compile == "auto" and before is True)
+    if request.noise == "exact" and not wanted:  # the other source draws in order
+        employ_workers(prepared, image_shape, samples, _number(stored, "notes", "threads", 2**16))
     if request.compile == "auto" and measured and not isinstance(model, ArrayFunction):
         return compiled_if_faster(prepared, image_shape, samples)
-    wanted = request.compile == "on" or (request.compile == "auto" and before is True)
     if wanted and isinstance(model, ArrayFunction):
         raise ValueError("a function of arrays cannot be compiled; leave --compile out.")
     if wanted:
@@ -248,11 +266,11 @@ def _beside(model: str, name: str) -> Path:
     raise ValueError("say where the table goes with --out FILE.tsv.")
 
 
-def _sources(model: str, data: str) -> list[Source]:
+def _sources(model: str, data: str) -> list[WatchedFile]:
     """The files that a model and its images come from, where they are single files."""
     path = Path(model)
     files = (path / loading.CHECKPOINT if path.is_dir() else path, Path(data))
-    return [Source.of(file) for file in files if file.is_file()]
+    return [WatchedFile.of(file) for file in files if file.is_file()]
 
 
 def _stored_manifest(out: Path, overwrite: bool) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 #: Where each public name is defined. What is not listed may change at any time.
 _HOME = {
-    "Look": "certify.statistics.looks",
+    "Look": "certify.statistics.certificate",
     "Procedure": "certify.statistics.procedure:Sampling",
     "ceiling_radius": "certify.statistics.radius",
     "certified_radius": "certify.statistics.radius",
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound as lower_confidence_bound
     from maxup_smoothing.certify.statistics.binomial import two_sided_p_value as two_sided_p_value
     from maxup_smoothing.certify.statistics.binomial import upper_confidence_bound as upper_confidence_bound
-    from maxup_smoothing.certify.statistics.looks import Look as Look
+    from maxup_smoothing.certify.statistics.certificate import Look as Look
     from maxup_smoothing.certify.statistics.procedure import Sampling as Procedure
     from maxup_smoothing.certify.statistics.radius import ceiling_radius as ceiling_radius
     from maxup_smoothing.certify.statistics.radius import certified_radius as certified_radius

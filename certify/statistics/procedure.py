@@ -3,14 +3,21 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 from maxup_smoothing.certify.statistics.anytime import geometric_looks
 from maxup_smoothing.certify.statistics.binomial import LARGEST_N
-from maxup_smoothing.certify.statistics.certificate import require_alpha, require_sigma
-from maxup_smoothing.certify.statistics.looks import BOUNDS, PROCEDURES, Look, limits, optimistic
+from maxup_smoothing.certify.statistics.certificate import (
+    BOUNDS,
+    PROCEDURES,
+    Look,
+    limits,
+    optimistic,
+    require_alpha,
+    require_sigma,
+)
 from maxup_smoothing.certify.statistics.radius import two_class_radius
 from maxup_smoothing.certify.statistics.sequential import FUTILITY, schedule
 
@@ -19,8 +26,8 @@ _DEFAULT_N = {"fixed": 100_000, "sequential": 100_000, "anytime": 10_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """A procedure of certification and its settings.
+class ProcedureSettings:
+    """A procedure of certification and its settings, before the noise is known.
 
     ``fixed`` draws n samples and looks once: CERTIFY of Cohen et al. (2019). ``sequential`` looks on a schedule of at
     most n samples and spends alpha in parts; ``anytime`` looks as often as it likes. Both stop as soon as every radius
@@ -28,22 +35,17 @@ class Sampling:
     is valid. Giving up is a rule of cost (see ``certify.statistics.sequential.FUTILITY``).
 
     Attributes:
-        sigma: Standard deviation of the noise in [0, 1] pixel units.
         n0: Selection samples for each input.
         n: Estimation samples for each input, at most; None for 100,000, or 10,000,000 with ``anytime``.
         alpha: Failure probability of each certificate, over all looks.
-        procedure: One of ``certify.statistics.looks.PROCEDURES``.
-        bound: One of ``certify.statistics.looks.BOUNDS``.
+        procedure: One of ``certify.statistics.certificate.PROCEDURES``.
+        bound: One of ``certify.statistics.certificate.BOUNDS``.
         radii: What is to be decided, for the procedures that may stop early; by default 0, 0.25, 0.5 … below the
             radius of a unanimous vote.
         tolerance: Instead of radii: stop when the radius is at least 1 - tolerance of what is still plausible.
         looks: When ``sequential`` looks, the last at ``n``; see ``certify.statistics.sequential.schedule``.
-
-    Raises:
-        ValueError: If a setting is out of range, does not fit the procedure, or lets nothing be certified.
     """
 
-    sigma: float
     n0: int
     alpha: float
     n: int | None = None
@@ -52,6 +54,28 @@ class Sampling:
     radii: tuple[float, ...] | None = None
     tolerance: float | None = None
     looks: tuple[int, ...] | None = None
+
+    def at(self, sigma: float) -> "Sampling":
+        """These settings for a noise.
+
+        Raises:
+            ValueError: See ``Sampling``.
+        """
+        return Sampling(sigma=sigma, **{field.name: getattr(self, field.name) for field in fields(ProcedureSettings)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(ProcedureSettings):
+    """A procedure of certification, its settings, and the noise.
+
+    Attributes:
+        sigma: Standard deviation of the noise in [0, 1] pixel units.
+
+    Raises:
+        ValueError: If a setting is out of range, does not fit the procedure, or lets nothing be certified.
+    """
+
+    sigma: float
 
     def __post_init__(self) -> None:
         """Check every setting."""
@@ -137,7 +161,7 @@ class Sampling:
 
         Args:
             looks: All looks at the votes so far.
-            error: See ``certify.statistics.looks.limits``.
+            error: See ``certify.statistics.certificate.limits``.
         """
         if len(looks) == len(self.schedule):
             return True

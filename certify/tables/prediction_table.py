@@ -3,7 +3,7 @@
 Its first columns are those of this research field's prediction logs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, is_right
@@ -69,10 +69,21 @@ class PredictionTable(DurableTable[PredictionRow]):
 
 
 def render_predictions(rows: Mapping[int, PredictionRow]) -> str:
-    """How many are right, wrong and abstained, in one line; of images without labels, how many have a class."""
+    """How many are right, wrong and abstained, and what they took; of images without labels, how many have a class."""
     right = sum(row.correct for row in rows.values())
     abstained = sum(row.predict == ABSTAIN for row in rows.values())
-    if all(row.label == UNLABELLED for row in rows.values()):
-        return f"predicted {len(rows) - abstained}/{len(rows)}, abstained {abstained}/{len(rows)}; there are no labels"
     wrong = len(rows) - right - abstained
-    return f"right {right}/{len(rows)}, wrong {wrong}/{len(rows)}, abstained {abstained}/{len(rows)}"
+    text = f"right {right}/{len(rows)}, wrong {wrong}/{len(rows)}, abstained {abstained}/{len(rows)}"
+    if all(row.label == UNLABELLED for row in rows.values()):
+        text = f"predicted {len(rows) - abstained}/{len(rows)}, abstained {abstained}/{len(rows)}; there are no labels"
+    samples = _percentiles([row.n for row in rows.values()])
+    times = _percentiles([row.seconds for row in rows.values()])
+    if samples[0] < samples[-1]:
+        text += "\nsamples an image: median {:.0f}, 90 % {:.0f}, 99 % {:.0f}".format(*samples)
+    return text + "\nseconds an image: median {:.3g}, 90 % {:.3g}, 99 % {:.3g}".format(*times)
+
+
+def _percentiles(values: Sequence[float]) -> list[float]:
+    """The median, and what 90 % and 99 % of the values do not exceed."""
+    ordered = sorted(values)
+    return [ordered[max(0, -(-len(ordered) * share // 100) - 1)] for share in (50, 90, 99)]

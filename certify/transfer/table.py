@@ -74,7 +74,9 @@ class Transfer:
             raise ValueError(f"--pairs must be at most {LARGEST_N}, got {self.pairs}.")
         require_alpha(self.alpha)
         if not 0 < self.split < 1:
-            raise ValueError(f"--split, the share of alpha for the pairs, must lie between 0 and 1, got {self.split}.")
+            raise ValueError(
+                f"--alpha-share, the share of alpha for the pairs, must lie between 0 and 1, got {self.split}."
+            )
 
     @property
     def votes_alpha(self) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from maxup_smoothing.data.preprocessing import INTERPOLATIONS, Preprocessing
 from maxup_smoothing.data.runtime import strict_json
 
 #: Words in front of a name, and the packages that they stand for.
@@ -110,6 +111,52 @@ def described(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, CONFIG: _structure(_config(name))}
 
 
+def declared(name: str) -> Preprocessing:
+    """How a network's library prepares images for it; nothing is downloaded.
+
+    Args:
+        name: As ``pretrained`` takes it.
+
+    Raises:
+        ValueError: As ``pretrained``, or if the images are not squares out of the centre.
+    """
+    if name.startswith("hf:"):
+        size, mode, resize, interpolation = _processed(name, _processing(_folder(name)))
+    elif name.startswith("timm:"):
+        config = _timm_config(_timm_model(name, pretrained=False))
+        size, mode = tuple(config["input_size"]), str(config.get("crop_mode", "center"))
+        resize, interpolation = int(size[-1] / config.get("crop_pct", 1.0)), config.get("interpolation", "bilinear")
+    else:
+        transforms = _weights_of(name).transforms()
+        crops, resizes = _flat(transforms.crop_size), _flat(transforms.resize_size)
+        size, mode, resize = (3, crops[0], crops[-1]), "center" if len(resizes) == 1 else "another", resizes[0]
+        interpolation = getattr(transforms.interpolation, "value", transforms.interpolation)
+    if len(set(size[1:])) > 1 or mode != "center" or interpolation not in INTERPOLATIONS:
+        raise ValueError(
+            f"{name} declares images of {'x'.join(map(str, size[1:]))} pixels, crop mode {mode}, interpolation "
+            f"{interpolation}; only squares out of the centre are made here: pass --resize and --crop."
+        )
+    return Preprocessing(resize=resize, crop=size[-1], interpolation=interpolation, grayscale=size[0] == 1)
+
+
+def _processed(name: str, processing: Mapping[str, Any]) -> tuple[tuple[int, ...], str, int, str]:
+    """Shape, crop mode, shorter side and filter that a preprocessor_config.json of transformers declares."""
+    told = processing.get("size", {})
+    told = {"shortest_edge": told} if isinstance(told, int) else dict(told)
+    size, crop = _size(told.get("shortest_edge") or list(told.values())), processing.get("crop_size")
+    if size is None:
+        raise ValueError(f"{name} has no preprocessor_config.json that says a size; pass --resize and --crop.")
+    square = _size(list(crop.values()) if isinstance(crop, Mapping) else crop) or size
+    cut = processing.get("do_center_crop", crop is not None) and "shortest_edge" in told
+    filters = {filter.value: word for word, filter in INTERPOLATIONS.items()}
+    filter = filters.get(processing.get("resample", 2), "another")
+    return (3, *(square if cut else size)), "center" if "shortest_edge" in told else "stretched", size[0], filter
+
+
+def _flat(number: Any) -> list[int]:
+    return [number] if isinstance(number, int) else [int(value) for value in number]
+
+
 def version(name: str) -> dict[str, str]:
     """The version of the library of a network."""
     package = PACKAGES[name.partition(":")[0]]
@@ -117,25 +164,31 @@ def version(name: str) -> dict[str, str]:
 
 
 def _timm(name: str, **options: Any) -> Network:
-    timm = _library("timm")
-    with _built(name, options):
-        try:
-            model = timm.create_model(name.partition(":")[2], **options)
-        except RuntimeError as error:
-            raise ValueError(f"timm cannot make {name}: {error}") from error
-    config = timm.data.resolve_model_data_config(model)
+    model = _timm_model(name, **options)
+    config = _timm_config(model)
     fixed = dict(getattr(model, "pretrained_cfg", {})).get("fixed_input_size", False) and "img_size" not in options
     size = tuple(config["input_size"][1:]) if fixed else None
     return Network(model.eval(), config["mean"], config["std"], size)
 
 
+def _timm_model(name: str, **options: Any) -> nn.Module:
+    timm = _library("timm")
+    with _built(name, options):
+        try:
+            model: nn.Module = timm.create_model(name.partition(":")[2], **options)
+        except RuntimeError as error:
+            raise ValueError(f"timm cannot make {name}: {error}") from error
+    return model
+
+
+def _timm_config(model: nn.Module) -> Mapping[str, Any]:
+    config: Mapping[str, Any] = _library("timm").data.resolve_model_data_config(model)
+    return config
+
+
 def _torchvision(name: str, num_classes: int | None, **options: Any) -> Network:
     models = _library("torchvision").models
-    network = name.partition(":")[2]
-    try:
-        weights = models.get_model_weights(network).DEFAULT
-    except ValueError as error:
-        raise ValueError(f"torchvision has no network {network!r}; see torchvision.models.list_models().") from error
+    network, weights = name.partition(":")[2], _weights_of(name)
     transforms = weights.transforms()
     if not hasattr(transforms, "mean"):
         raise ValueError(f"{name} is no classifier of images; see torchvision.models.list_models(torchvision.models).")
@@ -145,6 +198,15 @@ def _torchvision(name: str, num_classes: int | None, **options: Any) -> Network:
         else:
             model = models.get_model(network, weights=None, num_classes=num_classes, **options)
     return Network(model.eval(), transforms.mean, transforms.std, _size(getattr(model, "image_size", None)))
+
+
+def _weights_of(name: str) -> Any:
+    """What torchvision tells of a network's own weights."""
+    network = name.partition(":")[2]
+    try:
+        return _library("torchvision").models.get_model_weights(network).DEFAULT
+    except ValueError as error:
+        raise ValueError(f"torchvision has no network {network!r}; see torchvision.models.list_models().") from error
 
 
 def _from_folder(name: str) -> tuple[Network, list[str]]:
