@@ -61,7 +61,8 @@ LAW: dict[str, set[str]] = {
     },
     "analysis/__main__.py": {"analysis/commands"},
     # A function that certifies held-out images, and the readers of others' weights.
-    "train/__main__.py": {"train", "certify/models", "certify/validation.py"},
+    "train/run.py": {"train", "certify/models", "certify/validation.py"},
+    "train/__main__.py": {"train", "train/run.py"},
 }  # fmt: skip
 #: Rooms and modules that do without torch, so that commands that need none of it start at once.
 WITHOUT_TORCH = (
@@ -76,7 +77,8 @@ WITHOUT_TORCH = (
 def room(path: Path) -> str:
     """The folder below a package, or the file at its top."""
     parts = path.relative_to(ROOT).parts
-    return "/".join(parts[:2]) if parts[0] != "train" or parts[1] == "__main__.py" else "train"
+    above = ("__main__.py", "run.py")  # of train: the other files are one room
+    return "/".join(parts[:2]) if parts[0] != "train" or parts[1] in above else "train"
 
 
 def file_of(module: str) -> Path | None:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from maxup_smoothing.certify.models.adapters import ArrayFunction
-from maxup_smoothing.certify.models.memory import OutOfMemory
-from maxup_smoothing.certify.models.user_code import ModelError, undisturbed, user_code
+from maxup_smoothing.data.runtime.memory import OutOfMemory
+from maxup_smoothing.data.runtime.user_code import ModelError, undisturbed, user_code
 
 
 def raised(error: BaseException) -> None:

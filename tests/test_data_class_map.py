@@ -1,5 +1,6 @@
 """Class maps: which class of a data set is which of a network."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,60 @@ def test_a_file_that_is_no_class_map_is_refused(tmp_path: Path, content: bytes, 
     path.write_bytes(content)
     with pytest.raises(ValueError, match=match):
         class_map.read(path)
+
+
+INDEX = {"0": ["n01440764", "tench"], "1": ["n02012849", "crane"], "2": ["n03126707", "crane"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("synset_words.txt", "n01440764 tench, Tinca tinca\nn02012849 crane\nn03126707 crane\n"),
+        ("LOC_synset_mapping.txt", "n01440764 tench, Tinca tinca\nn02012849 crane\nn03126707 crane 2\n"),
+        ("imagenet_synsets.txt", "n01440764\nn02012849\nn03126707"),
+        ("synsets.csv", "n01440764,tench\nn02012849,crane\nn03126707,crane\n"),
+        ("imagenet_class_index.json", json.dumps(INDEX)),
+        ("list.json", json.dumps(["n01440764", "n02012849", "n03126707"])),
+        ("class_to_idx.json", json.dumps({"n01440764": 0, "n02012849": 1, "n03126707": 2})),
+        (
+            "config.json",
+            json.dumps({"model_type": "x", "id2label": {"0": "n01440764", "1": "n02012849", "2": "n03126707"}}),
+        ),
+        ("label2id.json", json.dumps({"label2id": {"n03126707": 2, "n01440764": 0, "n02012849": 1}})),
+    ],
+)
+def test_a_list_of_the_networks_classes_is_a_map(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    found = class_map.read(tmp_path / name)
+    assert [found[synset] for synset in ("n01440764", "n02012849", "n03126707")] == [0, 1, 2]
+    assert "crane" not in found  # it would be two classes
+
+
+def test_names_beside_synsets_serve_folders_that_are_called_by_them(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text(json.dumps(INDEX))
+    assert class_map.read(tmp_path / "index.json") == {
+        "n01440764": 0, "tench": 0, "n02012849": 1, "n03126707": 2,
+    }  # fmt: skip
+
+
+def test_a_synset_with_a_number_in_every_line_is_that_number(tmp_path: Path) -> None:
+    (tmp_path / "map.txt").write_text("n01440764 7\nn02012849 3\n")
+    assert class_map.read(tmp_path / "map.txt") == {"n01440764": 7, "n02012849": 3}
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ('{"0": "cat", "2": "dog"}', "the numbers of the classes must go from 0 on without gaps"),
+        ('{"0": "1", "1": "0"}', "0 must have the number of a class"),
+        ('["cat", 3]', "a list of classes must hold names"),
+        ('["cat", "cat"]', "cat is there twice"),
+        ("n01440764 a\nn01440764 b\n", "n01440764 is there twice"),
+        ("[]", "names no class"),
+        ("{}", "names no class"),
+    ],
+)
+def test_a_list_of_classes_that_says_two_things_is_refused(tmp_path: Path, content: str, match: str) -> None:
+    (tmp_path / "map").write_text(content)
+    with pytest.raises(ValueError, match=match):
+        class_map.read(tmp_path / "map")

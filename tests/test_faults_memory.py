@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from maxup_smoothing.certify.engine.datasets import predict_dataset
 from maxup_smoothing.certify.models.classifier import BaseClassifier
-from maxup_smoothing.certify.models.memory import in_parts, is_out_of_memory
+from maxup_smoothing.certify.models.memory import in_parts
 from maxup_smoothing.certify.models.tuning import fastest_batch_size
-from maxup_smoothing.certify.models.user_code import ModelError
 from maxup_smoothing.certify.noise.exact import ExactNoise
 from maxup_smoothing.certify.statistics.prediction import PredictionSampling
 from maxup_smoothing.certify.tables.prediction_table import PredictionTable
 from maxup_smoothing.data.dataset import Dataset
+from maxup_smoothing.data.runtime.memory import is_out_of_memory
+from maxup_smoothing.data.runtime.user_code import ModelError
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])

@@ -16,6 +16,7 @@ from maxup_smoothing.data import registry
 from maxup_smoothing.data.runtime import console
 from maxup_smoothing.train.checkpoint import Architecture
 from maxup_smoothing.train.loop import Epoch, Trainer
+from maxup_smoothing.train.run import report
 from maxup_smoothing.train.run_folder import RunFolder
 
 
@@ -187,7 +188,7 @@ def test_the_time_left_of_long_runs_is_more_than_a_day() -> None:
         epoch=1, lr=0.1, loss=1, mean_loss=1, gap=0, noisy_accuracy=1, validation_acr=float("nan"),
         images_per_second=1, seconds=3600,
     )  # fmt: skip
-    assert training._report(line, 31).endswith("1 day, 6:00:00 left")
+    assert report(line, 31).endswith("1 day, 6:00:00 left")
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ from tiny_language import model, settings
 from torch import Tensor
 
 from maxup_smoothing.train.language import perplexity
-from maxup_smoothing.train.language.bodies import Lstm, locked_dropout
-from maxup_smoothing.train.language.streams import columns, windows
+from maxup_smoothing.train.language.model import Lstm, locked_dropout
+from maxup_smoothing.train.language.perplexity import columns, windows
 from maxup_smoothing.train.step import same_randomness
 
 B, T, V = 4, 5, 11

@@ -18,9 +18,8 @@ from maxup_smoothing.train import config_file
 from maxup_smoothing.train.__main__ import app
 from maxup_smoothing.train.language import checkpoint
 from maxup_smoothing.train.language import optimizer as optimizers
-from maxup_smoothing.train.language.bodies import State
 from maxup_smoothing.train.language.config import LanguageConfig
-from maxup_smoothing.train.language.model import sequence_losses
+from maxup_smoothing.train.language.model import State, sequence_losses
 from maxup_smoothing.train.language.trainer import Trainer
 from maxup_smoothing.train.maxup import Reduction
 from maxup_smoothing.train.seeds import derive_seed, generator

@@ -30,8 +30,7 @@ from tiny_training import (
 )
 from torch import Tensor, nn
 
-from maxup_smoothing.train.objectives.edge import at_the_edge, shift, sureness
-from maxup_smoothing.train.objectives.worst import first_copy
+from maxup_smoothing.train.objectives.worst_copy import at_the_edge, first_copy, shift, sureness
 from maxup_smoothing.train.step import Step
 
 C_5 = 1.162964473641  # the expected largest of five standard normal numbers

@@ -18,7 +18,7 @@ from maxup_smoothing.data import registry
 from maxup_smoothing.train import checkpoint, evaluate, models, objectives
 from maxup_smoothing.train.config_file import load
 from maxup_smoothing.train.loop import Trainer
-from maxup_smoothing.train.objectives.perturbed import Perturbed
+from maxup_smoothing.train.objectives.objective import Perturbed
 from maxup_smoothing.train.perturbations import Cutout
 from maxup_smoothing.train.perturbations.mixing import one_hot
 from maxup_smoothing.train.seeds import generator

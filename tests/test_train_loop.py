@@ -15,9 +15,9 @@ from maxup_smoothing.certify.smoothing import SmoothedClassifier
 from maxup_smoothing.data import registry
 from maxup_smoothing.train import checkpoint, models, objectives
 from maxup_smoothing.train.__main__ import app
-from maxup_smoothing.train.board import Board
 from maxup_smoothing.train.config_file import load
 from maxup_smoothing.train.loop import Epoch, Trainer
+from maxup_smoothing.train.run_folder import Board
 from maxup_smoothing.train.step import Step
 
 

@@ -24,7 +24,7 @@ from tiny_training import (
 )
 from torch import Tensor, nn
 
-from maxup_smoothing.train.objectives.worst import first_copy
+from maxup_smoothing.train.objectives.worst_copy import first_copy
 from maxup_smoothing.train.seeds import generator
 from maxup_smoothing.train.step import ACCEPT
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maxup_smoothing.train.perturbations import Compose, CutMix, Cutout, MixUp, RandAugment, RandomCrop, RandomFlip
 from maxup_smoothing.train.perturbations import randaugment as operations
-from maxup_smoothing.train.perturbations.boxes import box_mask
+from maxup_smoothing.train.perturbations.geometry import box_mask
 from maxup_smoothing.train.perturbations.mixing import beta, one_hot
 from maxup_smoothing.train.seeds import generator
 from maxup_smoothing.train.step import Rows, Step, parts

@@ -19,7 +19,6 @@ from maxup_smoothing.certify.attack.projection import squares
 from maxup_smoothing.certify.attack.search import Candidate, Certified, Search, candidates
 from maxup_smoothing.certify.attack.table import CONFIRMED, NOT_NEEDED, REFUTED, AttackRow, AttackTable, Evidence, key
 from maxup_smoothing.certify.attack.threat_model import Goal
-from maxup_smoothing.certify.models.memory import is_out_of_memory
 from maxup_smoothing.certify.noise.source import noise_source
 from maxup_smoothing.certify.runs.reopen import Overrides, Reopened, brief, reopen_table, require_sections
 from maxup_smoothing.certify.runs.session import Session
@@ -27,6 +26,7 @@ from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.radius_table import read, sha256, sparse
 from maxup_smoothing.data.runtime import console
+from maxup_smoothing.data.runtime.memory import is_out_of_memory
 
 
 @dataclass(frozen=True, kw_only=True)

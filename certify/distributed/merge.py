@@ -1,7 +1,7 @@
 """One radius table from several of the same classifier, data and settings, such as those of several machines."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,10 @@ def _notes(
     threads = [manifests.told(part, "notes", "threads") for part in parts]
     notes["threads"] = threads[0] if all(number == threads[0] for number in threads) else threads
     notes["micro_batch"] = shrunk or None
+    digests = [manifests.told(part, "notes", "images_sha256") for part in parts]
+    notes["images_sha256"] = {
+        idx: one for told in digests if isinstance(told, Mapping) for idx, one in told.items()
+    } or None
     return {name: value for name, value in notes.items() if value is not None}
 
 

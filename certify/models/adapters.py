@@ -16,8 +16,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from maxup_smoothing.certify.models.memory import is_out_of_memory
-from maxup_smoothing.certify.models.outputs import logits_of
+from maxup_smoothing.data.runtime.memory import is_out_of_memory
+from maxup_smoothing.data.runtime.user_code import logits_of
 
 #: From float32 images (B, C, H, W) to logits (B, K), or to integer classes (B,); see `ArrayFunction`.
 ArrayCallable = Callable[[Any], Any]

@@ -24,9 +24,10 @@ from maxup_smoothing.certify.models.contents import (
     require_initialised,
     weights_hash,
 )
-from maxup_smoothing.certify.models.memory import OutOfMemory, advice, in_parts, is_out_of_memory
-from maxup_smoothing.certify.models.outputs import input_dtypes, logits_of
-from maxup_smoothing.certify.models.user_code import ModelError, user_code
+from maxup_smoothing.certify.models.memory import advice, in_parts
+from maxup_smoothing.certify.models.outputs import input_dtypes
+from maxup_smoothing.data.runtime.memory import OutOfMemory, is_out_of_memory
+from maxup_smoothing.data.runtime.user_code import ModelError, logits_of, user_code
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -12,7 +12,6 @@ import safetensors
 import torch
 from torch import nn
 
-from maxup_smoothing.certify.models import factories, hub
 from maxup_smoothing.certify.models.adapters import (
     ANY_BATCH,
     ArrayFunction,
@@ -26,10 +25,13 @@ from maxup_smoothing.certify.models.classes import fitted, names_told
 from maxup_smoothing.certify.models.classifier import require_evaluation_mode
 from maxup_smoothing.certify.models.normalizations import NORMALIZATIONS, Normalization, normalization, settled
 from maxup_smoothing.certify.models.weight_files import WeightFile, is_program
-from maxup_smoothing.certify.models.weights import Undecided, weights_of
+from maxup_smoothing.certify.models.weights import Undecided, Weights, weights_of
+from maxup_smoothing.data import preprocessing
 from maxup_smoothing.data.dataset import Dataset
-from maxup_smoothing.train import checkpoint
+from maxup_smoothing.data.preprocessing import Preprocessing
+from maxup_smoothing.train import checkpoint, models
 from maxup_smoothing.train.checkpoint import Architecture, require_plain_archive
+from maxup_smoothing.train.models import factories, hub
 from maxup_smoothing.train.models.normalize import Normalize
 
 CHECKPOINT = "checkpoint.safetensors"  # in a run folder
@@ -86,12 +88,13 @@ def load(
         name: A checkpoint of ours (``.safetensors``, or its run folder); ``package.module:factory`` or
             ``file.py:factory``, a callable without arguments that returns an ``nn.Module`` or a function of arrays (see
             ``models.adapters``); a program of ``torch.export`` (``.pt2``) or TorchScript (``.pt``); an ``.onnx`` file;
-            ``timm:NAME`` or ``torchvision:NAME``; or weights of another project (``.pth``, ``.ckpt``,
-            ``.safetensors`` …).
+            ``timm:NAME`` or ``torchvision:NAME``; ``hf:FOLDER``, a local folder of transformers; or weights of another
+            project (``.pth``, ``.ckpt``, ``.safetensors`` …).
         image_shape: (C, H, W) of the data set's images.
         num_classes: Of the data set; the model must have as many. 0 if nothing says it: of images without labels, or
             of classes that are numbered as the model's by a class map.
-        arch: Of another project's weights: a name in ``train.models``, ``timm:NAME`` or ``torchvision:NAME``.
+        arch: Of another project's weights: what ``train.models.build`` takes, such as ``resnet110``, ``timm:NAME`` or
+            ``file.py:factory``.
         normalize: In front of the model; see ``certify.models.normalizations``.
         otherwise: The same for another project's weights, if neither ``normalize`` nor they themselves say anything.
         weights: Of several sets of weights in one file: ``ema``, ``raw``, or the name of a set.
@@ -128,7 +131,8 @@ def load(
     else:
         raise ValueError(
             f"{name!r} is no model: give a .safetensors checkpoint or its run folder, package.module:factory, an .onnx "
-            f"or .pt2 file, timm:NAME, torchvision:NAME, or a {' or '.join(WEIGHT_FILES[:2])} file with --arch."
+            "or .pt2 file, timm:NAME, torchvision:NAME, hf:FOLDER, or a "
+            f"{' or '.join(WEIGHT_FILES[:2])} file with --arch."
         )
     found = accepted(loaded.model, image_shape, loaded.batch_sizes, batch_size, options("batch-size"))
     notes = (f"{name} takes one image at a time, so it runs at batch size 1",) if found.narrowed else ()
@@ -151,6 +155,32 @@ def trained_on(name: str) -> str:
     if not isinstance(dataset, str):
         raise ValueError(f"{path} does not say what data it was trained on; pass --data.")
     return dataset
+
+
+def trained_with(name: str) -> Preprocessing | None:
+    """How images of any size were prepared for a checkpoint of ours in training; None if they were not, or of others.
+
+    Raises:
+        ValueError: If its configuration makes no sense.
+    """
+    path = Path(name) / CHECKPOINT if Path(name).is_dir() else Path(name)
+    if path.suffix != ".safetensors" or not path.is_file() or not _is_ours(path):
+        return None
+    found = checkpoint.load(path)
+    config = found.metadata.get("config", {})
+    told = {key: config[key] for key in ("resize", "crop", "interpolation") if config.get(key)}
+    if not told.keys() & {"resize", "crop"}:
+        return None
+    return preprocessing.recorded({**told, "grayscale": found.architecture.image_shape[0] == 1}, str(path))
+
+
+def declared(name: str) -> Preprocessing | None:
+    """How the library of a network prepares images for it; None for another model.
+
+    Raises:
+        ValueError: As ``load``, or if the library prepares them in a way that is not known here.
+    """
+    return hub.declared(name) if hub.is_name(name) else None
 
 
 @dataclass(frozen=True)
@@ -246,17 +276,39 @@ def _from_factory(name: str, asked: _Asked) -> LoadedModel:
     return _in_front(model, {"kind": "factory", "factory": name.removeprefix("./")}, asked, notes=tuple(notes))
 
 
-def _from_weights(path: Path, asked: _Asked) -> LoadedModel:
+def weight_file(path: Path) -> WeightFile:
+    """Another project's weights.
+
+    Raises:
+        FileNotFoundError: If there are none.
+        ValueError: If the file is damaged or holds more than weights.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}.")
-    if asked.arch is None:
-        option = asked.options("arch")
-        raise ValueError(f"{path} holds weights only; say of what with {option} NAME, such as resnet110.")
     try:
         require_plain_archive(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged or not a PyTorch file ({error}).") from error
-    file = WeightFile(path)
+    return WeightFile(path)
+
+
+def told(path: Path, found: Weights) -> list[str]:
+    """What a user should know of how weights were read, a line each."""
+    notes = []
+    if found.name is not None:
+        notes.append(f"{path}: the weights {found.name} are used")
+    if found.unused:
+        notes.append(f"{path}: not used are {', '.join(found.unused[:4])}{' …' * (len(found.unused) > 4)}")
+    if found.place:
+        notes.append(f"{path}: its normalisation is used ({found.place})")
+    return notes
+
+
+def _from_weights(path: Path, asked: _Asked) -> LoadedModel:
+    if path.is_file() and asked.arch is None:
+        option = asked.options("arch")
+        raise ValueError(f"{path} holds weights only; say of what with {option} NAME, such as resnet110.")
+    file = weight_file(path)
     try:
         return _with_weights(file, asked)
     except Undecided:
@@ -280,8 +332,9 @@ def _with_weights(file: WeightFile, asked: _Asked) -> LoadedModel:
         raise ValueError(f"nothing says how many classes {path} has.")
     default = normalization(asked.otherwise or "none")
     channels, height, width = asked.image_shape
-    if hub.is_name(arch):
-        empty = hub.untrained(arch, asked.num_classes)
+    foreign = models.is_foreign(arch)
+    if foreign:
+        empty = models.network(arch, asked.image_shape, asked.num_classes)
         network = empty.model
         default = default if asked.otherwise is not None else (tuple(empty.mean), tuple(empty.std))
     else:
@@ -299,20 +352,16 @@ def _with_weights(file: WeightFile, asked: _Asked) -> LoadedModel:
     given = None if asked.normalize is None else normalization(asked.normalize)
     mean, std = settled(file, found.normalization, found.place, given, default, channels, option=option("normalize"))
     network.load_state_dict(found.state)
-    if hub.is_name(arch):
+    if foreign:
         model = _normalized(network, (mean, std), asked.image_shape)
     else:
         model.set_submodule("normalize", Normalize(mean, std, channels))
     source: dict[str, Any] = {"kind": "weights", "arch": arch, "normalize": [list(mean), list(std)]}
-    notes = []
     if found.name is not None:
         source["weights"] = found.name
-        notes.append(f"{path}: the weights {found.name} are used")
-    if found.unused:
-        notes.append(f"{path}: not used are {', '.join(found.unused[:4])}{' …' * (len(found.unused) > 4)}")
     if found.place:
         source["normalize_from"] = found.place
-        notes.append(f"{path}: its normalisation is used ({found.place})")
+    notes = told(path, found)
     return LoadedModel(model=model.eval(), num_classes=asked.num_classes, source=source, notes=notes)
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from maxup_smoothing.certify.models.classifier import BaseClassifier
-from maxup_smoothing.certify.models.memory import OutOfMemory
+from maxup_smoothing.data.runtime.memory import OutOfMemory
 
 #: A shorter run does not get back what compiling costs: 5 to 60 seconds, for some tenths of the time of the rest.
 WORTH_COMPILING = 600.0

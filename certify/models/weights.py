@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from maxup_smoothing.certify.models.normalizations import Normalization, same
 from maxup_smoothing.certify.models.weight_files import WeightFile, pairs
+from maxup_smoothing.train.models.heads import is_head
 
 _AVERAGED = re.compile(r"(^|[._])(ema|avg|average|averaged|swa|teacher|shadow|polyak)($|[._\d])", re.IGNORECASE)
 #: Words that wrappers put into names: DataParallel, torch.compile, FSDP, activation checkpoints.
@@ -69,7 +70,14 @@ class _Set:
 
 
 def weights_of(
-    file: WeightFile, network: nn.Module, what: str, *, channels: int, wanted: str | None, option: str
+    file: WeightFile,
+    network: nn.Module,
+    what: str,
+    *,
+    channels: int,
+    wanted: str | None,
+    option: str,
+    head: Collection[str] = (),
 ) -> Weights:
     """The weights of a network.
 
@@ -80,14 +88,15 @@ def weights_of(
         channels: Of the images.
         wanted: ``ema``, ``raw``, the name of a set, or None.
         option: With which a user says that, such as ``--weights``.
+        head: Names of the network's that may be missing or of another shape; other heads in the file are then unused.
 
     Raises:
         Undecided: If there are several sets and ``wanted`` is None.
         ValueError: If no set fits, with the names of what is missing and what is left over; or for ``wanted``.
     """
     template = network.state_dict()
-    needed = [key for key in template if not _COUNTERS.search(key)]
-    sets = [found for name, part in file.parts.items() for found in _sets(name, part, needed)]
+    needed = [key for key in template if not _COUNTERS.search(key) and key not in head]
+    sets = [found for name, part in file.parts.items() for found in _sets(name, part, needed, head)]
     if not sets:
         raise ValueError(f"the weights in {file.path} are not those of {what}: {_closest(file, needed)}.")
     chosen = _chosen(file, sets, wanted, option)
@@ -98,6 +107,10 @@ def weights_of(
             left = [name for name in left if name not in taken]
     normalization, place = _normalization(file, chosen.part, left, channels)
     left = [name for name in left if name not in place]
+    others = [name or "the rest" for name, part in file.parts.items() if part is not chosen.part]
+    if head:
+        others += [name for name in left if is_head(name)]
+        left = [name for name in left if not is_head(name)]
     if left:
         raise ValueError(
             f"the weights in {file.path} are not those of {what}: left over {_listed(left)}; save the network's "
@@ -106,8 +119,8 @@ def weights_of(
     state = chosen.tensors()
     if wrong := [text for key in needed if (text := _mismatch(key, state[key], template[key]))]:
         raise ValueError(f"the weights in {file.path} are not those of {what}: {_listed(wrong, '; ')}.")
-    state |= {key: chosen.part.get(_beside(chosen, key), value) for key, value in template.items() if key not in state}
-    others = [name or "the rest" for name, part in file.parts.items() if part is not chosen.part]
+    counters = {key: value for key, value in template.items() if key not in state and key not in head}
+    state |= {key: chosen.part.get(_beside(chosen, key), value) for key, value in counters.items()}
     told = len(sets) > 1 or chosen.averaged
     return Weights(state, chosen.name if told else None, normalization, " and ".join(place), others)
 
@@ -181,17 +194,18 @@ def _unwrapped(part: Mapping[str, Tensor]) -> dict[str, str]:
     return bare if len(bare) == len(part) else {name: name for name in part}
 
 
-def _sets(name: str, part: Mapping[str, Tensor], needed: Sequence[str]) -> list[_Set]:
-    """The places of a part under which all names of a network lie."""
-    last = {key: key for key in needed}
-    renamed = {key: re.sub(r"^fc\.", "linear.", key) for key in needed}  # of ResNets for CIFAR
+def _sets(name: str, part: Mapping[str, Tensor], needed: Sequence[str], optional: Collection[str]) -> list[_Set]:
+    """The places of a part under which all needed names of a network lie."""
+    last = {key: key for key in (*needed, *optional)}
+    renamed = {key: re.sub(r"^fc\.", "linear.", key) for key in last}  # of ResNets for CIFAR
     for names in ({key: key for key in part}, _unwrapped(part)):
         for other in (last, renamed):
             found = []
             for prefix in _prefixes(names, other[needed[0]]) if needed else []:
                 if all(prefix + other[key] in names for key in needed):
                     place = ".".join(text for text in (name, prefix.rstrip(".")) if text)
-                    found.append(_Set(place or "top", part, {key: names[prefix + other[key]] for key in needed}))
+                    keys = {key: names[prefix + other[key]] for key in other if prefix + other[key] in names}
+                    found.append(_Set(place or "top", part, keys))
             if found:
                 return found
     return []

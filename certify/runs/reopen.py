@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from maxup_smoothing.certify.models.loading import WEIGHT_FILES
+from maxup_smoothing.certify.runs.images import ImageOptions
 from maxup_smoothing.certify.runs.session import Request, Session, open_session
 from maxup_smoothing.certify.tables.manifest import Mismatch
-from maxup_smoothing.data import class_map
+from maxup_smoothing.data import class_map, preprocessing
 from maxup_smoothing.data.dataset import HALVES
 
 
@@ -117,6 +118,7 @@ def request_of(stored: Mapping[str, Any], file: Path, given: Overrides) -> Reque
         data_root=given.data_root,
         shard=_shard(stored),
         class_map=_class_map(stored, file),
+        images=_image_options(stored, file),
         recorded=True,
     )
 
@@ -140,6 +142,14 @@ def _shard(stored: Mapping[str, Any]) -> str | None:
 def _class_map(stored: Mapping[str, Any], file: Path) -> dict[str, int] | None:
     value = stored["data"].get("class_map")
     return class_map.checked(value, f"the manifest of {file}") if isinstance(value, Mapping) else None
+
+
+def _image_options(stored: Mapping[str, Any], file: Path) -> ImageOptions:
+    labels = stored["notes"].get("labels")
+    return ImageOptions(
+        labels=Path(labels) if isinstance(labels, str) else None,
+        recorded=preprocessing.recorded(stored["data"].get("preprocessing"), f"the manifest of {file}"),
+    )
 
 
 def _text(stored: Mapping[str, Any], section: str, name: str) -> str:

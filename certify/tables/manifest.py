@@ -100,6 +100,11 @@ def continued_notes(stored: Any, now: Mapping[str, Any]) -> dict[str, Any]:
     threads = kept["threads"] if isinstance(kept.get("threads"), list) else [kept.get("threads")]
     if "threads" in kept and now.get("threads", threads[0]) not in threads:
         changed["threads"] = [*threads, now["threads"]]  # they may decide how a sum is rounded
+    digests = kept.get("images_sha256")
+    if isinstance(now.get("images_sha256"), Mapping):
+        before = digests if isinstance(digests, Mapping) else {}
+        if more_images := {idx: one for idx, one in now["images_sha256"].items() if idx not in before}:
+            changed["images_sha256"] = {**before, **more_images}
     told_before = kept.get("preflight")
     warned = list(told_before) if isinstance(told_before, list) else []
     if more := [text for text in now.get("preflight", ()) if text not in warned]:

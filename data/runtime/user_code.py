@@ -1,4 +1,6 @@
-"""Code of the user: what it raises becomes one line, and what it changes in the process is put back."""
+"""Code of the user: what it raises becomes one line, what it changes is put back, and where its logits are."""
+
+# Shapes: B rows of a batch, K classes.
 
 import argparse
 import contextlib
@@ -7,14 +9,15 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from maxup_smoothing.certify.models.memory import OutOfMemory, is_out_of_memory
 from maxup_smoothing.data.runtime.console import lost_accelerator
+from maxup_smoothing.data.runtime.memory import OutOfMemory, is_out_of_memory
 from maxup_smoothing.data.runtime.signals import WORDS, Stopped
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -161,3 +164,40 @@ def undisturbed(name: str) -> Iterator[list[str]]:
 
 def _word(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def logits_of(output: object, rows: int, num_classes: int | None = None) -> Tensor:
+    """The logits in what a model returned.
+
+    A tensor is taken as it is; of a mapping or an object, as transformers return them, the entry ``logits``; of a tuple
+    or list, or a mapping without that name, the only tensor of the shape of logits.
+
+    Args:
+        output: What the model returned.
+        rows: B, the number of images that it got.
+        num_classes: K; None where it is not known yet.
+
+    Raises:
+        ValueError: If it holds no real tensor of shape (B, K), or several; with the fix.
+    """
+    found: object = output
+    if not isinstance(output, Tensor):
+        named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+        parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
+        fitting = [part for part in parts if _is_logits(part, rows, num_classes)]
+        found = named if named is not None else fitting[0] if len(fitting) == 1 else None
+    if isinstance(found, Tensor) and (num_classes is not None or _is_logits(found, rows, None)):
+        return found  # whose shape `classify` checks
+    shown = (
+        f"{tuple(found.shape)}, {str(found.dtype).removeprefix('torch.')}"
+        if isinstance(found, Tensor)
+        else type(output).__name__
+    )
+    fix = "" if isinstance(found, Tensor) else "; return the logits alone, or under the name logits"
+    raise ValueError(f"the model must return logits of shape (batch, classes), got {shown} for {rows} images{fix}.")
+
+
+def _is_logits(part: object, rows: int, num_classes: int | None) -> bool:
+    if not isinstance(part, Tensor) or part.dim() != 2 or len(part) != rows or part.is_complex():
+        return False
+    return num_classes is None or part.shape[1] == num_classes

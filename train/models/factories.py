@@ -9,14 +9,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from maxup_smoothing.certify.models.user_code import undisturbed, user_code
+from maxup_smoothing.data.runtime.user_code import undisturbed, user_code
 
 
-def made(name: str) -> tuple[Any, list[str]]:
+def made(name: str, *arguments: Any, **options: Any) -> tuple[Any, list[str]]:
     """What a factory returns, and a line for each thing it changed in the process, which was put back.
 
     Args:
         name: ``package.module:factory`` from the working directory, or ``path/to/file.py:factory``.
+        arguments: With which it is called.
+        options: Likewise, by their names.
 
     Raises:
         ValueError: If there is no such module or factory, or it fails; with its place.
@@ -27,9 +29,22 @@ def made(name: str) -> tuple[Any, list[str]]:
     with undisturbed(where) as notes:
         module = _module_of_file(Path(where)) if where.endswith(".py") else _module(where)
     factory = _factory(module, where, attribute)
-    with undisturbed(f"{name}()") as more, user_code(f"{name}(), called without arguments, failed", fewer=False):
-        found = factory()
+    how = "called without arguments"
+    if arguments or options:
+        shown = [*map(str, arguments), *(f"{key}={value!r}" for key, value in options.items())]
+        how = f"called with {', '.join(shown)}"
+    with undisturbed(f"{name}()") as more, user_code(f"{name}(), {how}, failed", fewer=False):
+        found = factory(*arguments, **options)
     return found, notes + more
+
+
+def source_file(name: str) -> Path | None:
+    """The file in which the module of a factory is defined, if it has one and is imported."""
+    where = name.rpartition(":")[0]
+    if where.endswith(".py") or "/" in where:
+        return Path(where if where.endswith(".py") else f"{where}.py")
+    file = getattr(sys.modules.get(where), "__file__", None)
+    return Path(file) if file else None
 
 
 def is_name(name: str) -> bool:
@@ -37,7 +52,7 @@ def is_name(name: str) -> bool:
     return all(name.rpartition(":")[::2])
 
 
-def _factory(module: ModuleType, where: str, attribute: str) -> Callable[[], Any]:
+def _factory(module: ModuleType, where: str, attribute: str) -> Callable[..., Any]:
     found = getattr(module, attribute, None)
     if callable(found):
         return found
