@@ -237,7 +237,7 @@ def test_classes_in_another_order_than_in_training_are_an_error() -> None:
 
 def test_a_function_that_returns_classes_needs_their_number() -> None:
     np.savez("alone.npz", images=IMAGES)
-    with pytest.raises(ValueError, match=r"returns classes, and nothing says how many there are: .* return logits"):
+    with pytest.raises(ValueError, match=r"returns classes, and their number is not known: .* return logits"):
         run("sizes:numbers", "alone.npz")
     np.savez("alone.npz", images=IMAGES, classes=np.array(SAMPLE.classes))
     assert run("sizes:numbers", "alone.npz") == [-1, -1]
