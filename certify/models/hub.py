@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm by name, with the normalisation that their weights expect."""
+"""Loads networks of torchvision and timm by name, with the normalisation that their weights expect."""
 
 import importlib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ LIBRARIES = ("timm", "torchvision")
 
 @dataclass(frozen=True)
 class Network:
-    """A network in evaluation mode, and the mean and standard deviation of each channel that its inputs need."""
+    """A network in evaluation mode, and the mean and standard deviation by which each input channel is normalised."""
 
     model: nn.Module
     mean: Sequence[float]
@@ -20,13 +20,13 @@ class Network:
 
 
 def is_name(name: str) -> bool:
-    """Whether this is ``timm:NAME`` or ``torchvision:NAME``."""
+    """Whether the name has the form ``timm:NAME`` or ``torchvision:NAME``."""
     library, colon, network = name.partition(":")
     return library in LIBRARIES and bool(colon and network)
 
 
 def pretrained(name: str) -> Network:
-    """A network with its library's own weights, downloaded once by that library.
+    """A network with its library's own weights; the library downloads them once.
 
     Args:
         name: ``timm:NAME`` (``timm.list_pretrained()``) or ``torchvision:NAME`` (``torchvision.models.list_models()``).
@@ -39,10 +39,10 @@ def pretrained(name: str) -> Network:
 
 
 def untrained(name: str, num_classes: int) -> Network:
-    """The same network with random weights and that many classes, to be filled from a file.
+    """A network with random weights and ``num_classes`` classes, whose weights are then read from a file.
 
     Raises:
-        ValueError: As ``pretrained``.
+        ValueError: If the library is not installed or does not know the name.
     """
     if name.startswith("timm:"):
         return _timm(name, pretrained=False, num_classes=num_classes)
@@ -81,5 +81,5 @@ def _library(name: str) -> Any:
         raise ValueError(
             f"{name} networks need {name} ({error}); install it with pip install 'maxup-smoothing[{name}]'."
         ) from error
-    except RuntimeError as error:  # operators compiled for another torch
+    except RuntimeError as error:  # its operators were compiled for another version of torch
         raise ValueError(f"{name} does not fit this torch ({error}); install versions of the same release.") from error
