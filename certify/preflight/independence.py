@@ -171,7 +171,7 @@ class _Examination:
         return differing >= 2 and differing > _FEW * len(found_BK[::2])
 
     def _unlike_alone(self, x_BCHW: Tensor, found_BK: Tensor, places: Sequence[int] = ()) -> tuple[list[int], int]:
-        """The places of the batch whose logits differ from those of the row alone, and the number of places compared."""
+        """Places of the batch whose logits differ from those of the row alone, and the number of compared places."""
         count = len(x_BCHW)
         if not places:
             some = self._chance.choice(count, size=min(count, 24), replace=False).tolist()

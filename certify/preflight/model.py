@@ -28,7 +28,7 @@ def row_findings(subject: Subject, seconds: float) -> Iterator[Finding]:
         yield Finding(level=ERROR, check="rows", seen=seen, meaning=fix)
     else:
         yield Finding(
-            level=FACT, check="rows", seen=f"{rows} rows have the same logits in batches as of a run and alone"
+            level=FACT, check="rows", seen=f"{rows} rows have the same logits in batches like those of a run and alone"
         )
 
 
@@ -118,8 +118,8 @@ def _finite(votes_I: torch.Tensor, f: BaseClassifier) -> Finding:
         return Finding(
             level=FACT,
             check="finite logits",
-            seen=f"all {total} noisy images have finite logits; at {_CONFIDENCE:.0%} confidence fewer than "
-            f"{_share(0, total)} of such images have not",
+            seen=f"all {total} noisy images have finite logits; at {_CONFIDENCE:.0%} confidence less than "
+            f"{_share(0, total)} of such images do not",
         )
     return Finding(
         level=ERROR if invalid == total else WARNING,

@@ -47,7 +47,7 @@ def training_findings(subject: Subject) -> Iterator[Finding]:
             level=WARNING,
             check="training",
             seen=f"the model was trained with noise of sigma {trained:g}, and is certified at {subject.sigma:g}",
-            meaning="certificates hold, but radii are smaller than those of a model trained at that sigma",
+            meaning="certificates hold, but radii are usually smaller than those of a model trained at that sigma",
             fix="leave --sigma out, unless you want this comparison",
         )
     epoch, epochs = about.get("epoch"), about.get("epochs")
