@@ -1,4 +1,4 @@
-"""One radius table from several of the same classifier, data and settings, such as those of several machines."""
+"""Merges radius tables of the same classifier, data and settings into one, such as tables from several machines."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,21 +15,21 @@ from maxup_smoothing.certify.tables.row import Row
 def merge_tables(
     paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
-    """Write the rows of all tables, sorted by idx, with a manifest whose protocol says what they hold and from where.
+    """Write the rows of all tables, sorted by idx, and a manifest whose protocol lists the parts.
 
-    Shards of one protocol become the table of that protocol, which ``certify run`` goes on with where images are
-    missing and ``certify verify`` takes; what each part was stands in its manifest's notes.
+    Shards of one protocol become the table of that protocol. ``certify run`` can then add missing images to it, and
+    ``certify verify`` accepts it; the notes of its manifest describe each part.
 
-    Where several tables have the same idx their rows must agree, times aside; the first one's is taken.
+    If several tables have the same idx, their rows must agree except for the time; the first row is taken.
 
     Args:
-        paths: At least two radius tables. Their manifests must agree in everything but the protocol and the notes; so
-            the seed of the noise, too, of which each idx makes its own stream.
-        out: The new table, another file.
-        overwrite: Replace ``out`` if it exists.
+        paths: At least two radius tables. Their manifests must agree in everything but the protocol and the notes. That
+            includes the seed of the noise, from which each idx has its own stream.
+        out: The new table, in another file.
+        overwrite: Whether to replace ``out`` if it exists.
 
     Raises:
-        ValueError: If tables differ in a setting or a row, are damaged or lack a manifest; nothing is written then.
+        ValueError: If tables differ in a setting or a row, are damaged or lack a manifest. Nothing is written then.
         OSError: If files cannot be read or written.
     """
     files = [Path(path) for path in paths]
@@ -44,7 +44,7 @@ def merge_tables(
         rows, manifest = read_rows(file)
         if manifest is None:
             raise ValueError(
-                f"{file} has no {manifests.manifest_path(file).name}: what it was certified with is unknown."
+                f"{file} has no {manifests.manifest_path(file).name}, so its settings are unknown; put that file back."
             )
         shared.append(_shared(manifest))
         _require_same(files[0], shared[0], file, shared[-1])
@@ -66,7 +66,10 @@ def merge_tables(
 
 
 def _shared(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What must agree: not the images, nor the files that recomputed rows are from; both are told of each part."""
+    """The entries of a manifest that must agree: all but the images and the source files of recomputed rows.
+
+    The merged manifest records those two for each part.
+    """
     kept = {name: value for name, value in manifest.items() if name != "notes"} | {"protocol": {}}
     if "recomputed" in kept:
         steps = kept["recomputed"]
@@ -91,7 +94,7 @@ def _part(file: Path, rows: Sequence[Row], manifest: dict[str, Any]) -> dict[str
 def _notes(
     parts: Sequence[dict[str, Any]], protocols: Sequence[dict[str, Any]], shrunk: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The notes of shards as one: the first one's, for a run that goes on; what any of them warns of, and all."""
+    """The notes of merged shards: those of the first shard, for a run that adds images, and those of each part."""
     first = parts[0].get("notes")
     notes: dict[str, Any] = {**(first if isinstance(first, dict) else {}), "parts": list(parts)}
     notes["images"] = shards.asked(protocols, [manifests.told(part, "notes", "images") for part in parts])

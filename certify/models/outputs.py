@@ -1,4 +1,4 @@
-"""What a model returns: where its logits are, and how many classes they have."""
+"""Finds the logits in a model's output, and the number of classes."""
 
 # Shapes: B rows of a batch, K classes; C channels, H height, W width.
 
@@ -12,16 +12,18 @@ from maxup_smoothing.data.runtime.user_code import ModelError, logits_of, user_c
 
 
 def input_dtypes(model: nn.Module) -> list[torch.dtype]:
-    """In which dtypes a model may want its images: float32, which images have, then those of its weights."""
+    """The input dtypes to try on a model, in order: float32, the dtype of images, then those of its weights."""
     others = fractional_dtypes(model) - {torch.float32}
     return [torch.float32, *sorted((kind for kind in others if kind.is_floating_point), key=str)]
 
 
 def probe(model: nn.Module, image_shape: Sequence[int], batch_sizes: tuple[int, int] = (1, 2**31)) -> int:
-    """The number of classes of a model, found by showing it grey images, as many as it accepts that are nearest to two.
+    """Find the number of classes of a model by running it on grey images.
+
+    It gets two images, or the number nearest to two that ``batch_sizes`` (smallest, largest) allows.
 
     Raises:
-        ValueError: If it does not take such images, or does not return one row of logits.
+        ValueError: If it does not take such images, or does not return one row of logits for each.
     """
     first = next((tensor for tensor in model.parameters()), torch.zeros(()))
     rows = min(max(2, batch_sizes[0]), batch_sizes[1])

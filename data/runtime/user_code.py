@@ -1,4 +1,4 @@
-"""Code of the user: what it raises becomes one line, what it changes is put back, and where its logits are."""
+"""Runs a user's code: its errors become one line, its changes to the process are undone, and its logits are found."""
 
 # Shapes: B rows of a batch, K classes.
 
@@ -24,7 +24,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _OURS = tuple(f"{_ROOT / name}{os.sep}" for name in ("certify", "data", "train", "analysis"))
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 _INSTALLED = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("purelib", "platlib", "stdlib"))
-#: Words of checks that only values in [0, 1] pass, and what they speak of.
+#: Words in the message of a check that only values in [0, 1] pass; words for what is checked; source of such a check.
 _RANGE = re.compile(
     r"\[\s*0[.0]*\s*,\s*1[.0]*\s*\]|\b0[.0]*\s*(<=?|≤|to|and|-|–|\.\.)\s*(\w+\s*(<=?|≤)\s*)?1\b"
     "|out of range|clamp|clip|negative",
@@ -32,22 +32,22 @@ _RANGE = re.compile(
 )
 _PIXELS = re.compile("pixel|image|input|value|clamp|clip", re.IGNORECASE)
 _CHECK = re.compile(r"\.(min|max|amin|amax|all|any)\(|<=?\s*1\b|>=?\s*0\b")
-_LONGEST = 300
+_LONGEST = 300  # characters of an error's text that are shown
 
 
 class ModelError(ValueError):
-    """What a user's code raised, in one line: type, text, and place. Its cause is the error itself."""
+    """An error of a user's code in one line: type, text, and place. Its ``__cause__`` is the original error."""
 
 
 @contextlib.contextmanager
 def user_code(name: str, *, fewer: bool = True) -> Iterator[None]:
-    """Turn what a user's code raises into a ``ModelError``.
+    """Turn any error of a user's code into a ``ModelError``.
 
-    Signals, memory that has run out, a lost accelerator, and ``ValueError`` of this package pass as they are.
+    Some errors pass unchanged: signals, out of memory, a lost accelerator, and a ``ValueError`` of this package.
 
     Args:
-        name: What is called, for the message, such as "module:factory" or "the model".
-        fewer: Whether the caller goes on with fewer rows where memory runs out; else that is an error like any other.
+        name: The code that is called, for the message, such as "module:factory" or "the model".
+        fewer: Whether the caller retries with fewer rows if memory runs out; if not, that becomes a ``ModelError``.
 
     Raises:
         ModelError: For any other ``Exception`` or ``SystemExit``.
@@ -61,9 +61,9 @@ def user_code(name: str, *, fewer: bool = True) -> Iterator[None]:
 
 
 def described(error: BaseException) -> str:
-    """Type, text and place of an error that a user's code raised, and the fix where it is known, in one line."""
+    """One line with the type, text and place of an error of a user's code, and the fix if it is known."""
     said = str(error)
-    if "Traceback of TorchScript" in said:  # it ends with what happened
+    if "Traceback of TorchScript" in said:  # its last line is the error itself
         said = said.strip().splitlines()[-1]
     text = " ".join(said.split())
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
@@ -88,7 +88,7 @@ def _innermost(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> tuple[str, str] | None:
-    """File and line of the innermost frame of a user's code, else of a library other than torch; and its source."""
+    """File and line of the innermost frame in a user's code, or else in a library other than torch; and its source."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_shown(error.filename)}:{error.lineno}", ""
     library = None
@@ -105,12 +105,13 @@ def _place(error: BaseException) -> tuple[str, str] | None:
 
 
 def _shown(file: str) -> str:
-    """Relative to the working directory where it lies inside."""
+    """The path, relative to the working directory if it lies inside."""
     path = Path(file).resolve()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _about_range(error: BaseException, text: str, source: str) -> bool:
+    """Whether the error probably comes from a check that pixels lie in [0, 1]."""
     if isinstance(error, AssertionError) and _CHECK.search(source):
         return True
     expected = isinstance(error, (AssertionError, ValueError, RuntimeError))
@@ -119,18 +120,18 @@ def _about_range(error: BaseException, text: str, source: str) -> bool:
 
 @contextlib.contextmanager
 def undisturbed(name: str) -> Iterator[list[str]]:
-    """Keep what a user's module changes in the whole process away from it: folder, default dtype and device, arguments.
+    """Undo what a user's code changes in the whole process: working directory, default dtype and device.
 
-    Inside, ``sys.argv`` holds the program's name alone, and a parser that reads it is refused.
+    Inside the block, ``sys.argv`` holds only the program's name, and a parser that reads it is refused.
 
     Args:
-        name: What is called, for the message.
+        name: The code that is called, for the message.
 
     Yields:
-        A list that holds a line for each change, once the block has ended.
+        A list, which holds one line for each change once the block has ended.
 
     Raises:
-        ModelError: If the code inside parses the command line.
+        RuntimeError: If the code inside parses the command line; ``user_code`` turns it into a ``ModelError``.
     """
     notes: list[str] = []
     folder, dtype, device, arguments = Path.cwd(), torch.get_default_dtype(), torch.get_default_device(), sys.argv
@@ -139,7 +140,7 @@ def undisturbed(name: str) -> Iterator[list[str]]:
     def refused(parser: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
         if args is None and sys.argv is given:
             raise RuntimeError(
-                "it parses the command line, which is that of certify; parse under `if __name__ == '__main__':`"
+                "it parses the command line, which belongs to certify; parse it under `if __name__ == '__main__':`"
             )
         return parse_args(parser, args, namespace)
 

@@ -195,7 +195,7 @@ def test_numbers_of_a_command_line_are_plain_digits(text: str) -> None:
 def test_a_damaged_program_prints_no_traceback(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "m.pt2"
     path.write_bytes(b"PK\3\4 nothing")
-    with pytest.raises(ValueError, match=r"^.*m\.pt2 is no program.*$"):
+    with pytest.raises(ValueError, match=r"^.*m\.pt2 is not a torch\.export program.*$"):
         loading.load(str(path), SHAPE, 2)
     assert "Traceback" not in "".join(capfd.readouterr())
     assert logging.getLogger("torch.export").level != logging.CRITICAL

@@ -73,7 +73,7 @@ def test_a_resumed_run_no_longer_needs_them(images: Path, tmp_path: Path) -> Non
         (["init=nowhere.safetensors"], "no checkpoint at nowhere.safetensors"),
         (["init={a}", "arch=small"], "is of another architecture: its backbone"),
         (["init={a}", "mean=[0.5]"], r"normalises images with mean = \[0\], this run with \[0.5\]; set mean to the"),
-        (["init=README"], "'README' is no model"),
+        (["init=README"], "'README' is not a model"),
     ],
 )
 def test_what_does_not_fit_is_refused(images: Path, tmp_path: Path, changes: list[str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Factories: a user's callable that returns a model, from a module by its name or its file."""
+"""Calls a factory: a user's function that returns a model, found in a module by the module's name or file."""
 
 import difflib
 import importlib
@@ -13,15 +13,19 @@ from maxup_smoothing.data.runtime.user_code import undisturbed, user_code
 
 
 def made(name: str, *arguments: Any, **options: Any) -> tuple[Any, list[str]]:
-    """What a factory returns, and a line for each thing it changed in the process, which was put back.
+    """Call a factory.
 
     Args:
         name: ``package.module:factory`` from the working directory, or ``path/to/file.py:factory``.
         arguments: With which it is called.
         options: Likewise, by their names.
 
+    Returns:
+        What the factory returns, and one line for each change that it made to the process; the changes are undone.
+
     Raises:
-        ValueError: If there is no such module or factory, or it fails; with its place.
+        ValueError: If there is no such module or factory, or it fails; the message says where.
+        FileNotFoundError: If there is no such file.
     """
     where, _, attribute = name.rpartition(":")
     if "/" in where and not where.endswith(".py"):
@@ -48,7 +52,7 @@ def source_file(name: str) -> Path | None:
 
 
 def is_name(name: str) -> bool:
-    """Whether this is MODULE:FACTORY."""
+    """Whether the name has the form MODULE:FACTORY."""
     return all(name.rpartition(":")[::2])
 
 
@@ -78,7 +82,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _module_of_file(path: Path) -> ModuleType:
-    """A module by its file; one of a package by its name in the package, so that it can import its neighbours."""
+    """Import a module by its file. A file in a package is imported under its full name, so relative imports work."""
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}.")
     path = path.resolve()
@@ -106,6 +110,6 @@ def _module_of_file(path: Path) -> ModuleType:
 
 
 def _also_from(folder: Path) -> None:
-    """Import from this folder, too: at the end, since a user's train.py or data/ must not shadow ours."""
+    """Add the folder to the end of ``sys.path``: a user's train.py or data/ must not shadow this package's modules."""
     if str(folder) not in sys.path and not (folder == Path.cwd() and "" in sys.path):
         sys.path.append(str(folder))

@@ -32,7 +32,10 @@ MISTAKES = {
     "dtype": (["--dtype", "float8"], "dtype must be one of float32, bfloat16, float16"),
     "batch size": (["--batch-size", "many"], "--batch-size must be auto or a positive integer"),
     "device": (["--device", "tpu"], "--device must be auto, cpu, cuda or cuda:N"),
-    "arch of a checkpoint": (["--arch", "lenet"], "--arch is for files of weights alone; run says itself what it is"),
+    "arch of a checkpoint": (
+        ["--arch", "lenet"],
+        "only for files that hold nothing but weights; run also describes its model",
+    ),
     "radii": (["--radii", "0;1"], "--radii must be numbers separated by commas"),
     "no folder": (["--out", "/proc/nowhere/a.tsv"], "/proc/nowhere"),
 }

@@ -73,7 +73,7 @@ def test_a_pickle_that_runs_code_is_refused() -> None:
 
 
 MODELS = {
-    "no such model": ("nothing", "is no model: give a .safetensors checkpoint"),
+    "no such model": ("nothing", "is not a model: give a .safetensors checkpoint"),
     "no checkpoint": ("none.safetensors", "no checkpoint at none.safetensors"),
     "no such module": ("nomodule:factory", "cannot import 'nomodule'"),
     "no such factory": ("mymodel:factroy", "has no callable 'factroy'"),
@@ -84,7 +84,7 @@ MODELS = {
     "in training mode": ("broken:training", "training mode.*call model.eval"),
     "wrong output": ("broken:vector", "must return logits of shape"),
     "other input": ("broken:linear", "does not take 1x28x28"),
-    "weights without arch": ("weights.pth", "say of what with --arch"),
+    "weights without arch": ("weights.pth", "name their architecture with --arch"),
 }
 
 

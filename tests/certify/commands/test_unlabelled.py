@@ -147,7 +147,7 @@ def test_a_table_with_some_labels_only_has_no_summary() -> None:
 
 def test_a_check_says_what_is_answered_and_not_what_is_right() -> None:
     said = certify("check", "mymodel:factory", "--data", "alone.npz", "--sigma", "0.5", "--batch-size", "64")
-    assert "accuracy: not known, without labels; class " in said
+    assert "accuracy: unknown without labels; class " in said
 
 
 def test_notes_on_the_files_are_printed_on_stderr() -> None:

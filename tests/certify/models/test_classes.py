@@ -91,7 +91,7 @@ def test_an_npz_without_the_last_class_may_say_all_classes() -> None:
     few = LABELS < 9
     np.savez("few.npz", images=IMAGES[few], labels=LABELS[few])
     with pytest.raises(
-        ValueError, match=r"has 10 classes, the data set 9; its largest label is 8; .* as classes in th"
+        ValueError, match=r"has 10 classes, the data set 9; the largest label is 8; .* as classes in th"
     ):
         run("sizes:ten", "few.npz")
     np.savez("few.npz", images=IMAGES[few], labels=LABELS[few], classes=np.array([str(k) for k in range(10)]))
@@ -110,7 +110,7 @@ def test_labels_that_count_from_1_are_named_and_1_can_be_subtracted() -> None:
 def test_a_missing_class_folder_may_be_an_empty_one() -> None:
     save_folder({f"c{k}": k for k in (0, 1, 2, 3, 5, 6, 7, 8, 9)})
     with pytest.raises(
-        ValueError, match="without an image, make an empty folder for each of them; if not, pass --clas"
+        ValueError, match="if some classes have no image, make an empty folder for each of them; if not, pass --clas"
     ):
         run("sizes:ten", "folder")
     Path("folder/c4").mkdir()
@@ -122,7 +122,7 @@ def test_the_class_that_a_checkpoint_knows_and_a_folder_lacks_is_named() -> None
     architecture = Architecture(arch="lenet", image_shape=(1, 28, 28), num_classes=10, options={})
     checkpoint.save(Path("own.safetensors"), architecture.build(), architecture, {"config": {}, "classes": names})
     save_folder({name: k for k, name in enumerate(names) if k != 4})
-    with pytest.raises(ValueError, match="it lacks c4 of the network's classes; make an empty folder"):
+    with pytest.raises(ValueError, match="the data set lacks c4 of the network's classes; make an empty folder"):
         run("own.safetensors", "folder")
     Path("folder/c4").mkdir()
     assert run("own.safetensors", "folder") == [0, 1]
@@ -134,7 +134,7 @@ def test_a_part_of_the_networks_classes_needs_a_class_map_which_the_manifest_kee
     names = {"numbers.npz": [str(k) for k in range(10)], "folder": [f"c{k}" for k in range(10)]}
     if data == "folder":
         save_folder({name: k for k, name in enumerate(names["folder"])})
-    with pytest.raises(ValueError, match="part of the network's classes; pass --class-map FILE"):
+    with pytest.raises(ValueError, match="only some of the network's classes; pass --class-map FILE"):
         run("sizes:thousand", data)
     expected = [0, 1] if data == "folder" else LABELS[:2].tolist()
     lines = [f"{name} {100 + k}\n" for k, name in enumerate(names.get(data, SAMPLE.classes))]
@@ -172,7 +172,7 @@ def test_every_command_that_opens_images_takes_a_class_map(command: str) -> None
 
 def test_a_network_that_knows_fewer_classes_takes_a_map_of_many_to_one() -> None:
     np.savez("hundred.npz", images=IMAGES, labels=np.arange(30) % 15)
-    with pytest.raises(ValueError, match="the network does not know all of its classes; use images of its classes alo"):
+    with pytest.raises(ValueError, match="the network lacks some classes of the data set; use only images of the"):
         run("sizes:ten", "hundred.npz")
     Path("map.txt").write_text("".join(f"{k} {k % 10}\n" for k in range(15)))
     assert run("sizes:ten", "hundred.npz", "--class-map", "map.txt") == [0, 1]
@@ -237,7 +237,7 @@ def test_classes_in_another_order_than_in_training_are_an_error() -> None:
 
 def test_a_function_that_returns_classes_needs_their_number() -> None:
     np.savez("alone.npz", images=IMAGES)
-    with pytest.raises(ValueError, match=r"returns classes, and nothing says how many there are: .* return logits"):
+    with pytest.raises(ValueError, match=r"returns classes, and their number is not known: .* return logits"):
         run("sizes:numbers", "alone.npz")
     np.savez("alone.npz", images=IMAGES, classes=np.array(SAMPLE.classes))
     assert run("sizes:numbers", "alone.npz") == [-1, -1]

@@ -146,7 +146,9 @@ def test_a_program_of_torchscript_is_certified_as_its_module(kind: str, recwarn:
     certify("run", "program.pt", *RUN, "--batch-size", "16", "--out", "a.tsv")
     assert "EXACT" in certify("verify", "a.tsv")
     certify("run", "program.pt", *RUN, "--normalize", "0.3/0.4", "--batch-size", "16", "--out", "b.tsv")
-    with pytest.raises(ValueError, match=r"--arch is for files of weights alone; program\.pt says itself what it is"):
+    with pytest.raises(
+        ValueError, match=r"only for files that hold nothing but weights; program\.pt also describes its model"
+    ):
         loading.load("program.pt", SHAPE, 10, arch="small")
 
 

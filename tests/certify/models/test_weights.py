@@ -74,7 +74,7 @@ def test_files_of_every_usual_ending_are_read(file: str) -> None:
     else:
         torch.save({"nested": {"state_dict": state}}, file)
     assert same(load(file), network())
-    with pytest.raises(ValueError, match="holds weights only; say of what with --arch NAME"):
+    with pytest.raises(ValueError, match="holds weights only; name their architecture with --arch NAME"):
         loading.load(file, SHAPE, 10)
 
 
@@ -247,9 +247,9 @@ def test_a_checkpoint_of_ours_says_itself_what_it_is() -> None:
     architecture = Architecture(arch="small", image_shape=SHAPE, num_classes=10, options={})
     checkpoint.save(Path("ours.safetensors"), architecture.build(), architecture, {"config": {}})
     for options in ({"arch": "small"}, {"weights": "ema"}):
-        with pytest.raises(ValueError, match=r"ours\.safetensors says itself what it is"):
+        with pytest.raises(ValueError, match=r"ours\.safetensors also describes its model"):
             loading.load("ours.safetensors", SHAPE, 10, **options)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="holds its normalisation, from its training; leave --normalize out"):
+    with pytest.raises(ValueError, match="holds the normalisation of its training; leave --normalize out"):
         loading.load("ours.safetensors", SHAPE, 10, normalize="cifar10")
     torch.save(checkpoint.load(Path("ours.safetensors")).model.state_dict(), "ours.pth")
     assert load("ours.pth").source["normalize_from"] == "normalize.mean and normalize.std"

@@ -180,7 +180,7 @@ def test_the_speed_is_measured_with_a_model_and_the_votes_are_the_tables(
     rate = float(next(line for line in lines if line.startswith("pilot: ")).split(": ")[-1].split()[0].replace(",", ""))
     found = cells(lines)
     assert float(found["fixed"][1]) == pytest.approx(1e6 * 2020 / rate / 3600, rel=0.02)
-    assert "votes: 2 images of radii.tsv, 100,000 votes each; the pilot told the speed alone" in lines
+    assert "votes: 2 images of radii.tsv, 100,000 votes each; the pilot measured only the speed" in lines
     early = Sampling(sigma=0.5, n0=20, alpha=0.01, n=2000, procedure="sequential", radii=(0.25,))
     exact = 20 + np.mean([expectation(early, p).samples for p in (0.7, 0.99)])
     assert float(found["sequential, these radii"][0].replace(",", "")) == pytest.approx(exact, rel=0.03)
@@ -200,7 +200,7 @@ MISTAKES = {
     "rate inf": (["--rate", "inf", "--images", "2"], "--rate must be a positive number of samples a second, got inf"),
     "six columns": (
         ["--rate", "5", "--votes-from", "log.tsv"],
-        "log.tsv has no column n, n_a, sigma, alpha: it does not tell",
+        "log.tsv has no column n, n_a, sigma, alpha, so it does not hold",
     ),
     "no rows": (["--rate", "5", "--votes-from", "empty.tsv"], "empty.tsv has no rows, hence no votes"),
     "no table": (["--rate", "5", "--votes-from", "text.tsv"], "text.tsv is not a radius table"),

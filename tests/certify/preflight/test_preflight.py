@@ -84,7 +84,7 @@ def test_what_does_not_fit_the_training_is_warned_of() -> None:
     assert said({"sigma": 0.25, "epoch": 9, "epochs": 9}) == ""
     assert "that of epoch 3 of 9" in said({"epoch": 3, "epochs": 9})
     assert said({"epoch": 3, "epochs": 9, "best": True}) == ""
-    assert "may have been trained on: mnist, train" in said({}, {"name": "mnist", "split": "train"})
+    assert "may have been trained on these images: mnist, train" in said({}, {"name": "mnist", "split": "train"})
     assert said({}, {"name": "mnist", "split": "test", "trained_on": "mnist"}) == ""
     assert "trained on: a.npz" in said({}, {"name": "a.npz", "split": "file", "trained_on": "a.npz"})
     assert said({}, {"name": "a.npz", "split": "file", "trained_on": "b.npz"}) == ""

@@ -159,7 +159,7 @@ def test_a_cut_off_file_of_hashes_is_named_and_an_absent_one_is_no_fault(here: P
     with pytest.raises(ValueError, match=re.escape(f"{path} is damaged: it is cut off; delete it")):
         certified()
     path.unlink()
-    assert "these are images the model may have been trained on: images.npz, file" in certified().stderr
+    assert "the model may have been trained on these images: images.npz, file" in certified().stderr
 
 
 def test_one_class_of_a_protocol_is_warned_of_and_recorded(here: Path) -> None:
