@@ -109,7 +109,7 @@ def test_one_table_none_a_manifest_less_or_damaged_one_are_refused(tmp_path: Pat
     refused(tmp_path, [a], "give two or more tables")
     refused(tmp_path, [a, b, a], "give two or more tables, each once")
     manifest_path(b).unlink()
-    refused(tmp_path, [a, b], r"b\.tsv has no b\.manifest\.json: what it was certified with is unknown")
+    refused(tmp_path, [a, b], r"b\.tsv has no b\.manifest\.json, so its settings are unknown")
     write(tmp_path / "c.tsv", [row(1)])
     (tmp_path / "c.tsv").write_bytes((tmp_path / "c.tsv").read_bytes()[:-30])
     refused(tmp_path, [a, tmp_path / "c.tsv"], r"c\.tsv, line 2")

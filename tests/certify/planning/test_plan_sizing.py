@@ -61,7 +61,7 @@ def test_fixed_is_exact_arithmetic() -> None:
     # 10 s an image: 100 s in all, and 3 of 10 images for the device of four that gets most.
     assert cells(lines) == {"fixed": ["10,000", "0.0278", "30", "s", "1.00"]}
     assert any("4 devices" in line for line in lines)
-    assert "pass --votes-from TABLE, a radius table of images like those" in lines
+    assert "pass --votes-from TABLE, a radius table of similar images" in lines
     alone = cells(plan("--rate", "1000", "--images", "1000000", "--n", "9900"))
     assert alone == {"fixed": ["10,000", "2778", "116", "d"]}
     assert cells(plan("--rate", "1000", "--images", "2", "--n", "9900", "--devices", "9"))["fixed"][2:] == ["10", "s"]

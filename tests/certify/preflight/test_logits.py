@@ -70,7 +70,7 @@ def test_another_arithmetic_that_gives_other_classes_is_warned_of() -> None:
             return (super().forward(x_BCHW) + 1e4).contiguous()
 
     warned = found(subject(Fine(), dtype="bfloat16"), WARNING)
-    assert "in bfloat16, and the network as it was given differ" in warned["arithmetic"].seen
+    assert "in bfloat16) and the network as it was given differ" in warned["arithmetic"].seen
     assert "certify transfer" in warned["arithmetic"].fix
     assert "arithmetic" in found(subject(Nearest(), dtype="bfloat16"), FACT)
 
@@ -82,7 +82,7 @@ def test_a_folded_network_is_compared_with_the_one_that_was_given() -> None:
     assert one.classifier.folding == "1 batch norms folded"
     seen = found(one, FACT)["arithmetic"].seen
     assert (
-        "f, folded, channels last, and the network as it was given differ in the class of 0 of 128 noisy images" in seen
+        "f (folded, channels last) and the network as it was given differ in the class of 0 of 128 noisy images" in seen
     )
     # 1 - 0.05 ** (1 / 128) = 0.02313, rounded up.
     assert "less than 2.32%" in seen

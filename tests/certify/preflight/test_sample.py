@@ -38,7 +38,7 @@ def said(labels: NDArray[np.int64], protocol: str, classes: int = 10) -> list[st
 
 def test_a_protocol_that_meets_one_class_is_warned_of() -> None:
     (line,) = said(CYCLES, "skip20")
-    assert line.startswith("classes: all 50 images are of class 0 (cat), one of 10: certificates hold, but nothing is")
+    assert line.startswith("classes: all 50 images are of class 0 (cat), one of 10: certificates hold, but they say")
     (line,) = said(np.sort(CYCLES), "first50")
     assert "all 50 images are of class 0 (cat)" in line
     # What the message advises does it.
