@@ -47,7 +47,9 @@ def load(
     return dataset
 
 
-def check(dataset: Dataset, holdout: int, preprocessing: Preprocessing | None = None) -> None:
+def check(
+    dataset: Dataset, holdout: int, preprocessing: Preprocessing | None = None, *, skip_unreadable: bool = False
+) -> None:
     """Say on stderr what is strange about a data set, before a run begins.
 
     That both halves have images of one shape and the same classes was seen when it was read.
@@ -56,13 +58,14 @@ def check(dataset: Dataset, holdout: int, preprocessing: Preprocessing | None = 
         dataset: The training half, or all images of a data set without halves.
         holdout: How many images will be withheld from training.
         preprocessing: With which they were loaded.
+        skip_unreadable: Whether files that cannot be read are passed over.
 
     Raises:
         ValueError: If the test half is damaged.
     """
     test = _test_half(dataset, preprocessing)
     held = measured(dataset.labels, min(holdout, len(dataset.labels)), even=False, held_out=True)
-    for warning in _warnings(dataset, held, test):
+    for warning in _warnings(dataset, held, test, skip_unreadable):
         print(f"warning: {warning}", file=sys.stderr)
 
 
@@ -79,6 +82,20 @@ def measured(labels: NDArray[np.int64], count: int, *, even: bool, held_out: boo
         int64, (count,), ascending.
     """
     return spread(len(labels), count) if even else representative(labels, count, leave=held_out)
+
+
+def readable(images: NDArray[np.uint8] | LazyImages, numbers: NDArray[np.int64], *, skip: bool) -> NDArray[np.int64]:
+    """Those of some numbers whose images can be read; all of them where none may be skipped, or all are in memory."""
+    if not skip or not isinstance(images, LazyImages):
+        return numbers
+    found = []
+    for number in numbers.tolist():
+        try:
+            images[number]
+        except ValueError:  # what cannot be read; it is counted where it is trained on
+            continue
+        found.append(number)
+    return np.array(found, dtype=np.int64)
 
 
 def record(folder: Path, trained: NDArray[np.uint8] | LazyImages, numbers: NDArray[np.int64], init: str) -> None:
@@ -124,7 +141,7 @@ def _test_half(dataset: Dataset, preprocessing: Preprocessing | None) -> Dataset
     )
 
 
-def _warnings(train: Dataset, held: NDArray[np.int64], test: Dataset | None) -> list[str]:
+def _warnings(train: Dataset, held: NDArray[np.int64], test: Dataset | None, skip: bool) -> list[str]:
     trained = np.delete(train.labels, held)
     sizes = np.bincount(train.labels, minlength=train.num_classes)
     found = []
@@ -141,7 +158,11 @@ def _warnings(train: Dataset, held: NDArray[np.int64], test: Dataset | None) -> 
     if (lost := np.flatnonzero((np.bincount(trained, minlength=train.num_classes) == 0) & (sizes > 0))).size:
         found.append(f"holdout = {len(held)} leaves no training image of {_classes(train, lost)}; lower it.")
     if test is not None and _hashed(train.images) and _hashed(test.images):
-        both = np.isin(seen.hashes(test.images), np.delete(seen.hashes(train.images), held))
+        numbers = np.setdiff1d(np.arange(len(train.labels)), held)
+        known = seen.hashes(train.images, readable(train.images, numbers, skip=skip).tolist())
+        both = np.isin(
+            seen.hashes(test.images, readable(test.images, np.arange(len(test.labels)), skip=skip).tolist()), known
+        )
         if both.any():
             found.append(
                 f"{train.name}: {both.sum()} of {both.size} test images are trained on, the first is number "

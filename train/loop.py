@@ -21,7 +21,7 @@ from maxup_smoothing.train import optimizer as optimizers
 from maxup_smoothing.train import structures
 from maxup_smoothing.train.config import TrainConfig
 from maxup_smoothing.train.distributed import World
-from maxup_smoothing.train.images import CHOICE, measured
+from maxup_smoothing.train.images import CHOICE, measured, readable
 from maxup_smoothing.train.objectives.objective import Objective
 from maxup_smoothing.train.perturbations import Compose, GaussianNoise, Perturbation, RandomCrop, RandomFlip
 from maxup_smoothing.train.perturbations.mixing import one_hot
@@ -124,6 +124,8 @@ class Trainer:
         self.images = images[trained].to(self.device) if isinstance(images, Tensor) else None
         if not config.holdout:
             held = torch.from_numpy(measured(y, min(config.probe, len(images)), even=even, held_out=False))
+        if not isinstance(images, Tensor):
+            held = torch.from_numpy(readable(images, held.numpy(), skip=config.skip_unreadable))
         probe = images[held] if isinstance(images, Tensor) else torch.from_numpy(images[held.numpy()])
         self.probe_images, self.probe_labels = probe.to(self.device), labels[held].to(self.device)
         self.steps = -(-size // config.batch_size)

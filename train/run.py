@@ -69,7 +69,9 @@ def train(
         if state is None:
             for note in dataset.notes if world.first else ():
                 print(console.one_line(f"note: {note}"), file=sys.stderr)
-            world.of_first(lambda: images.check(dataset, settings.holdout, preprocessing))
+            world.of_first(
+                lambda: images.check(dataset, settings.holdout, preprocessing, skip_unreadable=settings.skip_unreadable)
+            )
         trainer = _trainer(settings, objective, model, dataset, device, world, state, loader)
         if state is not None:
             folder.restore(trainer, state, dataset.fingerprint)
@@ -78,7 +80,8 @@ def train(
         board = Board(folder.path, trainer.finished) if world.first and settings.tensorboard else None
         if world.first:
             folder.begin(settings, machine.environment(device, world), trainer.finished)
-            images.record(folder.path, dataset.images, trainer.numbers.numpy(), settings.init)
+            trained = images.readable(dataset.images, trainer.numbers.numpy(), skip=settings.skip_unreadable)
+            images.record(folder.path, dataset.images, trained, settings.init)
             if trainer.finished >= settings.epochs and not folder.checkpoint.exists():
                 _save(folder.checkpoint, trainer, architecture, dataset, settings)
             print(_title(trainer, dataset, settings, folder, world), flush=True)
@@ -305,6 +308,7 @@ def _validation(settings: TrainConfig, dataset: Dataset, device: torch.device, e
     held_out = images.measured(dataset.labels, settings.holdout, even=even, held_out=True)
     number = min(settings.validate_images, len(held_out))
     held_out = held_out[images.measured(dataset.labels[held_out], number, even=even, held_out=False)]
+    held_out = images.readable(dataset.images, held_out, skip=settings.skip_unreadable)
     return validation.certifier(
         dataset.images[held_out],
         dataset.labels[held_out],
