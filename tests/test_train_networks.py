@@ -1,6 +1,6 @@
 """Training of networks of libraries and users, from random and from trained weights.
 
-timm and torchvision are stand-ins with their interfaces; transformers is the real one, where it is installed.
+timm and torchvision are stand-ins with their interfaces.
 """
 
 import dataclasses
@@ -120,10 +120,6 @@ def train(out: str, *changes: str, resume: bool = False) -> tuple[int, str]:
 
 def state(out: str) -> dict[str, Tensor]:
     return dict(checkpoint.load(Path(out) / "checkpoint.safetensors").model.state_dict())
-
-
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(tensor.equal(other[name]) for name, tensor in one.items())
 
 
 NETWORKS = {
@@ -297,35 +293,6 @@ def test_heads_are_the_last_layer_and_layers_called_so_with_as_many_outputs() ->
     )
     assert head_parts(network, 10) == ["head.weight", "head.bias", "out.weight", "out.bias"]
     assert head_parts(network, 7) == []
-
-
-@pytest.fixture
-def vit() -> Any:
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    config = transformers.ViTConfig(
-        num_hidden_layers=2, hidden_size=16, num_attention_heads=2, intermediate_size=32, image_size=28, patch_size=7,
-        num_channels=1, num_labels=10,
-    )  # fmt: skip
-    transformers.AutoModelForImageClassification.from_config(config).save_pretrained("vit")
-    config.num_labels = 7
-    transformers.AutoModelForImageClassification.from_config(config).save_pretrained("seven")
-    return config
-
-
-def test_a_folder_of_transformers_is_trained_and_certified_without_it(vit: Any) -> None:
-    quick = ["arch=hf:vit", "optimizer=adamw", "lr=0.001", "grad_checkpointing=true", "layer_decay=0.7"]
-    assert train("a", *quick) == (0, "")
-    Path("vit").rename("away")  # the checkpoint says how to build it
-    assert loading.load("a", SHAPE, 10).model(torch.rand(2, *SHAPE)).shape == (2, 10)
-    Path("away").rename("vit")
-    assert same(state("a"), dict(loading.load("a", SHAPE, 10).model.state_dict()))
-    assert loading.load("hf:vit", SHAPE, 10).num_classes == 10
-    assert "init_head=reset" in train("b", "arch=hf:seven")[1]
-    assert train("b", "arch=hf:seven", "init_head=reset", "epochs=1") == (0, "")
-    Path("vit/model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"vit holds no weights \(model\.safetensors\)"):
-        loading.load("hf:vit", SHAPE, 10)
-    assert train("c", "arch=hf:vit", "epochs=1") == (0, "")  # random weights
 
 
 def test_every_key_of_a_configuration_is_read_back(tmp_path: Path) -> None:
