@@ -4,14 +4,17 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pictures import of_arrays, photograph, save, zoo
 from typer.testing import CliRunner
 
+from maxup_smoothing.analysis.report.datasets import Library
+from maxup_smoothing.analysis.report.subjects import ReportRun
 from maxup_smoothing.certify.commands.app import app
 from maxup_smoothing.certify.distributed.merge import merge_tables
 from maxup_smoothing.data.runtime import console
@@ -269,3 +272,16 @@ def test_auto_takes_what_the_network_declares(library: str, monkeypatch: pytest.
     told = f"shorter side resized to 21 (bicubic), centre of 16x16 pixels, RGB, as {library}:tiny declares"
     assert told in said
     assert "EXACT" in certify("verify", "all.tsv", "--rows", "2")
+
+
+def test_a_report_finds_the_pictures_by_what_the_manifest_says_of_them(tmp_path: Path) -> None:
+    certify(*RUN, *HOW, "--out", "all.tsv")
+    told = manifest("all.tsv")
+    table = pd.DataFrame({"idx": [0, 11], "label": [0, 1]})
+    run = SimpleNamespace(table=table)
+    subject = SimpleNamespace(told=lambda *keys: told[keys[0]].get(keys[1]), run=run)
+    found = Library(tmp_path).of(cast(ReportRun, subject))
+    assert not isinstance(found, str)
+    assert found.images[[0, 11]].shape == (2, 3, 16, 16)
+    told["data"]["preprocessing"]["resize"] = 21
+    assert "has another fingerprint" in str(Library(tmp_path).of(cast(ReportRun, subject)))
