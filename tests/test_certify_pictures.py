@@ -189,7 +189,7 @@ def test_an_unusable_picture_is_refused_by_name_before_anything_is_written(
         (["--resize", "big"], "--resize must be a whole number of pixels, or auto, got 'big'"),
         (["--interpolation", "bicubic"], "images of any size need resize or crop"),
         (["--resize", "20", "--interpolation", "cubic"], "interpolation must be one of nearest, box"),
-        (["--resize", "auto"], "--resize auto is for networks of timm and torchvision, which declare it; pass numbers"),
+        (["--resize", "auto"], "--resize auto is for networks of timm, torchvision and transformers, which declare it"),
         (["--resize", "20", "--labels", "photos"], "has class folders, which say the labels of their images"),
     ],
 )
