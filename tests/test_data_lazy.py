@@ -36,6 +36,14 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def test_the_working_directory_is_a_folder_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = folder.read(zoo(tmp_path), "test", preprocessing=HOW)
+    monkeypatch.chdir(tmp_path)
+    here = folder.read(Path(), "test", preprocessing=HOW)
+    assert here.fingerprint == elsewhere.fingerprint
+    np.testing.assert_array_equal(here.images[11], elsewhere.images[11])
+
+
 def test_only_the_images_that_are_asked_for_are_opened(tmp_path: Path, opened: list[str]) -> None:
     dataset = folder.read(zoo(tmp_path), "test", preprocessing=HOW)
     assert dataset.fingerprint
