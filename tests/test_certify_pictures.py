@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from pictures import of_arrays, photograph, save, zoo
+from PIL import Image
 from typer.testing import CliRunner
 
 from maxup_smoothing.analysis.report.datasets import Library
@@ -285,3 +286,30 @@ def test_a_report_finds_the_pictures_by_what_the_manifest_says_of_them(tmp_path:
     assert found.images[[0, 11]].shape == (2, 3, 16, 16)
     told["data"]["preprocessing"]["resize"] = 21
     assert "has another fingerprint" in str(Library(tmp_path).of(cast(ReportRun, subject)))
+
+
+def test_classes_in_another_order_than_the_networks_are_noticed_by_the_accuracy() -> None:
+    for number in range(40):
+        colour = (200, 30, 30) if number % 2 else (30, 200, 30)  # the network's classes 0 and 1
+        save(Path("flat") / f"{number:02}.png", Image.new("RGB", (20 + number, 24), colour))
+    Path("val.txt").write_text("".join(f"{number:02}.png {['green', 'red'][number % 2]}\n" for number in range(40)))
+    check = [
+        "check",
+        "colours.py:factory",
+        "--data",
+        "flat",
+        "--labels",
+        "val.txt",
+        "--resize",
+        "16",
+        "--sigma",
+        "0.25",
+    ]
+    said = certify(*check, "--device", "cpu", "--batch-size", "32")
+    assert "warning  accuracy: clean 0 of 40 right" in said
+    assert "with its classes numbered otherwise (0 is 1, 1 is 0) f is right for 20 of 20 images" in said
+    assert "number the labels of the data as in training, or pass --class-map FILE" in said
+    Path("classes.json").write_text('["red", "green"]')
+    assert "clean 40 of 40 right" in certify(
+        *check, "--class-map", "classes.json", "--device", "cpu", "--batch-size", "32"
+    )

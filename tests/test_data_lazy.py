@@ -1,6 +1,8 @@
 """Images that are decoded when they are asked for."""
 
+import itertools
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +211,22 @@ def test_training_images_need_not_be_like_those_of_other_splits(tmp_path: Path) 
     for half, size in (("train", (40, 50)), ("test", (60, 33))):
         save(tmp_path / half / "a" / "1.png", photograph(1, *size))
     assert registry.load(str(tmp_path), "train", preprocessing=HOW).images.shape == (1, 3, 28, 28)
+
+
+def test_memory_is_that_of_the_images_that_are_used(tmp_path: Path) -> None:
+    first = save(tmp_path / "few" / "a" / "0.jpg", photograph(0, 224, 224))
+    (tmp_path / "many" / "a").mkdir(parents=True)
+    for number in range(1, 4000):
+        (tmp_path / "many" / "a" / f"{number}.jpg").hardlink_to(first)
+        if number < 100:
+            (tmp_path / "few" / "a" / f"{number}.jpg").hardlink_to(first)
+    peaks = []
+    for root, options in itertools.product(("few", "many"), ({"lazy": True}, {"preprocessing": HOW})):
+        tracemalloc.start()
+        dataset = folder.read(tmp_path / root, "test", **options)
+        assert dataset.described()
+        dataset.images[:99]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # All images would be 602 MB. A fifth of 20,000 files may take a fifth of 50 MiB.
+    assert max(peaks[2:]) < max(peaks[:2]) + 10 * 2**20
