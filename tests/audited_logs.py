@@ -6,7 +6,7 @@ from decimal import ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Any
 
-from maxup_smoothing.certify.audit.auditing import Audit, Finding, render
+from maxup_smoothing.certify.audit.auditing import Audit, LogFinding, render
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 from maxup_smoothing.certify.statistics.radius import certified_radius
 
@@ -49,7 +49,7 @@ def write(folder: Path, lines: list[str], name: str = "log") -> Path:
     return path
 
 
-def of(result: Audit, check: str) -> Finding:
+def of(result: Audit, check: str) -> LogFinding:
     found = [finding for finding in result.findings if finding.check == check]
     assert len(found) == 1, f"{check}: {render(result)}"
     return found[0]

@@ -4,10 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from maxup_smoothing.analysis.__main__ import main
-
-HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
+from analysis_call import HEADER, call, without_notes
 
 
 @pytest.fixture
@@ -15,18 +12,6 @@ def logs(tmp_path: Path) -> tuple[str, str]:
     for name, count in (("a", 3), ("b", 2)):
         (tmp_path / name).write_text(HEADER + "".join(f"{idx}\t1\t1\t0.5\t1\t3\n" for idx in range(count)))
     return str(tmp_path / "a"), str(tmp_path / "b")
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
-    monkeypatch.setattr(sys, "argv", ["analysis", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code
-
-
-def without_notes(said: str) -> list[str]:
-    """Lines of stderr, less the notes of a log's reader, of which it has some for these bare files."""
-    return [line for line in said.splitlines() if not line.startswith("note: ")]
 
 
 def test_a_table_is_printed_with_a_warning_on_stderr_where_images_differ(

@@ -2,9 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
+from analysis_call import HEADER, call, without_notes
 from scipy.special import ndtri
-from test_analysis_cli import HEADER, call, without_notes
-from test_analysis_figures import write_run
+from written_tables import write_run
 
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 
@@ -99,11 +99,11 @@ def test_logs_that_tell_no_settings_are_compared_only_where_their_radii_fit_the_
     "arguments",
     [
         ["curve", "{tmp}/new-0", "{tmp}/old-0", "--envelope", "--published", "fashion-mnist"],
-        ["parts", "{tmp}/new-0", "--by", "class"],
-        ["parts", "{tmp}/new-0", "--by", "difficulty", "--reference", "{tmp}/old-0", "--radii", "0,0.5"],
+        ["groups", "{tmp}/new-0", "--by", "class"],
+        ["groups", "{tmp}/new-0", "--by", "difficulty", "--reference", "{tmp}/old-0", "--radii", "0,0.5"],
         ["votes", "{tmp}/new-0", "{tmp}/old-0"],
         ["samples", "{tmp}/new-0", "{tmp}/old-0"],
-        ["sandwich", "{tmp}/new-0", "--attacked", "0.5={tmp}/held.tsv", "--attacked", "2={tmp}/broken.tsv"],
+        ["attack-bounds", "{tmp}/new-0", "--attacked", "0.5={tmp}/held.tsv", "--attacked", "2={tmp}/broken.tsv"],
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -129,7 +129,7 @@ def test_a_network_does_not_judge_its_own_difficulty(folders: Path, monkeypatch:
         manifest = {"schema": 1, "classifier": {"weights_sha256": "ab"}}
         (folders / name / "radii.manifest.json").write_text(json.dumps(manifest))
     arguments = ["--by", "difficulty", "--reference", str(folders / "old-0"), "--out", str(folders / "x.png")]
-    assert call(monkeypatch, "parts", str(folders / "new-0"), *arguments) == 2
+    assert call(monkeypatch, "groups", str(folders / "new-0"), *arguments) == 2
     assert "is of the same network as" in capsys.readouterr().err
 
 
@@ -137,7 +137,7 @@ def test_an_attack_that_succeeds_inside_a_radius_is_an_alarm_beside_its_figure(
     folders: Path, monkeypatch: Call, capsys: Said
 ) -> None:
     out = folders / "s.png"
-    arguments = ["sandwich", str(folders / "new-0"), "--attacked", f"1={folders}/broken.tsv", "--out", str(out)]
+    arguments = ["attack-bounds", str(folders / "new-0"), "--attacked", f"1={folders}/broken.tsv", "--out", str(out)]
     assert call(monkeypatch, *arguments) == 2
     assert out.is_file()
     said = capsys.readouterr().err
@@ -155,12 +155,15 @@ def test_an_attack_that_succeeds_inside_a_radius_is_an_alarm_beside_its_figure(
         (["compare", "{tmp}/new-*", "{tmp}/old-*", "--figure", "{tmp}/d.png"], "--figure draws the difference of two"),
         (["compare", "{tmp}/new-0", "{tmp}/old-0", "--figure", "{tmp}/new-0/radii.tsv"], "got the suffix '.tsv'"),
         (["curve", "{tmp}/new-0", "--published", "imagenet", "--out", "{tmp}/x.png"], "no published curve of imagenet"),
-        (["parts", "{tmp}/new-0", "--by", "size", "--out", "{tmp}/x.png"], "--by must be one of class, difficulty"),
-        (["parts", "{tmp}/new-0", "--by", "difficulty", "--out", "{tmp}/x.png"], "goes with --by difficulty"),
+        (["groups", "{tmp}/new-0", "--by", "size", "--out", "{tmp}/x.png"], "--by must be one of class, difficulty"),
+        (["groups", "{tmp}/new-0", "--by", "difficulty", "--out", "{tmp}/x.png"], "goes with --by difficulty"),
         (["table", "{tmp}/new-0", "{tmp}/old-0", "--by", "class"], "--by divides one run, got 2"),
         (["votes", "{tmp}/log", "--out", "{tmp}/x.png"], "log: the table has no column counts"),
-        (["sandwich", "{tmp}/new-0", "--attacked", "x", "--out", "{tmp}/x.png"], "--attacked must be EPS=FILE"),
-        (["sandwich", "{tmp}/new-0", "--attacked", "1=", "--out", "{tmp}/x.png"], "must name a file and each EPS once"),
+        (["attack-bounds", "{tmp}/new-0", "--attacked", "x", "--out", "{tmp}/x.png"], "--attacked must be EPS=FILE"),
+        (
+            ["attack-bounds", "{tmp}/new-0", "--attacked", "1=", "--out", "{tmp}/x.png"],
+            "must name a file and each EPS once",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(
@@ -237,3 +240,13 @@ def test_a_log_is_not_overwritten_by_its_own_import(folders: Path, monkeypatch: 
     assert call(monkeypatch, "import", str(log), "--out", str(log)) == 2
     assert "is the log itself, which would be overwritten" in capsys.readouterr().err
     assert log.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("former", "present"), [("sandwich", "attack-bounds"), ("experiments", "search-log"), ("parts", "groups")]
+)
+def test_the_former_name_of_a_command_is_refused_with_its_present_one(
+    monkeypatch: Call, capsys: Said, former: str, present: str
+) -> None:
+    assert call(monkeypatch, former, "FILE") == 2
+    assert capsys.readouterr().err == f"error: `analysis {former}` is now called `analysis {present}`; use that name.\n"

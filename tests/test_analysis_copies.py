@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_analysis_results import folder, report
+from result_folders import folder, report
 
 from maxup_smoothing.analysis.runs.training import copies_text
 

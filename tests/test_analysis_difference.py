@@ -1,31 +1,13 @@
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgb
-from numpy.typing import ArrayLike
+from paired_table import table
 
 from maxup_smoothing.analysis.comparison.difference import difference_curve
 from maxup_smoothing.analysis.comparison.networks import compare_tables
 from maxup_smoothing.analysis.comparison.significance import paired_interval
 from maxup_smoothing.analysis.figures.curves import COLOURS
 from maxup_smoothing.analysis.figures.difference import draw_difference, limits_of
-
-
-def table(radii: ArrayLike) -> pd.DataFrame:
-    """Label 1, one radius an image; 0 is an abstention, a negative radius a wrong prediction at it."""
-    values = np.asarray(radii, dtype=np.float64)
-    return pd.DataFrame(
-        {
-            "idx": np.arange(len(values)),
-            "label": 1,
-            "predict": np.where(values > 0, 1, np.where(values < 0, 2, -1)),
-            "radius": np.abs(values),
-            "correct": (values > 0).astype(np.int64),
-            "sigma": 0.5,
-            "n": 1000,
-            "alpha": 0.001,
-        }
-    )
 
 
 def test_the_curve_is_the_comparison_at_each_of_its_radii(seed: int) -> None:

@@ -3,22 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from one_look import certificate
+from written_tables import texts, write_run
 
-from maxup_smoothing.analysis.figures.curves import draw, encode, styles
+from maxup_smoothing.analysis.figures.curves import COLOURS, draw, encode, styles
 from maxup_smoothing.analysis.runs.run import Run, load
 from maxup_smoothing.certify.statistics.radius import ceiling_radius
-from maxup_smoothing.certify.tables.radius_table import RadiusTable, row_of
-
-
-def write_run(path: Path, votes: list[int], n: int = 1000, sigma: float = 0.5) -> Path:
-    with RadiusTable.open(path, {}) as table:
-        for idx, n_a in enumerate(votes):
-            votes_V = np.array([0, 0, 0, n_a, n - n_a, 0])
-            proved = certificate(np.array([0, 0, 0, 100, 0, 0]), votes_V, 0.001, sigma)
-            table.append(row_of(proved, idx, 3, n0=100, sigma=sigma, alpha=0.001, seconds=0.1))
-    return path
 
 
 @pytest.fixture
@@ -31,10 +20,14 @@ def runs(tmp_path: Path) -> list[Run]:
     )
 
 
-def texts(figure: Figure) -> list[str]:
-    axes = figure.axes[0]
-    legends = [legend for legend in (axes.get_legend(), *figure.legends) if legend is not None]
-    return [text.get_text() for text in [*axes.texts, *(text for legend in legends for text in legend.get_texts())]]
+def test_the_legend_lists_the_curves_from_the_highest_to_the_lowest(tmp_path: Path) -> None:
+    votes = {"low": [600, 700], "high": [990, 1000], "middle": [800, 900]}
+    files = [write_run(tmp_path / name / "radii.tsv", counts) for name, counts in votes.items()]
+    figure = draw(load(files))
+    legend = figure.axes[0].get_legend() or figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["high", "middle", "low"]
+    # The colours stay those of the runs in their order: other figures use them, too.
+    assert [line.get_color() for line in legend.get_lines()] == [COLOURS[1], COLOURS[2], COLOURS[0]]
 
 
 def test_a_figure_shows_each_run_once_with_its_steps_and_ceiling(runs: list[Run]) -> None:
@@ -43,7 +36,7 @@ def test_a_figure_shows_each_run_once_with_its_steps_and_ceiling(runs: list[Run]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("ℓ₂ radius (pixel units, [0,1])", "certified accuracy")
     assert axes.get_ylim() == (0, 1)
     ceilings = [ceiling_radius(1000, 0.001, sigma) for sigma in (0.25, 0.5)]
-    assert texts(figure) == ["ceiling 0.615", "ceiling 1.231", "gaussian, σ = 0.5", r"max_up\$, σ = 0.25"]
+    assert texts(figure) == ["ceiling 0.615", "ceiling 1.231", r"max_up\$, σ = 0.25", "gaussian, σ = 0.5"]
     curves, lines = axes.lines[:2], axes.lines[2:]
     assert [np.asarray(line.get_xdata()).tolist() for line in lines] == [[ceiling] * 2 for ceiling in ceilings]
     for line, run, ceiling in zip(curves, runs, reversed(ceilings), strict=True):

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_analysis_cli import HEADER, call, without_notes
-from test_analysis_figures import write_run
-from test_analysis_results import folder
-from test_analysis_results_kinds import evaluated, language
+from analysis_call import HEADER, call, without_notes
+from result_folders import evaluated, folder, language
+from written_tables import write_run
 
 Call = pytest.MonkeyPatch
 Said = pytest.CaptureFixture[str]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from analysis_call import HEADER, call
 from scipy.special import ndtri
-from test_analysis_cli import HEADER, call
 
 from maxup_smoothing.analysis.comparison.networks import compare_tables
 from maxup_smoothing.analysis.curves import told_curve
@@ -166,11 +166,11 @@ def arrays(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", ["table", "curve", "report", "audit", "compare", "parts"])
+@pytest.mark.parametrize("command", ["table", "curve", "report", "audit", "compare", "groups"])
 def test_a_folder_of_arrays_is_read_by_every_command(
     arrays: Path, tmp_path: Path, monkeypatch: Call, capsys: Said, command: str
 ) -> None:
-    outs = {"curve": "x.png", "report": "x.html", "parts": "x.svg"}
+    outs = {"curve": "x.png", "report": "x.html", "groups": "x.svg"}
     out = ["--out", str(tmp_path / outs[command])] if command in outs else []
     if command == "audit":
         from maxup_smoothing.certify.__main__ import main

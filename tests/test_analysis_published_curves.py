@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from test_analysis_cli import HEADER, call, without_notes
-from test_analysis_figures import texts, write_run
+from analysis_call import HEADER, call, without_notes
+from written_tables import texts, write_run
 
 from maxup_smoothing.analysis.figures.curves import draw
 from maxup_smoothing.analysis.literature.curves import Published, different_conditions, load_published, require_data
@@ -64,6 +64,17 @@ def test_a_warning_names_the_conditions_of_both_where_they_differ(
     assert without_notes(capsys.readouterr().err) == expected
     assert call(monkeypatch, "curve", str(folder), "--out", str(out)) == 0
     assert without_notes(capsys.readouterr().err) == []
+
+
+def test_a_damaged_manifest_is_named_before_a_curve_is_drawn_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = run(tmp_path / "a", "mnist"), tmp_path / "curve.png"
+    (folder / "radii.manifest.json").write_text("{")
+    assert call(monkeypatch, "curve", str(folder), "--published", "fashion-mnist", "--out", str(out)) == 2
+    assert "radii.manifest.json is damaged: not JSON" in capsys.readouterr().err
+    assert not out.exists()
+    assert call(monkeypatch, "table", str(folder)) == 0  # nothing of it is needed
 
 
 def test_what_runs_do_not_tell_is_not_taken_for_the_published(tmp_path: Path) -> None:

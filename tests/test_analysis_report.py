@@ -3,7 +3,6 @@ import json
 import re
 import sys
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from report_pages import HEADER, LENET, Page, page_of, sample_run, write_run
 
-from maxup_smoothing.analysis.commands.report_page import report
+from maxup_smoothing.analysis.commands.reports import report
 from maxup_smoothing.analysis.report import images
 from maxup_smoothing.analysis.report.numbers import accuracy_table, false_text, interval_text, percent
 from maxup_smoothing.analysis.report.page import build_page
-from maxup_smoothing.analysis.report.subjects import isolated, load_subjects, plain_name, printable
+from maxup_smoothing.analysis.report.subjects import load_subjects
+from maxup_smoothing.analysis.report.text import isolated, plain_name, printable
 from maxup_smoothing.certify.statistics.rounding import floor_text
 from maxup_smoothing.certify.tables.population import false_certificates
 from maxup_smoothing.certify.tables.radius_table import read
@@ -24,9 +25,6 @@ from maxup_smoothing.certify.tables.summary import certified_accuracy, summarize
 from maxup_smoothing.data import download, registry
 from maxup_smoothing.data.runtime import console
 
-LENET = Path(__file__).parents[1] / "docs/results/lenet"
-HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
-OURS = HEADER.rstrip("\n") + "\tn\tn_a\tp_a_lower\tsigma\talpha\tstatus\n"
 HOSTILE = (
     "</script><script>alert(1)</script>",
     '"><img onerror=alert(1)>',
@@ -34,40 +32,6 @@ HOSTILE = (
     "x" * 150,
     "\u05d0\u05d1 \u202egnp",
 )
-VOID = {"meta", "link", "img", "br", "wbr"}
-
-
-class Page(HTMLParser):
-    """The elements of a page, and whether they are nested as they should be."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self._open: list[str] = []
-        # What only keeps or breaks a line is no joint of the text.
-        self.feed(re.sub(r'<wbr>|<span class="name">([^<]*)</span>', r"\1", html))
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not {"style", "title"} & set(self._open):
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
-
-    def all(self, *tags: str) -> list[dict[str, str | None]]:
-        return [attributes for tag, attributes in self.elements if tag in tags]
 
 
 @pytest.fixture(autouse=True)
@@ -80,32 +44,6 @@ def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(download, "fetch", refuse)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no-cache"))
     monkeypatch.delenv("DATA_ROOT", raising=False)
-
-
-def page_of(*paths: Path, data_root: Path | None = None, control: str | None = None) -> Page:
-    return Page(build_page(load_subjects(paths), data_root=data_root, control=control))
-
-
-def write_run(folder: Path, rows: str, header: str = HEADER, manifest: dict[str, Any] | None = None) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "radii.tsv").write_text(header + rows)
-    if manifest is not None:
-        (folder / "radii.manifest.json").write_text(json.dumps({"schema": 1, **manifest}))
-    return folder / "radii.tsv"
-
-
-def sample_run(folder: Path, change: dict[str, Any] | None = None, radius: float = 0.3) -> Path:
-    """A few images of the embedded sample: every fourth one wrong, one abstention."""
-    dataset = registry.load("fashion-sample", "test")
-    rows = []
-    for at in range(24):
-        label = int(dataset.labels[at])
-        predict = -1 if at == 5 else (label + 1) % 10 if at % 4 == 0 else label
-        shown = 0.0 if predict == -1 else radius + at / 100
-        rows.append(f"{at}\t{label}\t{predict}\t{shown}\t{int(predict == label)}\t3")
-    described = {"name": "fashion-sample", "split": "test", "fingerprint": dataset.fingerprint, **(change or {})}
-    manifest = {"data": described, "sampling": {"sigma": 0.5, "n0": 100, "n": 1000, "alpha": 0.001}}
-    return write_run(folder, "\n".join(rows) + "\n", manifest=manifest)
 
 
 def require_self_contained(page: Page) -> None:

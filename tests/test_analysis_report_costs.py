@@ -4,19 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_analysis_difference import table
-from test_analysis_report import LENET, Page, write_run
+from paired_table import table
+from report_pages import LENET, Page, write_run
 
-from maxup_smoothing.analysis.comparison.bands import band_text
 from maxup_smoothing.analysis.comparison.difference import DifferenceCurve
 from maxup_smoothing.analysis.comparison.networks import AtRadius
 from maxup_smoothing.analysis.comparison.outcomes import certified_mistakes, failures
 from maxup_smoothing.analysis.comparison.significance import mcnemar_p_value
-from maxup_smoothing.analysis.report.caveats import caveats, total
+from maxup_smoothing.analysis.comparison.text import band_text
 from maxup_smoothing.analysis.report.comparisons import pairs
-from maxup_smoothing.analysis.report.page import build_page
-from maxup_smoothing.analysis.report.subjects import Subject, load_subjects
-from maxup_smoothing.analysis.report.terms import origin, terms
+from maxup_smoothing.analysis.report.overview import caveats, total
+from maxup_smoothing.analysis.report.page import build_page, origin, terms
+from maxup_smoothing.analysis.report.subjects import ReportRun, load_subjects
 from maxup_smoothing.analysis.report.text import filters
 from maxup_smoothing.certify.tables.radius_table import read
 
@@ -24,12 +23,12 @@ FASHION = [LENET / "fashion_mnist" / name / "radii.tsv" for name in ("gaussian",
 
 
 @pytest.fixture(scope="module")
-def lenet() -> list[Subject]:
+def lenet() -> list[ReportRun]:
     return load_subjects(FASHION)
 
 
 @pytest.fixture(scope="module")
-def page(lenet: list[Subject]) -> Page:
+def page(lenet: list[ReportRun]) -> Page:
     return Page(build_page(lenet))
 
 
@@ -57,7 +56,7 @@ def test_mistakes_are_counted_by_the_radius_they_bear_and_abstentions_bear_none(
     ]
 
 
-def test_the_table_of_a_comparison_holds_costs_beside_gains(lenet: list[Subject]) -> None:
+def test_the_table_of_a_comparison_holds_costs_beside_gains(lenet: list[ReportRun]) -> None:
     (pair,), _ = pairs(lenet, None, [0.0, 1.0, 1.5])
     assert pair.table is not None
     rows = {row[0]: row[1:] for row in pair.table.rows}
@@ -109,7 +108,7 @@ def test_what_holds_in_places_only_is_said_to() -> None:
     assert "by itself" not in text
 
 
-def test_what_the_numbers_leave_open_is_told_although_nothing_is_wrong(lenet: list[Subject], page: Page) -> None:
+def test_what_the_numbers_leave_open_is_told_although_nothing_is_wrong(lenet: list[ReportRun], page: Page) -> None:
     found = " ".join(caveats(lenet, ["no data"] * 2))
     for text in (
         "One training run each (seed 0)",
@@ -146,7 +145,7 @@ def test_float32_at_one_batch_size_is_told_as_one(tmp_path: Path) -> None:
     assert total(subjects[0], "no data") == 70
 
 
-def test_the_first_screen_explains_its_words_with_the_values_of_the_runs(lenet: list[Subject], page: Page) -> None:
+def test_the_first_screen_explains_its_words_with_the_values_of_the_runs(lenet: list[ReportRun], page: Page) -> None:
     words = dict(terms(lenet))
     assert words["sigma"] == "standard deviation of the noise, in the same units of pixels: 0.5."
     assert words["alpha"].endswith(": 0.001.")

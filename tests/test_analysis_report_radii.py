@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from test_analysis_report import LENET, page_of, write_run
+from report_pages import LENET, page_of, write_run
 
 from maxup_smoothing.analysis.report.comparisons import pairs
 from maxup_smoothing.analysis.report.numbers import card, chosen_radii, shared_radii

@@ -4,30 +4,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_analysis_report import LENET, OURS, page_of, sample_run, write_run
+from report_pages import LENET, OURS, page_of, sample_run, write_run
 
 from maxup_smoothing.analysis.report import images, overview
 from maxup_smoothing.analysis.report.comparisons import pairs
 from maxup_smoothing.analysis.report.figures import difference_views
 from maxup_smoothing.analysis.report.notices import agreement
 from maxup_smoothing.analysis.report.settings import differing
-from maxup_smoothing.analysis.report.subjects import Subject, load_subjects
+from maxup_smoothing.analysis.report.subjects import ReportRun, load_subjects
 from maxup_smoothing.data import registry
 
 FASHION = [LENET / "fashion_mnist" / name / "radii.tsv" for name in ("gaussian", "maxup-4", "mean-of-4")]
 
 
 @pytest.fixture(scope="module")
-def lenet() -> list[Subject]:
+def lenet() -> list[ReportRun]:
     return load_subjects(FASHION)
 
 
-def told(manifest: dict[str, Any], folder: Path) -> Subject:
+def told(manifest: dict[str, Any], folder: Path) -> ReportRun:
     (subject,) = load_subjects([write_run(folder, "0\t1\t1\t0.5\t1\t3\n", manifest=manifest)])
     return subject
 
 
-def test_every_pair_of_three_runs_is_compared_once_and_those_with_the_control_first(lenet: list[Subject]) -> None:
+def test_every_pair_of_three_runs_is_compared_once_and_those_with_the_control_first(lenet: list[ReportRun]) -> None:
     found, alone = pairs(lenet, "mean-of-4", [0.0, 1.0])
     names = [(pair.subject.name, pair.control.name) for pair in found]
     assert names == [("gaussian", "mean-of-4"), ("maxup-4", "mean-of-4"), ("gaussian", "maxup-4")]
@@ -43,7 +43,7 @@ def test_of_four_runs_only_those_with_the_control_are_compared(tmp_path: Path) -
     assert [(pair.subject.name, pair.control.name) for pair in found] == [("b", "a"), ("c", "a"), ("d", "a")]
 
 
-def test_under_a_verdict_stands_what_it_leaves_out(lenet: list[Subject]) -> None:
+def test_under_a_verdict_stands_what_it_leaves_out(lenet: list[ReportRun]) -> None:
     radii = [0.25 * at for at in range(8)]
     first, second, _ = pairs(lenet, "gaussian", radii)[0]
     cost = (
@@ -59,7 +59,7 @@ def test_under_a_verdict_stands_what_it_leaves_out(lenet: list[Subject]) -> None
     assert second.details.startswith(start)
 
 
-def test_all_differences_of_a_page_have_one_scale(lenet: list[Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_differences_of_a_page_have_one_scale(lenet: list[ReportRun], monkeypatch: pytest.MonkeyPatch) -> None:
     scales = list[tuple[float, float]]()
 
     def kept(figure: Any) -> str:
@@ -72,7 +72,7 @@ def test_all_differences_of_a_page_have_one_scale(lenet: list[Subject], monkeypa
     assert len(set(scales)) == 1
 
 
-def test_what_runs_agree_and_differ_in_is_named(lenet: list[Subject]) -> None:
+def test_what_runs_agree_and_differ_in_is_named(lenet: list[ReportRun]) -> None:
     assert agreement(lenet) == (
         "The runs agree in data, images, procedure, sigma, n0, n, alpha, bound, noise source, noise seed, dtype, "
         "device, torch version. They differ in batch size: 64 (gaussian), 128 (maxup-4), 512 (mean-of-4)."
@@ -88,7 +88,7 @@ def test_what_not_all_runs_tell_is_no_agreement(tmp_path: Path) -> None:
     assert "dtype" in text
 
 
-def test_what_differs_is_a_table_without_values_that_only_one_run_records(lenet: list[Subject]) -> None:
+def test_what_differs_is_a_table_without_values_that_only_one_run_records(lenet: list[ReportRun]) -> None:
     table = differing(lenet)
     assert table is not None
     rows = {str(name): values for name, *values in table.rows}
@@ -98,7 +98,7 @@ def test_what_differs_is_a_table_without_values_that_only_one_run_records(lenet:
     assert differing(lenet[:1]) is None
 
 
-def test_the_first_table_says_how_each_was_trained(lenet: list[Subject]) -> None:
+def test_the_first_table_says_how_each_was_trained(lenet: list[ReportRun]) -> None:
     rows = {str(name): values for name, *values in overview.glance(lenet).rows}
     assert rows["training objective"] == [
         "loss of one noisy copy (gaussian)",
@@ -149,13 +149,13 @@ def test_protocols_that_skip_are_told_in_words(tmp_path: Path, indices: str | No
     assert overview.every(told({"protocol": {"name": "own", "indices": indices}}, tmp_path / "a")) == words
 
 
-def test_titles_name_what_all_runs_have_in_common(lenet: list[Subject], tmp_path: Path) -> None:
+def test_titles_name_what_all_runs_have_in_common(lenet: list[ReportRun], tmp_path: Path) -> None:
     assert overview.title(lenet[1:2]) == "Certified robustness of maxup-4: fashion-mnist, lenet, sigma 0.5"
     other = told({"data": {"name": "mnist"}, "model": {"arch": "lenet"}}, tmp_path / "a")
     assert overview.title([lenet[0], other]) == "Certified robustness of 2 runs: lenet"
 
 
-def test_noise_of_whole_numbers_is_told_with_its_error_rounded_up(lenet: list[Subject], tmp_path: Path) -> None:
+def test_noise_of_whole_numbers_is_told_with_its_error_rounded_up(lenet: list[ReportRun], tmp_path: Path) -> None:
     text = overview.noise_note(lenet)
     assert text is not None
     assert "distance from that, at most 8.7e-14, was subtracted" in text
@@ -195,12 +195,12 @@ def test_pictures_name_their_order_and_ties_and_no_kind_that_is_not_shown(tmp_pa
     )
 
 
-def test_mistakes_that_are_tied_at_the_ceiling_are_said_to_be(lenet: list[Subject]) -> None:
+def test_mistakes_that_are_tied_at_the_ceiling_are_said_to_be(lenet: list[ReportRun]) -> None:
     mistakes = images.gallery(lenet[1], "no data").groups[0]
     assert "4 of them are tied at radius 1.905, the ceiling" in mistakes.note
 
 
-def test_without_data_the_hardest_images_are_listed_with_their_answers(lenet: list[Subject]) -> None:
+def test_without_data_the_hardest_images_are_listed_with_their_answers(lenet: list[ReportRun]) -> None:
     found = images.gallery(lenet[0], "They are elsewhere.")
     assert found.reason == "They are elsewhere."
     mistakes, abstained = (group.table for group in found.groups[:2])
@@ -237,4 +237,4 @@ def test_a_log_without_settings_is_compared_and_the_page_says_what_was_taken_for
     theirs = "".join(f"{at}\t1\t1\t{r + 0.05:.3f}\t1\t3\n" for at, r in rows)
     page = page_of(write_run(tmp_path / "ours", ours, OURS), write_run(tmp_path / "theirs", theirs))
     assert "theirs has the higher ACR" in page.text
-    assert "Only one of the two tells its sigma, n, alpha; the other was taken to have the same." in page.text
+    assert "Only one of the two records its sigma, n, alpha; the other was taken to have the same." in page.text

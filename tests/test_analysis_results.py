@@ -1,63 +1,14 @@
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from result_folders import HEADER, folder, report
 
 from maxup_smoothing.analysis.__main__ import main
 from maxup_smoothing.analysis.literature.curves import Published
-from maxup_smoothing.analysis.results.document import Report, build_report
 from maxup_smoothing.analysis.results.markdown import escaped
 from maxup_smoothing.analysis.runs.folders import load_folders
-from maxup_smoothing.analysis.runs.kinds import load_runs
-
-HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\tn0\tn\tsigma\talpha\tprocedure\n"
-TRAIN = "epoch,lr,loss,images_per_second,seconds\n"
-CONFIG = {
-    "dataset": "mnist", "arch": "lenet", "objective": "gaussian", "sigma": 0.5, "m": 1, "reduction": "max",
-    "epochs": 2, "batch_size": 256, "dtype": "float32", "seed": 7,
-}  # fmt: skip
-INDICES = range(0, 10_000, 20)
-
-
-def folder(
-    path: Path,
-    radii: Sequence[float] = (0.5, 0.25, 0.0, 1.0) * 125,
-    *,
-    epochs: int = 2,
-    n: int = 1000,
-    sigma: float = 0.5,
-    manifest: dict[str, Any] | None = None,
-    **config: object,
-) -> Path:
-    """A run folder with a radius an image of skip20; 0 is an abstention."""
-    path.mkdir(parents=True)
-    settings = {**CONFIG, "sigma": sigma, **config}
-    path.joinpath("config.toml").write_text(
-        "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
-    )
-    path.joinpath("environment.json").write_text(json.dumps({"threads": 2, "torch": "2.13.0", "device": "toaster"}))
-    path.joinpath("train.csv").write_text(
-        TRAIN + "".join(f"{epoch},0.1,0.5,{1000 * epoch},60\n" for epoch in range(1, epochs + 1))
-    )
-    lines = [
-        f"{idx}\t3\t{3 if radius else -1}\t{radius}\t{int(radius > 0)}\t0.1\t100\t{n}\t{sigma}\t0.001\tfixed\n"
-        for idx, radius in zip(INDICES, radii, strict=False)
-    ]
-    path.joinpath("radii.tsv").write_text(HEADER + "".join(lines))
-    told = {
-        "schema": 1,
-        "sampling": {"procedure": "fixed", "n0": 100, "n": n, "alpha": 0.001},
-        "model": {"epoch": 2},
-        "data": {"name": settings["dataset"], "split": "test"},
-        "protocol": {"name": "skip20", "indices": "0:10000:20"},
-        "noise": {"source": "exact", "seed": 11},
-        **(manifest or {}),
-    }
-    path.joinpath("radii.manifest.json").write_text(json.dumps(told))
-    return path
 
 
 def published(**changes: Any) -> Published:
@@ -66,10 +17,6 @@ def published(**changes: Any) -> Published:
         "seeds": 5, "n": 1000, "alpha": 0.001, "acr": 0.44, "percent": {0.0: 75.0, 0.5: 90.0}, "source": "a_b/c|d",
     }  # fmt: skip
     return Published(**{**facts, **changes})
-
-
-def report(*folders: Path, controls: Sequence[str] = (), rows: Sequence[Published] = ()) -> Report:
-    return build_report(load_runs(folders), controls, rows, "report")
 
 
 def test_a_line_a_run_with_its_conditions(tmp_path: Path) -> None:

@@ -10,70 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from result_folders import evaluated, folder, language
 from scipy import stats
-from test_analysis_results import folder
 from tiny_language import model, settings
 
 from maxup_smoothing.analysis.__main__ import main
 from maxup_smoothing.analysis.literature.claims import load_claims
 from maxup_smoothing.analysis.results.document import build_report
 from maxup_smoothing.analysis.runs.kinds import load_runs
-from maxup_smoothing.train.evaluate import predictions_text
 from maxup_smoothing.train.language import checkpoint
-
-EASY = [True] * 150 + [False] * 50
-CIFAR = {
-    "dataset": "cifar10", "arch": "resnet20", "objective": "plain", "sigma": 0.0, "m": 1, "epochs": 2, "seed": 7,
-    "perturbation": ["crop", "flip"], "dtype": "float32",
-}  # fmt: skip
-PTB = {
-    "task": "language", "corpus": "ptb", "arch": "lstm", "sigma": 0.0, "m": 1, "reduction": "max", "epochs": 3,
-    "layers": 2, "embedding": 200, "hidden": 100, "seed": 0,
-}  # fmt: skip
-
-
-def trained(path: Path, config: dict[str, Any], train: str) -> Path:
-    path.mkdir(parents=True)
-    (path / "config.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in config.items()))
-    (path / "environment.json").write_text(json.dumps({"threads": 1, "torch": "2.13.0", "device": "toaster"}))
-    (path / "train.csv").write_text(train)
-    return path
-
-
-def evaluated(
-    path: Path,
-    right: Sequence[bool] = EASY,
-    *,
-    epochs: int = 2,
-    seconds: float = 60,
-    predictions: bool = True,
-    test: dict[str, Any] | None = None,
-    **config: object,
-) -> Path:
-    """A run folder whose image i is of class 3 and predicted as it where ``right`` says so."""
-    rows = "".join(f"{epoch},{1000 * epoch},{seconds}\n" for epoch in range(1, epochs + 1))
-    trained(path, {**CIFAR, **config}, f"epoch,images_per_second,seconds\n{rows}")
-    told: dict[str, Any] = {
-        "right": sum(right), "images": len(right), "dataset": "cifar10", "split": "test", "fingerprint": "f",
-        "checkpoint": "checkpoint.safetensors", "epoch": 2, "parameters": 272474,
-    }  # fmt: skip
-    if predictions:
-        content = predictions_text(np.full(len(right), 3), np.where(right, 3, 4)).encode()
-        (path / "test_predictions.tsv").write_bytes(content)
-        told["predictions_sha256"] = hashlib.sha256(content).hexdigest()
-    (path / "test.json").write_text(json.dumps({**told, **(test or {})}))
-    return path
-
-
-def language(path: Path, *, test_nats: float = 400.0, epochs: int = 3, seconds: float = 10, **config: object) -> Path:
-    rows = "".join(f"{epoch},{200 - epoch},5000,{seconds}\n" for epoch in range(1, epochs + 1))
-    trained(path, {**PTB, **config}, f"epoch,validation_perplexity,tokens_per_second,seconds\n{rows}")
-    told = {
-        "corpus": "ptb", "checkpoint": "best.safetensors", "epoch": 2,
-        "validation": {"tokens": 200, "nats": 900.0}, "test": {"tokens": 100, "nats": test_nats},
-    }  # fmt: skip
-    (path / "perplexity.json").write_text(json.dumps(told))
-    return path
 
 
 def markdown(*folders: Path, controls: Sequence[str] = ()) -> str:

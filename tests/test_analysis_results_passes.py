@@ -6,7 +6,7 @@ import pytest
 import tiny_training as tiny
 import torch
 
-from maxup_smoothing.analysis.runs.compute import passes_of, passes_text
+from maxup_smoothing.analysis.runs.training import passes_of, passes_text
 
 
 @pytest.mark.parametrize(

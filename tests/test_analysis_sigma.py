@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from test_analysis_cli import HEADER, call, without_notes
-from test_analysis_figures import texts, write_run
+from analysis_call import HEADER, call, without_notes
+from written_tables import texts, write_run
 
 from maxup_smoothing.analysis.figures.curves import draw
 from maxup_smoothing.analysis.literature.curves import Published

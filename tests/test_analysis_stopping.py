@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_analysis_cli import call
+from analysis_call import call
 from typer.testing import CliRunner
 
 from maxup_smoothing.analysis.runs import run

@@ -6,12 +6,12 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
 from matplotlib.patches import Rectangle
-from test_analysis_figures import write_run
+from written_tables import write_run
 
 from maxup_smoothing.analysis.curves import Curve
+from maxup_smoothing.analysis.figures.attack_bounds import draw_attack_bounds, under_attack
 from maxup_smoothing.analysis.figures.classes import draw_classes, draw_parts
 from maxup_smoothing.analysis.figures.curves import COLOURS, draw, upper_envelope
-from maxup_smoothing.analysis.figures.sandwich import draw_sandwich, under_attack
 from maxup_smoothing.analysis.figures.votes import draw_samples, draw_shares, samples_used, shares_of_label
 from maxup_smoothing.analysis.literature.curves import load_published, published_beside
 from maxup_smoothing.analysis.runs.groups import by_class
@@ -183,9 +183,9 @@ def test_attacks_on_other_images_are_refused(run: Run, epsilon: float, predictio
         under_attack(run, epsilon, predictions)
 
 
-def test_the_sandwich_shows_both_sides(run: Run) -> None:
+def test_the_figure_of_bounds_shows_both_sides(run: Run) -> None:
     attacks = {epsilon: under_attack(run, epsilon, attacked([4, 3, 3, 3])) for epsilon in (1.0, 0.25)}
-    axes = draw_sandwich(run, attacks).axes[0]
+    axes = draw_attack_bounds(run, attacks).axes[0]
     (bars,) = [part for part in axes.containers if isinstance(part, ErrorbarContainer)]
     line = bars.lines[0]
     assert line is not None

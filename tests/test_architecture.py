@@ -195,6 +195,7 @@ def test_imports_name_the_installed_package(path: Path) -> None:
 def test_public_names_are_there_and_none_is_a_module_of_its_package(package: str) -> None:
     module = importlib.import_module(f"maxup_smoothing{package}")
     folder = Path(module.__file__ or "").parent
+    assert set(module.__all__) <= set(dir(module))
     for name in module.__all__:
         assert getattr(module, name) is not None
         assert not (folder / name).exists()

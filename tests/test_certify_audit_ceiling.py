@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from audited_logs import VOTES, checks, field_log, of, replaced, three_digits_down, with_columns, write
 
-from maxup_smoothing.certify.audit.auditing import Finding, audit_log
+from maxup_smoothing.certify.audit.auditing import LogFinding, audit_log
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 from maxup_smoothing.certify.statistics.lattice import fit, printed
 from maxup_smoothing.certify.statistics.radius import certified_radius
@@ -47,7 +47,7 @@ def test_a_radius_between_two_numbers_of_votes_is_found(tmp_path: Path) -> None:
     lines = replaced(field_log(), 2, predict=VOTES[0]["label"], radius="1.89", correct="1")
     path = write(tmp_path, lines)
     told = audit_log(path, n=100_000, alpha=0.001, sigma=0.5)
-    assert of(told, "lattice") == Finding(
+    assert of(told, "lattice") == LogFinding(
         "error",
         "lattice",
         "line 2: no number of votes gives radius 1.89 at n=100000, alpha=0.001, sigma=0.5; 1 such row.",

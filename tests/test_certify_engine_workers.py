@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from little_memory import Small, votes
 from shared_runs import run
-from test_faults_memory import Small, votes
 from torch import Tensor, nn
 
 from maxup_smoothing.certify.engine.votes import Item, count_votes

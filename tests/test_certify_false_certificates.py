@@ -4,19 +4,14 @@ from fractions import Fraction
 from math import comb
 
 import numpy as np
-import pandas as pd
 import pytest
+from claimed_rows import ROUNDING, rows
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_certify_population import ROUNDING
 
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.tables.population import false_certificates, largest_alpha
-
-
-def rows(predict: list[int], alpha: float | list[float] = 0.001) -> pd.DataFrame:
-    return pd.DataFrame({"predict": predict, "alpha": alpha, "label": 0, "correct": 0, "radius": 0.0})
 
 
 @pytest.mark.parametrize("images", [1, 2, 7, 20, 60])

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from claimed_rows import ROUNDING
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 from maxup_smoothing.certify.tables.population import population_lower_bound
 
 SIZES, ALPHAS, CONFIDENCES = (1, 2, 5, 12), (0.001, 0.05, 0.3, 0.9), (0.5, 0.95, 0.999)
-ROUNDING = 1 + 1e-9  # of the enumeration itself
 
 
 def two_levels(images: int, share: float, power: float, alpha: float) -> NDArray[np.float64]:

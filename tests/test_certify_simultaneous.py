@@ -6,11 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from claimed_rows import ROUNDING, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
-from test_certify_false_certificates import rows
-from test_certify_population import ROUNDING
 
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, certified_radius

@@ -6,15 +6,13 @@ import torch
 from one_look import certificate
 from oracles import HalfSpace, Pixel
 from scipy import stats
+from smoothed_images import IMAGES, SIGMA
 
 from maxup_smoothing.certify.models.contents import weights_hash
 from maxup_smoothing.certify.smoothing import SmoothedClassifier
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 from maxup_smoothing.certify.statistics.prediction import prediction
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, certified_radius
-
-SIGMA = 0.5
-IMAGES = torch.tensor([0, 60, 120, 130, 200, 255], dtype=torch.uint8)[:, None, None, None].expand(6, 1, 3, 3)
 
 
 def test_the_radius_of_a_half_space_stays_below_its_margin_and_comes_close(seed: int) -> None:

@@ -5,7 +5,7 @@
 import pytest
 import torch
 from oracles import Pixel
-from test_certify_smoothing import IMAGES, SIGMA
+from smoothed_images import IMAGES, SIGMA
 from torch import Tensor, nn
 
 from maxup_smoothing.certify.smoothing import SmoothedClassifier

@@ -7,7 +7,7 @@ import pytest
 import torch
 from oracles import Pixel, Sometimes
 from scipy import stats
-from test_certify_smoothing import IMAGES, SIGMA
+from smoothed_images import IMAGES, SIGMA
 
 from maxup_smoothing.certify.engine.votes import Item, count_votes
 from maxup_smoothing.certify.models.classifier import BaseClassifier

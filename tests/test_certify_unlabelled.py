@@ -118,7 +118,7 @@ def test_finished_tables_are_computed_again_merged_and_audited_without_labels() 
     assert set(read("t.tsv")["correct"]) == {0}
 
 
-@pytest.mark.parametrize("command", ["table", "curve", "parts", "votes", "samples"])
+@pytest.mark.parametrize("command", ["table", "curve", "groups", "votes", "samples"])
 def test_what_takes_labels_refuses_the_table_in_one_line(command: str) -> None:
     table()
     more = [] if command == "table" else ["--out", "figure.png"]

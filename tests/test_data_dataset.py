@@ -24,6 +24,7 @@ def build(
 def test_channels_last_becomes_contiguous_channels_first() -> None:
     dataset = build()
     assert dataset.images.shape == (2, 3, 4, 5)
+    assert isinstance(dataset.images, np.ndarray)
     assert dataset.images.flags.c_contiguous
     for c in range(3):
         np.testing.assert_array_equal(dataset.images[:, c], IMAGES_NHWC[..., c])

@@ -9,11 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from maxup_smoothing.analysis.theory import figures
+from maxup_smoothing.analysis.theory.figures import heading
 from maxup_smoothing.analysis.theory.norms import Norms
-from maxup_smoothing.analysis.theory.panels import heading
 from maxup_smoothing.analysis.theory.regression import Across, Interval
-from maxup_smoothing.analysis.theory.study import Study
-from maxup_smoothing.analysis.theory.verdict import AtSigma, Verdict, Word
+from maxup_smoothing.analysis.theory.verdict import AtSigma, Study, Verdict, Word
 
 SIGMAS = (1e-4, 1e-3, 0.5)
 

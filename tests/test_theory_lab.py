@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from maxup_smoothing.analysis.theory import lab, networks, toys
+from maxup_smoothing.analysis.theory import lab, networks
 from maxup_smoothing.analysis.theory.lab import Settings
 from maxup_smoothing.analysis.theory.norms import change
 from maxup_smoothing.analysis.theory.report import lines
@@ -98,8 +98,8 @@ def test_moved_images_differ_by_the_nudge_and_nothing_else() -> None:
 
 def test_toys_are_functions_of_their_seed() -> None:
     for seed in (0, 1):
-        assert torch.equal(toys.inputs(3, seed=seed)[0], toys.inputs(3, seed=seed)[0])
-    weights = [next(toys.network("tanh", width=4, seed=seed).parameters()) for seed in (0, 0, 1)]
+        assert torch.equal(networks.toy_inputs(3, seed=seed)[0], networks.toy_inputs(3, seed=seed)[0])
+    weights = [next(networks.toy("tanh", width=4, seed=seed).parameters()) for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 

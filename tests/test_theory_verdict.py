@@ -9,14 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from maxup_smoothing.analysis.theory import toys
 from maxup_smoothing.analysis.theory.constants import moment
 from maxup_smoothing.analysis.theory.derivatives import cross_entropy, derivatives_at, frozen
-from maxup_smoothing.analysis.theory.gradient_norm import MaxUp, draw
+from maxup_smoothing.analysis.theory.gradient_norm import MaxUpLoss, draw
 from maxup_smoothing.analysis.theory.lab import Settings, examine
-from maxup_smoothing.analysis.theory.networks import Subject
+from maxup_smoothing.analysis.theory.networks import Network, toy, toy_inputs
 from maxup_smoothing.analysis.theory.regression import aligned, order
-from maxup_smoothing.analysis.theory.verdict import Evidence, judge
+from maxup_smoothing.analysis.theory.verdict import LawEvidence, judge
 from maxup_smoothing.train.maxup import BatchLoss, PerExampleLoss, maxup_loss
 from maxup_smoothing.train.objectives.gradient_penalty import expected_maximum
 from maxup_smoothing.train.perturbations import GaussianNoise, Perturbation
@@ -26,10 +25,10 @@ IMAGES, GROUPS = 16, 64
 SIGMAS = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 2.0)
 
 
-def subject(activation: str, seed: int, images: int = IMAGES, size: int = 200) -> Subject:
-    x_I, y_I = toys.inputs(images, size=size, seed=seed)
-    model = toys.network(activation, inputs=size, width=64, seed=seed)
-    return Subject(name=activation, model=frozen(model), x_I=x_I, y_I=y_I, images="inputs")
+def subject(activation: str, seed: int, images: int = IMAGES, size: int = 200) -> Network:
+    x_I, y_I = toy_inputs(images, size=size, seed=seed)
+    model = toy(activation, inputs=size, width=64, seed=seed)
+    return Network(name=activation, model=frozen(model), x_I=x_I, y_I=y_I, images="inputs")
 
 
 def settings(seed: int, **changes: Any) -> Settings:
@@ -111,7 +110,7 @@ def clean_image_too(
     "broken", [over_examples, over_neighbours, mean_of_copies, one_copy_fewer, one_copy_more, clean_image_too]
 )
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_broken_maxup_fails(broken: MaxUp, activation: str, seed: int) -> None:
+def test_broken_maxup_fails(broken: MaxUpLoss, activation: str, seed: int) -> None:
     # Standard errors are 0.5 % at most; what is broken is off by 12 % (m = 2 to 3 copies: 33 %; the clean image: 21 %).
     sigmas = (1e-5, 1e-4, 1e-3)
     study = examine(subject(activation, seed), settings(seed, ms=(2,), sigmas=sigmas), maxup=broken)
@@ -158,7 +157,7 @@ def quadratic(x_ED: Tensor, y_E: Tensor) -> Tensor:
 
 
 def test_quadratic_loss_has_its_known_trace_and_remainders_of_order_two_and_three(seed: int) -> None:
-    x_I, y_I = toys.inputs(4, size=10, seed=seed)
+    x_I, y_I = toy_inputs(4, size=10, seed=seed)
     local = derivatives_at(nn.Identity(), quadratic, x_I, y_I, probes=2, generator=torch.Generator().manual_seed(0))
     # From where the third order is lost in noise to where the fourth begins.
     scale = float((local.norm_I / local.frobenius_I).mean())
@@ -222,7 +221,7 @@ def test_images_that_the_law_does_not_reach_leave_a_smooth_network_without_a_ver
     noise_IG = 1e-3 * np.random.default_rng(seed).standard_normal((images, groups))
     law_SI = sigmas[:, None] * expected_maximum(4) * norm_I
     first_SIG = law_SI[:, :, None] * (off_I[:, None] + noise_IG)
-    evidence = Evidence(
+    evidence = LawEvidence(
         m=4, constant=expected_maximum(4), second=moment(4, 2), sigmas=sigmas,
         gain_SIG=first_SIG + law_SI[:, :, None], first_SIG=first_SIG, second_SIG=first_SIG,
         largest_R=expected_maximum(4) + 1e-4 * np.random.default_rng(seed).standard_normal(200),

@@ -8,8 +8,8 @@ from tiny_training import (
     B,
     assert_same,
     batch,
-    cross_entropy,
     logits_table,
+    losses,
     mean,
     network,
     noises_of,
@@ -17,15 +17,9 @@ from tiny_training import (
     over_examples,
     regrouped,
 )
-from torch import Tensor
 
 from maxup_smoothing.train.objectives.maxup import MaxUp
 from maxup_smoothing.train.step import Step
-
-
-def losses(table_BMK: Tensor, y: Tensor) -> Tensor:
-    rows = [[cross_entropy(logits_K, label) for logits_K in row] for row, label in zip(table_BMK, y, strict=True)]
-    return torch.stack([torch.stack(row) for row in rows])
 
 
 def test_gaussian_is_the_loss_of_copy_0(seed: int) -> None:

@@ -5,7 +5,6 @@
 import pytest
 import torch
 from scipy import stats
-from test_train_objectives import losses
 from tiny_training import (
     STEP,
     B,
@@ -14,6 +13,7 @@ from tiny_training import (
     divergence,
     gradients,
     logits_table,
+    losses,
     mean,
     network,
     noises_of,

@@ -104,3 +104,8 @@ def ascent_direction(model: nn.Module, image: Tensor, label: Tensor, noises: lis
     loss = -log_mean_probability(model, image, noises)[int(label)]
     (gradient,) = torch.autograd.grad(loss, image)
     return gradient / gradient.norm()
+
+
+def losses(table_BMK: Tensor, y: Tensor) -> Tensor:
+    rows = [[cross_entropy(logits_K, label) for logits_K in row] for row, label in zip(table_BMK, y, strict=True)]
+    return torch.stack([torch.stack(row) for row in rows])

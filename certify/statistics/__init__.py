@@ -1,7 +1,8 @@
 """From votes to a certificate and back, with NumPy and SciPy alone."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from maxup_smoothing.data.runtime.lazy import lazily
 
 #: Where each public name is defined. What is not listed may change at any time.
 _HOME = {
@@ -15,6 +16,7 @@ _HOME = {
     "two_sided_p_value": "certify.statistics.binomial",
     "upper_confidence_bound": "certify.statistics.binomial",
 }
+__getattr__, __dir__ = lazily(__name__, _HOME)
 __all__ = [
     "Look",
     "Procedure",
@@ -37,11 +39,3 @@ if TYPE_CHECKING:
     from maxup_smoothing.certify.statistics.radius import certified_radius as certified_radius
     from maxup_smoothing.certify.statistics.radius import two_class_radius as two_class_radius
     from maxup_smoothing.certify.statistics.sample_size import expectation as expectation
-
-
-def __getattr__(name: str) -> Any:
-    """A public name, whose module is loaded when it is first asked for."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _HOME[name].partition(":")
-    return getattr(importlib.import_module(f"maxup_smoothing.{module}"), attribute or name)

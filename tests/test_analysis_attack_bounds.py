@@ -1,18 +1,17 @@
-"""The table of `certify attack` as one side of the sandwich."""
+"""The table of `certify attack` as the upper bound of its figure."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from analysis_call import call
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from test_analysis_cli import call
-from test_analysis_figures import write_run
+from written_tables import write_run
 
-from maxup_smoothing.analysis.commands import tables, views
-from maxup_smoothing.analysis.commands.inputs import subject_of
-from maxup_smoothing.analysis.figures.sandwich import attacked_part, attacks_of, draw_sandwich
-from maxup_smoothing.analysis.runs.run import Run, load
+from maxup_smoothing.analysis.commands import figures
+from maxup_smoothing.analysis.figures.attack_bounds import attacked_part, attacks_of, draw_attack_bounds
+from maxup_smoothing.analysis.runs.run import Run, load, subject
 from maxup_smoothing.certify.attack.projection import budget
 from maxup_smoothing.certify.attack.table import AttackRow, AttackTable
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
@@ -72,7 +71,7 @@ def test_only_what_was_confirmed_breaks_a_certificate(
     rows = [row_of(run, 3, 0.25, 5, confirmed)]
     assert attacks_of(run, rows)[0.25].broken == ((3,) if confirmed == "yes" else ())
     table, out = write(tmp_path / "ours" / "attacks.tsv", rows), tmp_path / "s.svg"
-    status = call(monkeypatch, "sandwich", str(tmp_path / "ours"), "--attacked", str(table), "--out", str(out))
+    status = call(monkeypatch, "attack-bounds", str(tmp_path / "ours"), "--attacked", str(table), "--out", str(out))
     assert status == (2 if confirmed == "yes" else 0)
     assert ("ALARM" in capsys.readouterr().err) == (confirmed == "yes")
     assert out.read_bytes().startswith(b"<?xml")
@@ -91,7 +90,7 @@ def test_a_norm_is_given_once(
 ) -> None:
     table = str(write(tmp_path / "ours" / "attacks.tsv", [row_of(run, 3, 0.25, 3)]))
     out = str(tmp_path / "s.svg")
-    arguments = ["sandwich", str(tmp_path / "ours"), "--attacked", table, "--attacked", table, "--out", out]
+    arguments = ["attack-bounds", str(tmp_path / "ours"), "--attacked", table, "--attacked", table, "--out", out]
     assert call(monkeypatch, *arguments) == 2
     assert "--attacked must name each EPS once" in capsys.readouterr().err
 
@@ -105,23 +104,24 @@ def tell(table: Path, data: str, arch: str = "lenet") -> Path:
 def drawn(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Figure:
     """The figure that a command would write."""
     found = list[Figure]()
-    for module in (tables, views):
-        monkeypatch.setattr(module, "write_figure", lambda figure, out: found.append(figure))
+    monkeypatch.setattr(figures, "write_figure", lambda figure, out: found.append(figure))
     assert call(monkeypatch, *arguments, "--out", "x.png") == 0
     return found[0]
 
 
-def test_the_sandwich_says_which_images_it_is_about(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_figure_of_bounds_says_which_images_it_is_about(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tell(tmp_path / "ours" / "radii.tsv", "mn$ist")
     rows = [row_of(run, image, epsilon, 3) for image in (1, 2, 3) for epsilon in (0.0, 0.25)]
     attacks = write(tmp_path / "ours" / "attacks.tsv", rows)
-    figure = drawn(monkeypatch, "sandwich", str(tmp_path / "ours"), "--attacked", str(attacks))
+    figure = drawn(monkeypatch, "attack-bounds", str(tmp_path / "ours"), "--attacked", str(attacks))
     assert figure.get_suptitle().splitlines() == [
         r"mn\$ist, network lenet, noise σ = 0.5",
         "3 images that were attacked, of 4 certified",
         "certificates: n = 1,000 samples, alpha = 0.001",
     ]
-    whole = draw_sandwich(run, attacks_of(run, rows)).get_suptitle()
+    whole = draw_attack_bounds(run, attacks_of(run, rows)).get_suptitle()
     assert whole.splitlines()[0] == "4 images"  # no part, and no title
 
 
@@ -129,15 +129,15 @@ def test_an_abstention_is_no_success_of_an_attack(run: Run) -> None:
     rows = [row_of(run, image, 0.25, attacked) for image, attacked in ((1, 5), (2, ABSTAIN), (3, 3))]
     (bars,) = [
         part
-        for part in draw_sandwich(attacked_part(run, rows), attacks_of(run, rows)).axes[0].containers
+        for part in draw_attack_bounds(attacked_part(run, rows), attacks_of(run, rows)).axes[0].containers
         if isinstance(part, ErrorbarContainer)
     ]
     assert np.asarray(bars.lines[0].get_ydata()).tolist() == [2 / 3]
 
 
-def test_nothing_of_the_sandwich_is_cut_off_or_unnamed(run: Run) -> None:
+def test_nothing_of_the_figure_of_bounds_is_cut_off_or_unnamed(run: Run) -> None:
     rows = [row_of(run, image, epsilon, 3) for image in (1, 2, 3) for epsilon in (0.0, 0.25)]
-    axes = draw_sandwich(attacked_part(run, rows), attacks_of(run, rows)).axes[0]
+    axes = draw_attack_bounds(attacked_part(run, rows), attacks_of(run, rows)).axes[0]
     (bars,) = [part for part in axes.containers if isinstance(part, ErrorbarContainer)]
     assert axes.get_xlim()[0] < 0  # room for half of the mark at 0
     assert not any(artist.get_clip_on() for artist in bars.get_children())  # nor is that at an accuracy of 1 cut
@@ -153,15 +153,14 @@ def test_nothing_of_the_sandwich_is_cut_off_or_unnamed(run: Run) -> None:
 
 def test_a_curve_is_titled_with_what_its_runs_have_in_common(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [write_run(tmp_path / name / "radii.tsv", [300, 700]) for name in ("a", "b")]
-    loaded = load(files)
-    assert subject_of(files, loaded) == "noise σ = 0.5"  # no manifest: what the rows tell
+    assert subject(load(files)) == "noise σ = 0.5"  # no manifest: what the rows tell
     for file in files:
         tell(file, "mnist")
-    assert subject_of(files, loaded) == "mnist, network lenet, noise σ = 0.5"
+    assert subject(load(files)) == "mnist, network lenet, noise σ = 0.5"
     tell(files[1], "mnist", arch="resnet110")
     other = [files[0], write_run(tmp_path / "c" / "radii.tsv", [300], sigma=0.25)]
-    assert subject_of(files, loaded) == "mnist, noise σ = 0.5"
-    assert subject_of(other, load(other)) is None
+    assert subject(load(files)) == "mnist, noise σ = 0.5"
+    assert subject(load(other)) is None
     arguments = ["curve", *map(str, files)]
     assert drawn(monkeypatch, *arguments).get_suptitle().splitlines()[0] == "mnist, noise σ = 0.5"
     assert drawn(monkeypatch, *arguments, "--title", "mine").get_suptitle().splitlines()[0] == "mine"

@@ -1,4 +1,4 @@
-"""Certified accuracy from below and accuracy under attack from above: the truth lies between them.
+"""Certified accuracy as a lower bound and accuracy under attack as an upper bound, in one figure.
 
 No attack may succeed within a certified radius. Where one does, either the certificate, the attack's norm or the way
 the two files belong together is wrong.
@@ -121,12 +121,12 @@ def attacks_of(run: Run, rows: Sequence[AttackRow]) -> dict[float, Attacked]:
 
 
 def attacked_part(run: Run, rows: Sequence[AttackRow]) -> Run:
-    """The run with the rows of the images that were attacked: both sides of a sandwich are about the same ones."""
+    """The run with the rows of the images that were attacked: both bounds are then about the same ones."""
     part = run.table[run.table["idx"].isin({row.image for row in rows})]
     return replace(run, table=part, summary=summarize(part))
 
 
-def draw_sandwich(
+def draw_attack_bounds(
     run: Run, attacks: Mapping[float, Attacked], *, title: str | None = None, certified: int | None = None
 ) -> Figure:
     """Certified accuracy as a step curve, accuracy under attack as points with intervals, and what lies between.
@@ -159,7 +159,7 @@ def draw_sandwich(
         label=plain(f"certified, {run.name}: no attack can do worse"),
     )
     epsilon_E = np.array([attack.epsilon for attack in found])
-    # An abstention is no success: more samples may show that g is right.
+    # An abstention is not a success: more samples may show that g is right.
     not_wrong_E = np.array([attack.right + attack.abstained for attack in found])
     images_E = np.array([attack.images for attack in found])
     accuracy_E = not_wrong_E / images_E
@@ -202,7 +202,7 @@ def draw_sandwich(
 
 
 def _conditions(run: Run, certified: int | None) -> str:
-    """Two lines: which images, and with how many samples and which alpha they were certified, if the rows tell."""
+    """Two lines: which images, and with how many samples and which alpha they were certified, if the rows record."""
     summary = run.summary
     part = f" that were attacked, of {certified:,} certified" if certified not in (None, summary.images) else ""
     n = "unknown" if summary.n is None else f"{summary.n:,}"
