@@ -102,12 +102,17 @@ def _libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Path("mynet.py").write_text(FACTORY)
     sample = registry.load("fashion-sample", "train")
     pixels, labels = np.asarray(sample.images), sample.labels
-    kept = {"classes": np.array(sample.classes)}
+    classes = np.array(sample.classes)
     np.savez(
-        "gray.npz", x_train=pixels[:60, 0], y_train=labels[:60], x_test=pixels[60:80, 0], y_test=labels[60:80], **kept
+        "gray.npz",
+        x_train=pixels[:60, 0],
+        y_train=labels[:60],
+        x_test=pixels[60:80, 0],
+        y_test=labels[60:80],
+        classes=classes,
     )
     rgb = pixels[:80].repeat(3, axis=1).transpose(0, 2, 3, 1)
-    np.savez("rgb.npz", x_train=rgb[:60], y_train=labels[:60], x_test=rgb[60:], y_test=labels[60:80], **kept)
+    np.savez("rgb.npz", x_train=rgb[:60], y_train=labels[:60], x_test=rgb[60:], y_test=labels[60:80], classes=classes)
     text = 'dataset = "gray.npz"\nobjective = "maxup"\nm = 2\nsigma = 0.25\nepochs = 2\nbatch_size = 20\nlr = 0.05\n'
     Path("base.toml").write_text(text + "probe = 20\n")
 

@@ -265,7 +265,7 @@ class TrainConfig:
         for active, when, keys in (
             (self.validate_every > 0, "with validate_every", ("validate_images", "validate_n")),
             (bool(self.resize or self.crop), "with resize or crop", ("interpolation",)),
-            (from_disk, "with random_resized_crop in augment", ("crop_scale", "workers", "skip_unreadable")),
+            (from_disk, "with random_resized_crop in augment", ("crop_scale", "skip_unreadable")),
             (residual, "by the residual networks of this project", ("shortcut",)),
             (self.optimizer == "sgd", 'with optimizer = "sgd"', ("momentum", "nesterov")),
             (self.optimizer == "adamw", 'with optimizer = "adamw"', ("betas",)),
@@ -279,8 +279,8 @@ class TrainConfig:
         """How images of any size are prepared; None for images as they are stored."""
         if not self.resize and not self.crop:
             return None
-        filter = {"interpolation": self.interpolation} if self.interpolation else {}
-        return Preprocessing(resize=self.resize or None, crop=self.crop or None, **filter)
+        filter = self.interpolation or "bilinear"
+        return Preprocessing(resize=self.resize or None, crop=self.crop or None, interpolation=filter)
 
     def to_toml(self) -> str:
         """The configuration as a TOML file that ``train.config_file.load`` reads back to an equal one."""

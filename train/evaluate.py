@@ -130,9 +130,9 @@ def _test_split(path: Path, loaded: checkpoint.Checkpoint, data_root: Path | Non
     name = loaded.metadata.get("config", {}).get("dataset")
     if not isinstance(name, str):
         raise ValueError(f"{path} does not say on what it was trained; give a checkpoint of `python -m train`.")
-    config = {key: loaded.metadata["config"].get(key) for key in ("resize", "crop", "interpolation")}
-    told = {key: value for key, value in config.items() if value}
-    how = preprocessing.recorded(told, str(path)) if told.keys() & {"resize", "crop"} else None
+    found = {key: loaded.metadata["config"].get(key) for key in ("resize", "crop", "interpolation")}
+    found = {key: value for key, value in found.items() if value}
+    how = preprocessing.recorded(found, str(path)) if found.keys() & {"resize", "crop"} else None
     dataset = registry.load(name, "test", data_root, preprocessing=how, lazy=how is not None)
     for note in dataset.notes:
         print(console.one_line(f"note: {note}"), file=sys.stderr)

@@ -121,7 +121,7 @@ class Trainer:
         held = torch.from_numpy(measured(y, config.holdout, even=even, held_out=True))
         trained = torch.ones(len(images), dtype=torch.bool).index_fill(0, held, value=False)
         self.numbers, self.labels = trained.nonzero().squeeze(1), labels[trained].to(self.device)
-        self.images = images[trained].to(self.device) if isinstance(images, Tensor) else None
+        self.images = images[trained].to(self.device) if isinstance(images, Tensor) else torch.empty(0)
         if not config.holdout:
             held = torch.from_numpy(measured(y, min(config.probe, len(images)), even=even, held_out=False))
         if not isinstance(images, Tensor):
@@ -149,7 +149,7 @@ class Trainer:
 
     def prepare(self) -> None:
         """Let the objective prepare itself, which may take long, if it has not yet; ``epoch`` does so otherwise."""
-        if not self._prepared and self.images is not None:
+        if not self._prepared and self.loader is None:
             self.objective.prepare(self.images, self.world)
         self._prepared = True
 
@@ -271,11 +271,10 @@ class Trainer:
 
         Of images on disk a process decodes its own rows alone, unless examples are mixed; the other rows are black.
         """
-        if self.images is not None:
+        if self.loader is None:
             for index_T in self._order():
                 yield index_T, self.images[index_T], self.labels[index_T]
             return
-        assert self.loader is not None, "images on disk come with a loader"
         order, whole = list(self._order()), self.objective.mixes or self.world.size == 1
         mine = [Rows(0, len(index_T), len(index_T)) if whole else self._own(len(index_T)) for index_T in order]
         wanted = [self.numbers[index_T[rows.slice].cpu()].tolist() for index_T, rows in zip(order, mine, strict=True)]

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -164,16 +165,18 @@ def _trainer(
 
 def _loader(settings: TrainConfig, dataset: Dataset, device: torch.device) -> Loader:
     """What decodes training images from disk."""
-    held = dataset.images
-    if not isinstance(held, LazyImages):
+    stored = dataset.images
+    if not isinstance(stored, LazyImages):
         raise ValueError(f"{settings.dataset} is in memory as a whole; leave random_resized_crop out of augment.")
+    held_out = images.measured(dataset.labels, settings.holdout, even=False, held_out=True)
     return Loader(
-        held,
+        stored,
         dataset.labels,
-        size=held.shape[2],
+        size=stored.shape[2],
         workers=settings.workers,
         scale=(settings.crop_scale[0], settings.crop_scale[1]),
         skip_unreadable=settings.skip_unreadable,
+        among=np.setdiff1d(np.arange(len(dataset.labels)), held_out),
         pin_memory=device.type == "cuda",
     )
 
