@@ -7,17 +7,23 @@ from maxup_smoothing.data.runtime.lazy import lazily
 #: Where each public name is defined. What is not listed may change at any time.
 _HOME = {
     "Dataset": "data.dataset",
+    "Loader": "data.loader",
+    "Preprocessing": "data.preprocessing",
     "load": "data.registry",
     "names": "data.registry",
 }
 __getattr__, __dir__ = lazily(__name__, _HOME)
 __all__ = [
     "Dataset",
+    "Loader",
+    "Preprocessing",
     "load",
     "names",
 ]
 
 if TYPE_CHECKING:
     from maxup_smoothing.data.dataset import Dataset as Dataset
+    from maxup_smoothing.data.loader import Loader as Loader
+    from maxup_smoothing.data.preprocessing import Preprocessing as Preprocessing
     from maxup_smoothing.data.registry import load as load
     from maxup_smoothing.data.registry import names as names

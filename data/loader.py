@@ -4,7 +4,8 @@ What is drawn for an image is a function of (seed, epoch, image). So neither res
 torchrun changes a batch.
 """
 
-# Shapes: B images of a batch, C channels (1 gray, 3 RGB), S the side of a crop in pixels.
+# Shapes: B images of a batch, C channels (1 gray, 3 RGB), S the side of a crop in pixels, K images that may stand for
+# others.
 
 import hashlib
 import math
@@ -58,8 +59,10 @@ class Loader:
         workers: Processes that decode; 0 decodes in this one.
         scale: Smallest and largest part of the image's area that a crop covers, 0 < smallest <= largest <= 1.
         ratio: Smallest and largest width over height of it, both positive.
-        skip_unreadable: Put the next image of the list, with its label, in the place of one that cannot be read, and
-            remember it in ``unreadable``. Otherwise it is an error.
+        skip_unreadable: Put the next image, with its label, in the place of one that cannot be read, and remember it in
+            ``unreadable``. Otherwise it is an error.
+        among: Numbers of the images that may take another's place, ascending, such as those that are not held out; all
+            by default.
         pin_memory: Leave batches in memory from which a GPU copies fast.
         prefetch: Batches that each worker makes ahead.
 
@@ -80,6 +83,7 @@ class Loader:
         scale: tuple[float, float] = (0.25, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         skip_unreadable: bool = False,
+        among: Sequence[int] | NDArray[np.int64] | None = None,
         pin_memory: bool = False,
         prefetch: int = 2,
     ) -> None:
@@ -94,7 +98,8 @@ class Loader:
         self.unreadable: set[int] = set()
         self._wanted: list[_Wanted] = []
         self._workers = workers
-        work = _Crops(images, labels, size, scale, ratio, skip=skip_unreadable)
+        others_K = np.arange(len(images)) if among is None else np.asarray(among, dtype=np.int64)
+        work = _Crops(images, labels, size, scale, ratio, others_K if skip_unreadable else None)
         with _quiet():
             self._loader: DataLoader[_Batch] | None = DataLoader(
                 work,  # type: ignore[arg-type]  # whatever has items will do
@@ -214,10 +219,9 @@ class _Crops:
         size: int,
         scale: tuple[float, float],
         ratio: tuple[float, float],
-        *,
-        skip: bool,
+        others_K: NDArray[np.int64] | None,
     ) -> None:
-        self._images, self._labels, self._size, self._skip = images, labels, size, skip
+        self._images, self._labels, self._size, self._others_K = images, labels, size, others_K
         self._scale, self._ratio = scale, ratio
         how = images.preprocessing
         self._filter = INTERPOLATIONS["bilinear" if how is None else how.interpolation]
@@ -232,7 +236,7 @@ class _Crops:
                 try:
                     x_BSSC[row] = self._crop(number, draws)
                 except Refused as error:
-                    if not self._skip:
+                    if self._others_K is None:
                         return _Batch(torch.empty(0), torch.empty(0), (), str(error))
                     unreadable.append(number)
                 else:
@@ -246,8 +250,10 @@ class _Crops:
 
     def _candidates(self, index: int) -> Iterator[int]:
         """The image, and those that stand for it if it cannot be read."""
-        total = len(self._images)
-        return ((index + step) % total for step in range(total))
+        yield index
+        if self._others_K is not None:
+            after = int(np.searchsorted(self._others_K, index, side="right"))
+            yield from np.roll(self._others_K, -after).tolist()
 
     def _crop(self, index: int, draws: Sequence[float]) -> NDArray[np.uint8]:
         """A crop of an image as uint8, (S, S, C)."""

@@ -12,8 +12,11 @@ import numpy as np
 from PIL import Image
 
 from fuzz.parser import Parser
-from maxup_smoothing.data import registry
+from maxup_smoothing.data import class_map, labels, registry
 from maxup_smoothing.data.formats import cifar, folder, idx, npz
+from maxup_smoothing.data.lazy import LazyImages
+from maxup_smoothing.data.loader import Loader
+from maxup_smoothing.data.preprocessing import Preprocessing
 
 _IMAGES = np.random.default_rng(0).integers(0, 256, (4, 5, 5), dtype=np.uint8)
 _LABELS = np.array([0, 1, 1, 0], dtype=np.uint8)
@@ -51,8 +54,8 @@ def read_npy_text(path: Path) -> None:
     """Read an archive whose images are the header and body that the file holds; deeper than damage to a zip reaches."""
     data = path.read_bytes()
     head, _, body = data.partition(b"\n")
-    labels = member(b"{'descr':'|u1','fortran_order':False,'shape':(4,)}\n", _LABELS.tobytes())
-    path.write_bytes(archive({"images.npy": member(head + b"\n", body), "labels.npy": labels}))
+    label_member = member(b"{'descr':'|u1','fortran_order':False,'shape':(4,)}\n", _LABELS.tobytes())
+    path.write_bytes(archive({"images.npy": member(head + b"\n", body), "labels.npy": label_member}))
     npz.read(path, "train")
 
 
@@ -129,6 +132,40 @@ def _read_folder(path: Path) -> None:
     folder.read(path.parent.parent, "train")
 
 
+def _read_resized(path: Path) -> None:
+    images = folder.read(path.parent.parent, "train", preprocessing=Preprocessing(resize=8, crop=6)).images
+    assert np.asarray(images).shape == (1, 3, 6, 6)
+
+
+def _read_cropped(path: Path) -> None:
+    dataset = folder.read(path.parent.parent, "train", preprocessing=Preprocessing(crop=4))
+    assert isinstance(dataset.images, LazyImages)
+    list(Loader(dataset.images, dataset.labels, size=4).batches([[0]], seed=0, epoch=0))
+
+
+@cache
+def _label_files() -> list[bytes]:
+    texts = (
+        "a.png 0\nb.png 1\n",
+        "ImageId,PredictionString\na,n01 1 2 3 4\nb,n02 5 6 7 8\n",
+        "0\n1\n",
+        "val/b.png;x\na.png cat\n",
+    )
+    return [text.encode() for text in texts]
+
+
+def _read_labels(path: Path) -> None:
+    found, classes, _ = labels.read(path, ["a.png", "b.png"], None)
+    assert found.shape == (2,)
+    assert not classes or found.max() < len(classes)
+
+
+@cache
+def _class_maps() -> list[bytes]:
+    texts = ("a 1\nb 0\n", "n01440764 tench\nn01443537 goldfish\n", '{"0": ["n01440764", "tench"]}', '["a", "b"]')
+    return [text.encode() for text in (*texts, '{"id2label": {"0": "a"}}', '{"a": 1}')]
+
+
 PARSERS = [
     Parser(
         name="npz",
@@ -172,5 +209,12 @@ PARSERS = [
         beside=lambda: {"cifar-10-batches-bin/test_batch.bin": _BATCH},
         readers=(lambda path: cifar.read(path.parent, "test", name="cifar10"),),
     ),
-    Parser(name="image_folder", file="images/cat/a.png", seeds=_images, readers=(_read_folder,)),
+    Parser(
+        name="image_folder",
+        file="images/cat/a.png",
+        seeds=_images,
+        readers=(_read_folder, _read_resized, _read_cropped),
+    ),
+    Parser(name="labels", file="val.txt", seeds=_label_files, readers=(_read_labels,)),
+    Parser(name="class_map", file="map", seeds=_class_maps, readers=(class_map.read,)),
 ]

@@ -266,12 +266,6 @@ def take_over(
         if part not in there
         or (there[part].shape != here[part].shape and there[part].shape[1:] == here[part].shape[1:])
     ]
-    if fresh and not reset_head:
-        had = f"{len(there[fresh[0]])} classes" if fresh[0] in there else "none"
-        raise ValueError(
-            f"init = {name!r} has a head of {had} ({fresh[0].removeprefix('backbone.')}), the data set {num_classes} "
-            "classes; pass --set init_head=reset to begin with a new head."
-        )
     for part in sorted((here.keys() | there.keys()) - set(fresh)):
         if part not in here and reset_head and is_head(part):
             continue
@@ -279,8 +273,14 @@ def take_over(
         if shapes[0] != shapes[1]:
             raise ValueError(
                 f"init = {name!r} is of another architecture: its {part} is {shapes[0]}, here {shapes[1]}; "
-                "set arch and shortcut to those it was trained with."
+                "set arch and its options to those it was trained with."
             )
+    if fresh and not reset_head:
+        had = f"a head of {len(there[fresh[0]])} classes" if fresh[0] in there else "no head"
+        raise ValueError(
+            f"init = {name!r} has {had} ({fresh[0].removeprefix('backbone.')}), the data set {num_classes} classes; "
+            "pass --set init_head=reset to begin with a new head."
+        )
     for part in ("mean", "std"):
         theirs, ours = there[f"normalize.{part}"].flatten(), here[f"normalize.{part}"].flatten()
         if not theirs.equal(ours):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from maxup_smoothing.data.preprocessing import Preprocessing
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -80,7 +82,16 @@ class TrainConfig:
         lr_min: For ``cosine``: the learning rate at the end.
         grad_checkpointing: Compute activations again in the backward pass, which takes less memory; networks of timm
             and transformers offer it.
-        augment: Any of ``crop`` (4 pixels of padding) and ``flip``, applied before the noise; all copies share it.
+        augment: Any of ``random_resized_crop`` (a part of the image that covers ``crop_scale`` of its area, brought to
+            the size of ``crop``; decoded from disk by ``workers``), ``crop`` (4 pixels of padding) and ``flip``,
+            applied before the noise; all copies share it.
+        resize: Pixels to which the shorter side of images of any size is brought; 0 leaves it.
+        crop: Pixels of the square that is then cut out of the centre; 0 for ``resize``. Without either images must have
+            one size.
+        interpolation: Filter of the two, such as ``bilinear`` or ``bicubic``; ``bilinear`` if empty.
+        crop_scale: For ``random_resized_crop``: smallest and largest part of the area.
+        workers: For ``random_resized_crop``: processes that decode; 0 decodes in the one that trains.
+        skip_unreadable: For ``random_resized_crop``: pass over files that cannot be read, and count them.
         mean: Normalisation, the model's first layer; one number or one a channel. A network of a library has the one
             that it declares, unless this is set; ``[0, 0, 0]`` and ``std = [1, 1, 1]`` are none.
         std: The same.
@@ -156,6 +167,12 @@ class TrainConfig:
     lr_min: float = 0.0
     grad_checkpointing: bool = False
     augment: tuple[str, ...] = ()
+    resize: int = 0
+    crop: int = 0
+    interpolation: str = ""
+    crop_scale: tuple[float, ...] = (0.25, 1.0)
+    workers: int = 2
+    skip_unreadable: bool = False
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     shortcut: str = "conv"
@@ -179,7 +196,7 @@ class TrainConfig:
         for name in (*positive, *methods, *parts):
             value = getattr(self, name)
             _require(0 < value < math.inf, f"{name} must be positive and finite, got {value}.")
-        counts = ("holdout", "probe", "seed", "start", "warmup", "validate_every")
+        counts = ("resize", "crop", "workers", "holdout", "probe", "seed", "start", "warmup", "validate_every")
         rates = ("clip", "lr_warmup", "lr_min")
         for name in ("sigma", "momentum", "weight_decay", "reach", "lam", "eta", *counts, *rates):
             _require(getattr(self, name) >= 0, f"{name} must be at least 0, got {getattr(self, name)}.")
@@ -228,10 +245,27 @@ class TrainConfig:
             f"randaugment_magnitude must lie in (0, 30], got {self.randaugment_magnitude}.",
         )
         for part in self.augment:
-            _choice("augment", part, ("crop", "flip"))
+            _choice("augment", part, ("crop", "flip", "random_resized_crop"))
+        from_disk = "random_resized_crop" in self.augment
+        _require(
+            not from_disk or (self.augment[0] == "random_resized_crop" and bool(self.crop or self.resize)),
+            "random_resized_crop comes first in augment, and needs crop, the size of its images, such as crop = 224.",
+        )
+        _require(
+            len(self.crop_scale) == 2 and 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1,
+            f"crop_scale must be two parts of the area, 0 < smallest <= largest <= 1, got {list(self.crop_scale)}.",
+        )
+        _require(
+            not (from_disk and self.teacher),
+            "teacher predicts images in memory; leave random_resized_crop out of augment.",
+        )
+        if self.resize or self.crop:
+            self.preprocessing()  # which checks them
         residual = self.arch.startswith("resnet") and ":" not in self.arch
         for active, when, keys in (
             (self.validate_every > 0, "with validate_every", ("validate_images", "validate_n")),
+            (bool(self.resize or self.crop), "with resize or crop", ("interpolation",)),
+            (from_disk, "with random_resized_crop in augment", ("crop_scale", "skip_unreadable")),
             (residual, "by the residual networks of this project", ("shortcut",)),
             (self.optimizer == "sgd", 'with optimizer = "sgd"', ("momentum", "nesterov")),
             (self.optimizer == "adamw", 'with optimizer = "adamw"', ("betas",)),
@@ -240,6 +274,13 @@ class TrainConfig:
         ):
             if not active:
                 refuse_idle(self, when, *keys)
+
+    def preprocessing(self) -> Preprocessing | None:
+        """How images of any size are prepared; None for images as they are stored."""
+        if not self.resize and not self.crop:
+            return None
+        filter = self.interpolation or "bilinear"
+        return Preprocessing(resize=self.resize or None, crop=self.crop or None, interpolation=filter)
 
     def to_toml(self) -> str:
         """The configuration as a TOML file that ``train.config_file.load`` reads back to an equal one."""

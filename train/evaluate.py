@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from torch import nn
 
-from maxup_smoothing.data import registry, seen
+from maxup_smoothing.data import preprocessing, registry, seen
 from maxup_smoothing.data.dataset import Dataset, listed
 from maxup_smoothing.data.runtime import console
 from maxup_smoothing.data.runtime.atomic import write_atomically
@@ -100,9 +100,10 @@ def accuracy(right: int, images: int, confidence: float) -> dict[str, Any]:
 def predict(model: nn.Module, dataset: Dataset, device: torch.device) -> NDArray[np.int64]:
     """The class that ``model`` gives each image, in float32 and evaluation mode; int64, (N,)."""
     model = model.to(device).eval()
-    images, found = torch.from_numpy(dataset.images), list[torch.Tensor]()
+    images, found = dataset.images, list[torch.Tensor]()
     with console.Meter("test", "images", len(images), len(images), "images") as meter:
-        for x_BCHW in images.split(BATCH):
+        for first in range(0, len(images), BATCH):
+            x_BCHW = torch.from_numpy(images[first : first + BATCH])
             found.append(model(x_BCHW.to(device).float() / 255).argmax(1).cpu())
             meter.advance(len(x_BCHW), len(x_BCHW))
     return torch.cat(found).numpy()
@@ -129,7 +130,10 @@ def _test_split(path: Path, loaded: checkpoint.Checkpoint, data_root: Path | Non
     name = loaded.metadata.get("config", {}).get("dataset")
     if not isinstance(name, str):
         raise ValueError(f"{path} does not say on what it was trained; give a checkpoint of `python -m train`.")
-    dataset = registry.load(name, "test", data_root)
+    found = {key: loaded.metadata["config"].get(key) for key in ("resize", "crop", "interpolation")}
+    found = {key: value for key, value in found.items() if value}
+    how = preprocessing.recorded(found, str(path)) if found.keys() & {"resize", "crop"} else None
+    dataset = registry.load(name, "test", data_root, preprocessing=how, lazy=how is not None)
     for note in dataset.notes:
         print(console.one_line(f"note: {note}"), file=sys.stderr)
     if dataset.split not in ("test", "val"):

@@ -1,28 +1,42 @@
 """The images of a run, looked at as a whole before it begins: both halves, all classes, and which are held out."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from maxup_smoothing.data import official, registry, seen
 from maxup_smoothing.data.dataset import Dataset
+from maxup_smoothing.data.formats import parquet
+from maxup_smoothing.data.lazy import LazyImages
+from maxup_smoothing.data.preprocessing import Preprocessing
 from maxup_smoothing.data.subset import representative, spread
 
 CHOICE = "choice"  # in the state of a run: how its held-out and probe images were chosen
+_MOST_DECODED = 20_000  # images on disk whose pixels are looked at before a run
 _NAMED = 5  # classes in a message
 
 
-def load(name: str, data_root: Path | None) -> Dataset:
+def load(
+    name: str, data_root: Path | None, preprocessing: Preprocessing | None = None, *, from_disk: bool = False
+) -> Dataset:
     """The images to train on.
+
+    Args:
+        name: See ``data.registry``.
+        data_root: Where data sets lie.
+        preprocessing: Brings images of any size to one.
+        from_disk: Whether they may be decoded when they are asked for, and not all of them now.
 
     Raises:
         ValueError: If there is no such data set, it is damaged, or has no labels or one class.
         OSError: If files cannot be read.
     """
-    dataset = registry.load(name, "train", data_root)
+    dataset = registry.load(name, "train", data_root, preprocessing=preprocessing, lazy=from_disk)
+    if not from_disk and not isinstance(dataset.images, np.ndarray):
+        dataset = replace(dataset, images=np.asarray(dataset.images))
     if not dataset.labelled:
         raise ValueError(
             f"{name} has images without labels, and training needs labels; give one folder of images per class, or an "
@@ -33,7 +47,9 @@ def load(name: str, data_root: Path | None) -> Dataset:
     return dataset
 
 
-def check(dataset: Dataset, holdout: int) -> None:
+def check(
+    dataset: Dataset, holdout: int, preprocessing: Preprocessing | None = None, *, skip_unreadable: bool = False
+) -> None:
     """Say on stderr what is strange about a data set, before a run begins.
 
     That both halves have images of one shape and the same classes was seen when it was read.
@@ -41,13 +57,15 @@ def check(dataset: Dataset, holdout: int) -> None:
     Args:
         dataset: The training half, or all images of a data set without halves.
         holdout: How many images will be withheld from training.
+        preprocessing: With which they were loaded.
+        skip_unreadable: Whether files that cannot be read are passed over.
 
     Raises:
         ValueError: If the test half is damaged.
     """
-    test = _test_half(dataset)
+    test = _test_half(dataset, preprocessing)
     held = measured(dataset.labels, min(holdout, len(dataset.labels)), even=False, held_out=True)
-    for warning in _warnings(dataset, held, test):
+    for warning in _warnings(dataset, held, test, skip_unreadable):
         print(f"warning: {warning}", file=sys.stderr)
 
 
@@ -66,36 +84,64 @@ def measured(labels: NDArray[np.int64], count: int, *, even: bool, held_out: boo
     return spread(len(labels), count) if even else representative(labels, count, leave=held_out)
 
 
-def record(folder: Path, trained: Tensor, init: str) -> None:
+def readable(images: NDArray[np.uint8] | LazyImages, numbers: NDArray[np.int64], *, skip: bool) -> NDArray[np.int64]:
+    """Those of some numbers whose images can be read; all of them where none may be skipped, or all are in memory."""
+    if not skip or not isinstance(images, LazyImages):
+        return numbers
+    found = []
+    for number in numbers.tolist():
+        try:
+            images[number]
+        except ValueError:  # what cannot be read; it is counted where it is trained on
+            continue
+        found.append(number)
+    return np.array(found, dtype=np.int64)
+
+
+def record(folder: Path, trained: NDArray[np.uint8] | LazyImages, numbers: NDArray[np.int64], init: str) -> None:
     """Leave the hashes of the images that are trained on in a run folder, with those of the run that it begins with.
 
     Args:
         folder: Of the run.
-        trained: uint8, (N, C, H, W).
+        trained: Images, uint8, (N, C, H, W).
+        numbers: Of those that are trained on.
         init: The key of the configuration.
 
     Raises:
         OSError: If they cannot be written.
     """
     before = seen.read(Path(init) if Path(init).is_dir() else Path(init).parent) if init else None
-    own = seen.hashes(trained.cpu().numpy())
+    if not _hashed(trained):
+        return
+    own = seen.hashes(trained, numbers.tolist())
     seen.write(folder, own if before is None else np.concatenate([own, before]))
 
 
-def _test_half(dataset: Dataset) -> Dataset | None:
+def _hashed(images: NDArray[np.uint8] | LazyImages) -> bool:
+    """Whether images are hashed: all that are in memory, and of others as many as are decoded in a few minutes."""
+    return isinstance(images, np.ndarray) or len(images) <= _MOST_DECODED
+
+
+def _test_half(dataset: Dataset, preprocessing: Preprocessing | None) -> Dataset | None:
     """The test half; None if there is none, or both halves are official ones, which are known to go together."""
     if dataset.name in official.CLASSES or dataset.split != "train":
         return None
     path = Path(dataset.name)
-    if path.is_dir():
+    if path.is_dir() and not parquet.find(path):
         there = any(part.is_dir() and part.name[0] != "." for part in path.glob("test/*"))
+    elif path.suffix.lower() != ".npz":
+        return None
     else:
         with np.load(path, allow_pickle=False) as archive:
             there = bool({"x_test", "y_test"} & set(archive.files))
-    return registry.load(dataset.name, "test") if there else None
+    if not there:
+        return None
+    return registry.load(
+        dataset.name, "test", preprocessing=preprocessing, lazy=not isinstance(dataset.images, np.ndarray)
+    )
 
 
-def _warnings(train: Dataset, held: NDArray[np.int64], test: Dataset | None) -> list[str]:
+def _warnings(train: Dataset, held: NDArray[np.int64], test: Dataset | None, skip: bool) -> list[str]:
     trained = np.delete(train.labels, held)
     sizes = np.bincount(train.labels, minlength=train.num_classes)
     found = []
@@ -111,8 +157,12 @@ def _warnings(train: Dataset, held: NDArray[np.int64], test: Dataset | None) -> 
         )
     if (lost := np.flatnonzero((np.bincount(trained, minlength=train.num_classes) == 0) & (sizes > 0))).size:
         found.append(f"holdout = {len(held)} leaves no training image of {_classes(train, lost)}; lower it.")
-    if test is not None:
-        both = np.isin(seen.hashes(test.images), np.delete(seen.hashes(train.images), held))
+    if test is not None and _hashed(train.images) and _hashed(test.images):
+        numbers = np.setdiff1d(np.arange(len(train.labels)), held)
+        known = seen.hashes(train.images, readable(train.images, numbers, skip=skip).tolist())
+        both = np.isin(
+            seen.hashes(test.images, readable(test.images, np.arange(len(test.labels)), skip=skip).tolist()), known
+        )
         if both.any():
             found.append(
                 f"{train.name}: {both.sum()} of {both.size} test images are trained on, the first is number "

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from maxup_smoothing.data.lazy import LazyImages
+from maxup_smoothing.data.loader import Loader
 from maxup_smoothing.train import optimizer as optimizers
 from maxup_smoothing.train import structures
 from maxup_smoothing.train.config import TrainConfig
 from maxup_smoothing.train.distributed import World
-from maxup_smoothing.train.images import CHOICE, measured
+from maxup_smoothing.train.images import CHOICE, measured, readable
 from maxup_smoothing.train.objectives.objective import Objective
 from maxup_smoothing.train.perturbations import Compose, GaussianNoise, Perturbation, RandomCrop, RandomFlip
 from maxup_smoothing.train.perturbations.mixing import one_hot
@@ -75,15 +77,17 @@ class Trainer:
     Args:
         model: On its device.
         objective: The loss of a batch.
-        images: uint8, (N, C, H, W), the whole split; kept on the model's device.
+        images: uint8, (N, C, H, W), the whole split; kept on the model's device, or read by ``loader``.
         labels: int64, (N,).
         config: See ``TrainConfig``.
         world: The processes that share each batch.
         validate: Certifies the classifier, if ``config.validate_every`` asks for it.
         num_classes: Logits of the model; None for as many as there are labels.
         even: Choose images to measure on as older versions did; see ``train.images.measured``.
+        loader: Decodes training images that lie on disk.
 
     Attributes:
+        numbers: int64, of the images that are trained on.
         finished: Epochs.
         result: The classifier: the model, or the moving average of its weights.
         best: Largest ``validation_acr`` so far; -1 before the first.
@@ -94,7 +98,7 @@ class Trainer:
         self,
         model: nn.Module,
         objective: Objective,
-        images: Tensor,
+        images: Tensor | LazyImages,
         labels: Tensor,
         config: TrainConfig,
         world: World | None = None,
@@ -102,9 +106,10 @@ class Trainer:
         num_classes: int | None = None,
         *,
         even: bool = False,
+        loader: Loader | None = None,
     ) -> None:
         self.model, self.objective, self.config = model, objective, config
-        self.world, self.validate, self.even = world or World(), validate, even
+        self.world, self.validate, self.even, self.loader = world or World(), validate, even, loader
         self.num_classes = num_classes or int(labels.max()) + 1
         self.device = next(model.parameters()).device
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -115,10 +120,14 @@ class Trainer:
         y = labels.cpu().numpy()
         held = torch.from_numpy(measured(y, config.holdout, even=even, held_out=True))
         trained = torch.ones(len(images), dtype=torch.bool).index_fill(0, held, value=False)
-        self.images, self.labels = images[trained].to(self.device), labels[trained].to(self.device)
+        self.numbers, self.labels = trained.nonzero().squeeze(1), labels[trained].to(self.device)
+        self.images = images[trained].to(self.device) if isinstance(images, Tensor) else torch.empty(0)
         if not config.holdout:
             held = torch.from_numpy(measured(y, min(config.probe, len(images)), even=even, held_out=False))
-        self.probe_images, self.probe_labels = images[held].to(self.device), labels[held].to(self.device)
+        if not isinstance(images, Tensor):
+            held = torch.from_numpy(readable(images, held.numpy(), skip=config.skip_unreadable))
+        probe = images[held] if isinstance(images, Tensor) else torch.from_numpy(images[held.numpy()])
+        self.probe_images, self.probe_labels = probe.to(self.device), labels[held].to(self.device)
         self.steps = -(-size // config.batch_size)
         self.augment = augmentation(config)
         self.optimizer, self.schedule = optimizers.build(model, config, self.steps)
@@ -140,7 +149,7 @@ class Trainer:
 
     def prepare(self) -> None:
         """Let the objective prepare itself, which may take long, if it has not yet; ``epoch`` does so otherwise."""
-        if not self._prepared:
+        if not self._prepared and self.loader is None:
             self.objective.prepare(self.images, self.world)
         self._prepared = True
 
@@ -157,10 +166,10 @@ class Trainer:
         lr, start = optimizers.learning_rate(self.optimizer), time.perf_counter()
         totals = torch.zeros(3, dtype=torch.float64, device=self.device)
         self.model.train()
-        for step, index_T in enumerate(self._order()):
+        for step, (index_T, images_T, labels_T) in enumerate(self._batches()):
             self.optimizer.zero_grad(set_to_none=True)
             for rows in self._rows(len(index_T)):
-                totals += self._backward(index_T, rows, step)
+                totals += self._backward(index_T, images_T, labels_T, rows, step)
             self.world.sum_gradients(self.model)
             if self.config.clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
@@ -174,7 +183,7 @@ class Trainer:
         self.world.average_buffers(self.model)
         if self.average is not None:
             self.world.average_buffers(self.average)
-        loss, mean_loss, gap = (self.world.sum(totals) / len(self.images)).tolist()
+        loss, mean_loss, gap = (self.world.sum(totals) / len(self.numbers)).tolist()
         seconds = time.perf_counter() - start
         # The loss of a step is that before it: only the weights show what the last one did.
         self._require(self._is_sound(), "a weight or a statistic")
@@ -193,7 +202,7 @@ class Trainer:
             gap=gap,
             noisy_accuracy=noisy_accuracy,
             validation_acr=validation_acr,
-            images_per_second=len(self.images) / seconds,
+            images_per_second=len(self.numbers) / seconds,
             seconds=seconds,
             weights_noisy_accuracy=of_weights,
         )
@@ -255,20 +264,48 @@ class Trainer:
     def _order(self) -> Iterator[Tensor]:
         """Numbers of the images of each step."""
         order = generator(self.device, self.config.seed, ORDER, self.finished)
-        yield from torch.randperm(len(self.images), generator=order, device=self.device).split(self.config.batch_size)
+        yield from torch.randperm(len(self.numbers), generator=order, device=self.device).split(self.config.batch_size)
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Of each step: numbers among the trained images, images as uint8 (T, C, H, W), and labels, on the device.
+
+        Of images on disk a process decodes its own rows alone, unless examples are mixed; the other rows are black.
+        """
+        if self.loader is None:
+            for index_T in self._order():
+                yield index_T, self.images[index_T], self.labels[index_T]
+            return
+        order, whole = list(self._order()), self.objective.mixes or self.world.size == 1
+        mine = [Rows(0, len(index_T), len(index_T)) if whole else self._own(len(index_T)) for index_T in order]
+        wanted = [self.numbers[index_T[rows.slice].cpu()].tolist() for index_T, rows in zip(order, mine, strict=True)]
+        read = self.loader.batches(wanted, seed=self.config.seed, epoch=self.finished)
+        for index_T, rows, (x, y) in zip(order, mine, read, strict=True):
+            images_T = torch.zeros((len(index_T), *x.shape[1:]), dtype=torch.uint8, device=self.device)
+            labels_T = self.labels[index_T]
+            images_T[rows.slice] = x.to(self.device, non_blocking=True)
+            labels_T[rows.slice] = y.to(self.device)  # one that was passed over has another image's
+            yield index_T, images_T, labels_T
+
+    @property
+    def unreadable(self) -> set[int]:
+        """Numbers of images on disk that could not be read so far."""
+        return self.loader.unreadable if self.loader is not None else set()
+
+    def _own(self, total: int) -> Rows:
+        return parts(total, self.world.size)[self.world.rank]
 
     def _rows(self, total: int) -> list[Rows]:
         """The rows of a batch that this process passes, in the parts in which it does."""
-        mine = parts(total, self.world.size)[self.world.rank]
+        mine = self._own(total)
         # As many parts in every process, none of them empty: passes may be collective.
         count = max(1, min(self.config.accumulate, total // self.world.size))
         cut = [Rows(mine.first + p.first, mine.first + p.stop, total) for p in parts(mine.stop - mine.first, count)]
         return [rows for rows in cut if rows.share]
 
-    def _backward(self, index_T: Tensor, rows: Rows, step: int) -> Tensor:
+    def _backward(self, index_T: Tensor, images_T: Tensor, labels_T: Tensor, rows: Rows, step: int) -> Tensor:
         """Add the gradient of some rows of a batch; returns their sums of loss, mean loss and gap, (3,)."""
         seed, mixes = self.config.seed, self.objective.mixes
-        x_T, y_T = self._to_input(self.images[index_T]), self.labels[index_T]
+        x_T, y_T = self._to_input(images_T), labels_T
         if mixes:
             y_T = one_hot(y_T, self.num_classes)
         x_T, y_T = self.augment(x_T, y_T, generator(self.device, seed, AUGMENT, self.finished, step))
@@ -307,4 +344,4 @@ class Trainer:
 def augmentation(config: TrainConfig) -> Perturbation:
     """What happens to an image before the noise."""
     parts: dict[str, Perturbation] = {"crop": RandomCrop(), "flip": RandomFlip()}
-    return Compose([parts[name] for name in config.augment])
+    return Compose([parts[name] for name in config.augment if name in parts])  # the others are made while decoding

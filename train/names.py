@@ -44,15 +44,24 @@ KEYS: Mapping[tuple[str, ...], str] = {
     ("patience",): "nonmono",
     ("hidden_dropout",): "dropout, drop, drop_rate, hdrop",
     ("optimizer",): "optim, opt, optimizer",
+    ("betas",): "adam_betas, opt_betas",
+    ("layer_decay",): "layer_wise_lr_decay, llrd, lr_layer_decay, layerwise_lr_decay",
+    ("lr_warmup",): "lr_warmup_epochs, warmup_lr_epochs",
+    ("lr_min",): "min_lr, eta_min, lr_end, final_lr",
+    ("grad_checkpointing",): "gradient_checkpointing, activation_checkpointing, checkpointing",
+    ("decay_norms",): "norm_weight_decay, wd_norm, decay_norm, bias_weight_decay",
+    ("arch_options",): "model_kwargs, model_args, arch_kwargs, arch_args, model_options",
+    ("init_head",): "reset_head, reset_classifier",
+    ("crop",): "img_size, image_size, input_size, crop_size, train_crop_size",
+    ("resize",): "resize_size, val_resize_size",
+    ("workers",): "num_workers, n_workers, nworkers, dataloader_workers",
 }
 _BY_WORD = {word: here for here, words in KEYS.items() for word in words.split(", ")}
 
 #: Keys that many projects have, and why there is none here.
 NONE: Mapping[str, str] = {
-    **dict.fromkeys(("optimizer", "optim", "opt"), "classifiers are trained by SGD with momentum"),
     **dict.fromkeys(("num_workers", "workers", "n_workers", "pin_memory"), "all data lies in memory"),
-    **dict.fromkeys(("clip", *KEYS[("clip",)].split(", ")), "gradients of classifiers are not clipped"),
-    **dict.fromkeys(("dropout", "drop", "drop_rate"), "the networks for images have no dropout"),
+    **dict.fromkeys(("dropout", "drop", "drop_rate"), "that is an option of the network; see arch_options"),
 }
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,8 @@ from maxup_smoothing.certify import validation
 from maxup_smoothing.certify.models import loading
 from maxup_smoothing.certify.models.normalizations import settled
 from maxup_smoothing.certify.models.weights import Undecided, weights_of
+from maxup_smoothing.data.lazy import LazyImages
+from maxup_smoothing.data.loader import Loader
 from maxup_smoothing.data.registry import Dataset
 from maxup_smoothing.data.runtime import console
 from maxup_smoothing.data.runtime.memory import is_out_of_memory
@@ -54,19 +57,23 @@ def train(
         OSError: If files cannot be read or written.
     """
     objectives.build(settings)  # refuses settings that contradict each other before the data is read
-    dataset = images.load(settings.dataset, data_root)
+    preprocessing, from_disk = settings.preprocessing(), "random_resized_crop" in settings.augment
+    dataset = images.load(settings.dataset, data_root, preprocessing, from_disk=from_disk)
     architecture = _architecture(settings, dataset)
     model, settings = _new(settings, architecture)
     objective = objectives.build(settings)
     # Held from before it is looked at until the end: preparing may take long, and a second run would begin meanwhile.
     with ExitStack() as stack:
+        loader = stack.enter_context(_loader(settings, dataset, device)) if from_disk else None
         world.of_first(lambda: stack.enter_context(folder.held()))
         state = world.of_first(lambda: folder.find_state(settings, resume=resume))
         if state is None:
             for note in dataset.notes if world.first else ():
                 print(console.one_line(f"note: {note}"), file=sys.stderr)
-            world.of_first(lambda: images.check(dataset, settings.holdout))
-        trainer = _trainer(settings, objective, model, dataset, device, world, state)
+            world.of_first(
+                lambda: images.check(dataset, settings.holdout, preprocessing, skip_unreadable=settings.skip_unreadable)
+            )
+        trainer = _trainer(settings, objective, model, dataset, device, world, state, loader)
         if state is not None:
             folder.restore(trainer, state, dataset.fingerprint)
         if trainer.finished < settings.epochs:
@@ -74,7 +81,8 @@ def train(
         board = Board(folder.path, trainer.finished) if world.first and settings.tensorboard else None
         if world.first:
             folder.begin(settings, machine.environment(device, world), trainer.finished)
-            images.record(folder.path, trainer.images, settings.init)
+            trained = images.readable(dataset.images, trainer.numbers.numpy(), skip=settings.skip_unreadable)
+            images.record(folder.path, dataset.images, trained, settings.init)
             if trainer.finished >= settings.epochs and not folder.checkpoint.exists():
                 _save(folder.checkpoint, trainer, architecture, dataset, settings)
             print(_title(trainer, dataset, settings, folder, world), flush=True)
@@ -131,6 +139,7 @@ def _trainer(
     device: torch.device,
     world: World,
     state: dict[str, Any] | None,
+    loader: Loader | None,
 ) -> Trainer:
     if state is None:
         _begin_with_trained(model, settings, dataset)
@@ -143,13 +152,32 @@ def _trainer(
     return Trainer(
         model,
         objective,
-        torch.from_numpy(dataset.images),
+        dataset.images if isinstance(dataset.images, LazyImages) else torch.from_numpy(dataset.images),
         torch.from_numpy(dataset.labels),
         settings,
         world,
         _validation(settings, dataset, device, even),
         dataset.num_classes,
         even=even,
+        loader=loader,
+    )
+
+
+def _loader(settings: TrainConfig, dataset: Dataset, device: torch.device) -> Loader:
+    """What decodes training images from disk."""
+    stored = dataset.images
+    if not isinstance(stored, LazyImages):
+        raise ValueError(f"{settings.dataset} is in memory as a whole; leave random_resized_crop out of augment.")
+    held_out = images.measured(dataset.labels, settings.holdout, even=False, held_out=True)
+    return Loader(
+        stored,
+        dataset.labels,
+        size=stored.shape[2],
+        workers=settings.workers,
+        scale=(settings.crop_scale[0], settings.crop_scale[1]),
+        skip_unreadable=settings.skip_unreadable,
+        among=np.setdiff1d(np.arange(len(dataset.labels)), held_out),
+        pin_memory=device.type == "cuda",
     )
 
 
@@ -230,7 +258,7 @@ def _epochs(trainer: Trainer, settings: TrainConfig, folder: RunFolder, world: W
     Raises:
         Stopped: After the step in which SIGINT or SIGTERM came.
     """
-    total = len(trainer.images)
+    total, passed_over = len(trainer.numbers), 0
     promise = "leaving after this step, with the finished epochs on disk"
     with Stop(promise) as stop, console.progress(disable=not world.first) as bar:
         task = bar.add_task("training", total=settings.epochs * total, completed=trainer.finished * total)
@@ -264,7 +292,17 @@ def _epochs(trainer: Trainer, settings: TrainConfig, folder: RunFolder, world: W
                     leave_if_asked()
                 raise
             if world.first:
+                if len(trainer.unreadable) > passed_over:
+                    passed_over = len(trainer.unreadable)
+                    print(_unreadable(trainer), file=sys.stderr)
                 yield line
+
+
+def _unreadable(trainer: Trainer) -> str:
+    shown = ", ".join(map(str, sorted(trainer.unreadable)[:5]))
+    more = " …" if len(trainer.unreadable) > 5 else ""
+    count = len(trainer.unreadable)
+    return f"note: {count} training images cannot be read and are passed over (numbers {shown}{more})."
 
 
 def _validation(settings: TrainConfig, dataset: Dataset, device: torch.device, even: bool) -> Validation | None:
@@ -273,6 +311,7 @@ def _validation(settings: TrainConfig, dataset: Dataset, device: torch.device, e
     held_out = images.measured(dataset.labels, settings.holdout, even=even, held_out=True)
     number = min(settings.validate_images, len(held_out))
     held_out = held_out[images.measured(dataset.labels[held_out], number, even=even, held_out=False)]
+    held_out = images.readable(dataset.images, held_out, skip=settings.skip_unreadable)
     return validation.certifier(
         dataset.images[held_out],
         dataset.labels[held_out],
@@ -305,7 +344,7 @@ def _title(trainer: Trainer, dataset: Dataset, settings: TrainConfig, folder: Ru
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     processes = f", {world.size} processes" if world.size > 1 else ""
     return (
-        f"{settings.objective} on {dataset.name}: {len(trainer.images)} images, {settings.arch} "
+        f"{settings.objective} on {dataset.name}: {len(trainer.numbers)} images, {settings.arch} "
         f"({parameters:,} parameters), sigma {settings.sigma:g}, epochs {trainer.finished + 1} to {settings.epochs}, "
         f"{settings.dtype} on {trainer.device}{processes}"
     )

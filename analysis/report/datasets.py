@@ -8,9 +8,9 @@ import pooch
 
 from maxup_smoothing.analysis.report.subjects import ReportRun
 from maxup_smoothing.analysis.report.text import shown
-from maxup_smoothing.data import class_map, official, registry
+from maxup_smoothing.data import class_map, official, preprocessing, registry
 from maxup_smoothing.data.dataset import Dataset
-from maxup_smoothing.data.formats import cifar, folder, idx, npz
+from maxup_smoothing.data.formats import cifar, idx, npz
 
 
 class Library:
@@ -30,7 +30,7 @@ class Library:
         if root is not None and not root.is_dir():
             raise FileNotFoundError(f"{root}: no such folder; the data root must be an existing folder.")
         self._root = root
-        self._loaded: dict[tuple[str, str], Dataset | str] = {}
+        self._loaded: dict[tuple[str, ...], Dataset | str] = {}
 
     def of(self, subject: ReportRun) -> Dataset | str:
         """The data that a run was certified on, or the reason why it is not to be had, as a sentence."""
@@ -39,11 +39,15 @@ class Library:
             return "The table has no manifest that tells its data."
         if not isinstance(wanted, str):
             return "The manifest tells no fingerprint of its data, so other images could not be told from them."
-        found = self._loaded.get((name, split)) or self._load(name, split)
-        self._loaded[name, split] = found
+        how, labels = subject.told("data", "preprocessing"), subject.told("notes", "labels")
+        key = (name, split, repr(how), repr(labels))
+        found = self._loaded.get(key) or self._load(name, split, how, labels if isinstance(labels, str) else None)
+        self._loaded[key] = found
         if isinstance(found, str):
             return found
-        if found.fingerprint != wanted:
+        kind = subject.told("data", "fingerprint_of")
+        like = {"fingerprint": wanted} if kind is None else {"fingerprint": wanted, "fingerprint_of": kind}
+        if found.described(like)["fingerprint"] != wanted:
             return f"The data {shown(name)} that is here has another fingerprint than that which was certified."
         if isinstance(mapping := subject.told("data", "class_map"), Mapping):
             try:
@@ -60,18 +64,20 @@ class Library:
             return f"Rows of the table do not fit the data {shown(name)}: they have other numbers or labels."
         return found
 
-    def _load(self, name: str, split: str) -> Dataset | str:
+    def _load(self, name: str, split: str, described: object, labels: str | None) -> Dataset | str:
         try:
+            how = preprocessing.recorded(described, "the manifest")
             if name == "fashion-sample":
-                return registry.load(name, split)
+                return registry.load(name, split, preprocessing=how)
             for root in self._roots(name):
                 if name in official.CLASSES:
                     if _is_there(root, name):  # then the registry has nothing to download
-                        return registry.load(name, split, root)
-                elif (last := _last_part(name)).endswith(".npz") and (root / last).is_file():
-                    return npz.read(root / last, split)
-                elif last.strip(".") and (root / last).is_dir():
-                    return folder.read(root / last, split)
+                        return registry.load(name, split, root, preprocessing=how)
+                    continue
+                path = root / (last := _last_part(name))
+                if (last.endswith((".npz", ".parquet")) and path.is_file()) or (last.strip(".") and path.is_dir()):
+                    file = None if labels is None else root / _last_part(labels)
+                    return registry.load(str(path), split, preprocessing=how, labels=file, lazy=True)
         except (ValueError, OSError) as error:
             return f"The data {shown(name)} could not be read: {error}"
         where = "is not in the data root" if self._root else "is not on this machine as far as was told"
@@ -95,7 +101,7 @@ def _expected(name: str) -> str:
             return f"{files}, or t10k-images-idx3-ubyte and the other IDX files (also in a folder {name} or with .gz)"
         return f"{files}, or the binary version of {name} (its archive or its unpacked folder)"
     last = shown(_last_part(name))
-    return f"the file {last}" if last.endswith(".npz") else f"the folder {last}"
+    return f"the file {last}" if last.endswith((".npz", ".parquet")) else f"the folder {last}"
 
 
 def _is_there(root: Path, name: str) -> bool:

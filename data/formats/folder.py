@@ -210,7 +210,8 @@ def _passed_note(top: Path, passed: dict[str, Counter[str]]) -> list[str]:
 
 
 def _source(files: Sequence[_File], top: Path) -> Files:
-    return Files(top, [os.path.relpath(file.path, top) for file in files], [file.size for file in files])
+    prefix = os.path.join(str(top), "")  # of every path, unless the folder is the working directory
+    return Files(top, [file.path.removeprefix(prefix) for file in files], [file.size for file in files])
 
 
 def _require_alike(shape: Sequence[int], top: Path, other: Path) -> None:

@@ -1,6 +1,8 @@
 """Images that are decoded when they are asked for."""
 
+import itertools
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,14 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Image, "open", watched)
     return names
+
+
+def test_the_working_directory_is_a_folder_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = folder.read(zoo(tmp_path), "test", preprocessing=HOW)
+    monkeypatch.chdir(tmp_path)
+    here = folder.read(Path(), "test", preprocessing=HOW)
+    assert here.fingerprint == elsewhere.fingerprint
+    np.testing.assert_array_equal(here.images[11], elsewhere.images[11])
 
 
 def test_only_the_images_that_are_asked_for_are_opened(tmp_path: Path, opened: list[str]) -> None:
@@ -201,3 +211,22 @@ def test_training_images_need_not_be_like_those_of_other_splits(tmp_path: Path) 
     for half, size in (("train", (40, 50)), ("test", (60, 33))):
         save(tmp_path / half / "a" / "1.png", photograph(1, *size))
     assert registry.load(str(tmp_path), "train", preprocessing=HOW).images.shape == (1, 3, 28, 28)
+
+
+def test_memory_is_that_of_the_images_that_are_used(tmp_path: Path) -> None:
+    first = save(tmp_path / "few" / "a" / "0.jpg", photograph(0, 224, 224))
+    (tmp_path / "many" / "a").mkdir(parents=True)
+    for number in range(1, 4000):
+        (tmp_path / "many" / "a" / f"{number}.jpg").hardlink_to(first)
+        if number < 100:
+            (tmp_path / "few" / "a" / f"{number}.jpg").hardlink_to(first)
+    peaks = []
+    for root, options in itertools.product(("few", "many"), ({"lazy": True}, {"preprocessing": HOW})):
+        tracemalloc.start()
+        dataset = folder.read(tmp_path / root, "test", **options)
+        assert dataset.described()
+        dataset.images[:99]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # All images would be 602 MB. A fifth of 20,000 files may take a fifth of 50 MiB.
+    assert max(peaks[2:]) < max(peaks[:2]) + 10 * 2**20

@@ -157,6 +157,22 @@ def test_files_that_cannot_be_read_are_skipped_and_counted_where_that_is_asked_f
         assert crops.unreadable == {2, 3, 11}
 
 
+def test_an_image_that_is_held_out_never_takes_anothers_place(tmp_path: Path) -> None:
+    root = zoo(tmp_path)
+    (root / "cat" / "03.webp").write_bytes(b"")
+    (root / "dog" / "06.webp").write_bytes(b"")
+    images, dataset = read(root)
+    trained = [1, 2, 6, 7, 11]
+    with Loader(images, dataset.labels, size=16, skip_unreadable=True, among=trained) as crops:
+        (x_BCSS, y_B), _ = crops.batches([[2, 11], [6]], seed=0, epoch=0)
+    assert y_B.tolist() == [1, 0]  # image 6 for 2, image 1 for 11
+    draws = uniform_draws(0, 0, 2)
+    with images.source.opened(6) as image:
+        box = crop_box(*image.size, draws, (0.25, 1.0), (3 / 4, 4 / 3))
+        wanted = image.convert("RGB").resize((16, 16), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+    np.testing.assert_array_equal(x_BCSS[0].permute(1, 2, 0).numpy(), np.asarray(wanted))
+
+
 def test_a_folder_without_a_readable_file_is_refused(tmp_path: Path) -> None:
     for number in range(3):
         save(tmp_path / "a" / f"{number}.png", photograph(0, 9, 9)).write_bytes(b"")

@@ -76,7 +76,7 @@ def test_set_changes_a_key_and_strings_need_no_quotes(file: Path) -> None:
         ("lr=inf", "lr must be positive and finite, got inf"),
         ("epochs=0", "epochs must be positive"),
         ("schedule=linear", "schedule must be one of step, cosine, onecycle, constant, got 'linear'"),
-        ('augment=["cutout"]', "augment must be one of crop, flip, got 'cutout'"),
+        ('augment=["cutout"]', "augment must be one of crop, flip, random_resized_crop, got 'cutout'"),
         ("m", "--set expects key=value, got 'm'"),
         ("m=0", "m must be positive"),
         ("momentum=1.0", r"momentum must be below 1, got 1\.0"),

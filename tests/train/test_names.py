@@ -71,10 +71,7 @@ def test_a_key_is_suggested_where_it_is_near_or_means_the_same(kind: str, key: s
 @pytest.mark.parametrize(
     ("kind", "key", "why"),
     [
-        ("images", "optimizer", "classifiers are trained by SGD with momentum"),
-        ("images", "num_workers", "all data lies in memory"),
-        ("images", "clip", "gradients of classifiers are not clipped"),
-        ("images", "max_grad_norm", "gradients of classifiers are not clipped"),
+        ("images", "dropout", "that is an option of the network; see arch_options"),
         ("text", "num_workers", "all data lies in memory"),
     ],
 )

@@ -4,14 +4,18 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pictures import of_arrays, photograph, save, zoo
+from PIL import Image
 from typer.testing import CliRunner
 
+from maxup_smoothing.analysis.report.datasets import Library
+from maxup_smoothing.analysis.report.subjects import ReportRun
 from maxup_smoothing.certify.commands.app import app
 from maxup_smoothing.certify.distributed.merge import merge_tables
 from maxup_smoothing.data.runtime import console
@@ -186,7 +190,7 @@ def test_an_unusable_picture_is_refused_by_name_before_anything_is_written(
         (["--resize", "big"], "--resize must be a whole number of pixels, or auto, got 'big'"),
         (["--interpolation", "bicubic"], "images of any size need resize or crop"),
         (["--resize", "20", "--interpolation", "cubic"], "interpolation must be one of nearest, box"),
-        (["--resize", "auto"], "--resize auto is for networks of timm and torchvision, which declare it; pass numbers"),
+        (["--resize", "auto"], "--resize auto is for networks of timm, torchvision and transformers, which declare it"),
         (["--resize", "20", "--labels", "photos"], "has class folders, which say the labels of their images"),
     ],
 )
@@ -269,3 +273,43 @@ def test_auto_takes_what_the_network_declares(library: str, monkeypatch: pytest.
     told = f"shorter side resized to 21 (bicubic), centre of 16x16 pixels, RGB, as {library}:tiny declares"
     assert told in said
     assert "EXACT" in certify("verify", "all.tsv", "--rows", "2")
+
+
+def test_a_report_finds_the_pictures_by_what_the_manifest_says_of_them(tmp_path: Path) -> None:
+    certify(*RUN, *HOW, "--out", "all.tsv")
+    told = manifest("all.tsv")
+    table = pd.DataFrame({"idx": [0, 11], "label": [0, 1]})
+    run = SimpleNamespace(table=table)
+    subject = SimpleNamespace(told=lambda *keys: told[keys[0]].get(keys[1]), run=run)
+    found = Library(tmp_path).of(cast(ReportRun, subject))
+    assert not isinstance(found, str)
+    assert found.images[[0, 11]].shape == (2, 3, 16, 16)
+    told["data"]["preprocessing"]["resize"] = 21
+    assert "has another fingerprint" in str(Library(tmp_path).of(cast(ReportRun, subject)))
+
+
+def test_classes_in_another_order_than_the_networks_are_noticed_by_the_accuracy() -> None:
+    for number in range(40):
+        colour = (200, 30, 30) if number % 2 else (30, 200, 30)  # the network's classes 0 and 1
+        save(Path("flat") / f"{number:02}.png", Image.new("RGB", (20 + number, 24), colour))
+    Path("val.txt").write_text("".join(f"{number:02}.png {['green', 'red'][number % 2]}\n" for number in range(40)))
+    check = [
+        "check",
+        "colours.py:factory",
+        "--data",
+        "flat",
+        "--labels",
+        "val.txt",
+        "--resize",
+        "16",
+        "--sigma",
+        "0.25",
+    ]
+    said = certify(*check, "--device", "cpu", "--batch-size", "32")
+    assert "warning  accuracy: clean 0 of 40 right" in said
+    assert "with its classes numbered otherwise (0 is 1, 1 is 0) f is right for 20 of 20 images" in said
+    assert "number the labels of the data as in training, or pass --class-map FILE" in said
+    Path("classes.json").write_text('["red", "green"]')
+    assert "clean 40 of 40 right" in certify(
+        *check, "--class-map", "classes.json", "--device", "cpu", "--batch-size", "32"
+    )
