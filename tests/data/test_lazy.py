@@ -221,9 +221,9 @@ def test_memory_is_that_of_the_images_that_are_used(tmp_path: Path) -> None:
         if number < 100:
             (tmp_path / "few" / "a" / f"{number}.jpg").hardlink_to(first)
     peaks = []
-    for root, options in itertools.product(("few", "many"), ({"lazy": True}, {"preprocessing": HOW})):
+    for root, how in itertools.product(("few", "many"), (None, HOW)):
         tracemalloc.start()
-        dataset = folder.read(tmp_path / root, "test", **options)
+        dataset = folder.read(tmp_path / root, "test", preprocessing=how, lazy=True)
         assert dataset.described()
         dataset.images[:99]
         peaks.append(tracemalloc.get_traced_memory()[1])
