@@ -98,6 +98,8 @@ def continued_notes(stored: Any, now: Mapping[str, Any]) -> dict[str, Any]:
     threads = kept["threads"] if isinstance(kept.get("threads"), list) else [kept.get("threads")]
     if "threads" in kept and now.get("threads", threads[0]) not in threads:
         changed["threads"] = [*threads, now["threads"]]  # they may decide how a sum is rounded
+    if "image_shape" in now and "image_shape" not in kept:  # older versions did not record it
+        changed["image_shape"] = now["image_shape"]
     told_before = kept.get("preflight")
     warned = list(told_before) if isinstance(told_before, list) else []
     if more := [text for text in now.get("preflight", ()) if text not in warned]:
