@@ -8,9 +8,12 @@ import typer
 
 from maxup_smoothing.analysis import tables
 from maxup_smoothing.analysis.commands.inputs import (
+    Dimension,
     FigureOut,
     Files,
     Labels,
+    Norm,
+    TopK,
     data_sets,
     divided,
     load,
@@ -33,6 +36,7 @@ from maxup_smoothing.analysis.literature.curves import (
 )
 from maxup_smoothing.analysis.runs import run as runs
 from maxup_smoothing.analysis.runs.run import Run, Traced
+from maxup_smoothing.certify.tables.evidence import Statement
 from maxup_smoothing.certify.tables.summary import radii_of
 from maxup_smoothing.data.runtime import console
 from maxup_smoothing.data.runtime.atomic import write_atomically
@@ -56,13 +60,22 @@ def curve(
         str | None,
         typer.Option(metavar="DATASET", help="Draw published results at the runs' sigma behind them, as points."),
     ] = None,
+    norm: Norm = "l2",
+    dimension: Dimension = None,
+    top_k: TopK = None,
 ) -> None:
     """Draw certified accuracy over the radius into a figure."""
     require_figure(out)
+    statement = Statement(norm=norm, dimension=dimension, top_k=top_k)
+    if published is not None and statement != Statement():
+        raise ValueError("--published shows l2 radii of the predicted class; leave out --norm and --top-k beside it.")
     files = tables_of(files)
     found = load_curves(files, labels)
     loaded, traced = [one for one in found if isinstance(one, Run)], [one for one in found if isinstance(one, Traced)]
     files = [file for file, one in zip(files, found, strict=True) if isinstance(one, Run)]
+    if traced and statement != Statement():
+        raise ValueError(f"{traced[0].name} is a curve without images, which --norm and --top-k cannot state anew.")
+    loaded = runs.stated(loaded, files, statement)
     if envelope and (differing := different_norm(loaded)) is not None:
         raise ValueError(f"--envelope shows the best run at each radius, and {differing}.")
     if not loaded and (envelope or published is not None):
@@ -93,6 +106,9 @@ def table(
     simultaneous: Annotated[
         bool, typer.Option("--simultaneous", help="Each certificate at alpha / images: all are true together.")
     ] = False,
+    norm: Norm = "l2",
+    dimension: Dimension = None,
+    top_k: TopK = None,
 ) -> None:
     """Print or write certified accuracies at chosen radii, a line a run or a part of one."""
     if format not in tables.FORMATS:
@@ -101,9 +117,8 @@ def table(
         require_no_table(out)
     chosen = None if radii is None else numbers(radii)
     files = tables_of(files)
-    loaded = load(files, labels)
-    if simultaneous:
-        loaded = runs.simultaneous(loaded)
+    statement = Statement(norm=norm, dimension=dimension, top_k=top_k, simultaneous=simultaneous)
+    loaded = runs.stated(load(files, labels), files, statement)
     chosen = chosen or max((radii_of(run.table) for run in loaded), key=len)
     if by is not None:
         loaded = divided(_single(loaded), files[0], by, reference)

@@ -41,6 +41,7 @@ import typer
 from maxup_smoothing.certify.commands import arguments, attack, options, plan, tables, transfer, verify
 from maxup_smoothing.certify.commands import check as cli_preflight
 from maxup_smoothing.certify.distributed import torchrun
+from maxup_smoothing.certify.logs.settings import beyond_l2
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings
 from maxup_smoothing.certify.tables import evidence, summary
 from maxup_smoothing.certify.tables.radius_table import read
@@ -287,6 +288,8 @@ def show(
     """
     statement = evidence.Statement(norm=norm, dimension=dimension, top_k=top_k, simultaneous=simultaneous)
     wanted = arguments.radii(radii)
+    if norm != "l2" and (doubt := beyond_l2(read(file))) is not None:
+        raise ValueError(doubt)
     if format == "json":
         sys.stdout.write(evidence.encode(evidence.document(file, statement, wanted)))
     elif format == "text":

@@ -126,7 +126,9 @@ def among_first(table: pd.DataFrame, k: int, manifest: Mapping[str, Any] | None 
     except ValueError as error:
         raise ValueError(f"--top-k: {error}") from None
     proved = [float(two_class_radius(row.p_a_lower, row.p_b_upper, row.sigma)) for row in rows]
-    cut = any(0 < row.radius < _WHOLE * most or (row.radius == 0 and most > 0) for row, most in zip(rows, proved, strict=True))
+    cut = any(
+        0 < row.radius < _WHOLE * most or (row.radius == 0 and most > 0) for row, most in zip(rows, proved, strict=True)
+    )
     told = manifests.told(manifest or {}, "noise", "probability_error")
     known = told if isinstance(told, float) and 0 <= told < 1 else None
     classes = [row.selected if row.label == UNLABELLED else row.label for row in rows]
@@ -161,7 +163,9 @@ def _require_votes(table: pd.DataFrame, k: int, manifest: Mapping[str, Any] | No
     if type(classes) is int and k >= classes:
         raise ValueError(f"--top-k must be less than the number of classes, {classes}, got {k}: all are among so many.")
     if TRANSFER in table:
-        raise ValueError("--top-k needs votes of the deployed classifier, and those of a transferred table are not its own.")
+        raise ValueError(
+            "--top-k needs votes of the deployed classifier, and those of a transferred table are not its own."
+        )
     if missing := [name for name in _NEEDED if name not in table]:
         raise ValueError(f"--top-k needs the votes for all classes, and the table has no column {', '.join(missing)}.")
     if "norm" in table and set(table["norm"]) != {"l2"}:

@@ -175,7 +175,9 @@ def certified_share(table: pd.DataFrame, radii: Sequence[float], confidence: flo
 def default_radii(ceiling: float, step: float = _STEP) -> list[float]:
     """0, 0.25, 0.5 … below ``ceiling``, each a multiple of ``step``; 0 alone where nothing can be certified."""
     # Divided and not multiplied, so that 3 steps of 0.1 are 0.3.
-    return [index * step if step >= 1 / 4 else index / round(1 / step) for index in range(max(1, math.ceil(ceiling / step)))]
+    return [
+        index * step if step >= 1 / 4 else index / round(1 / step) for index in range(max(1, math.ceil(ceiling / step)))
+    ]
 
 
 def radii_of(table: pd.DataFrame) -> list[float]:
