@@ -20,8 +20,8 @@ from maxup_smoothing.analysis.curves import Curve, step_curve, told_curve
 from maxup_smoothing.analysis.literature.curves import Published
 from maxup_smoothing.analysis.runs.run import Run, Traced
 from maxup_smoothing.certify.logs.settings import L2, norm_of
-from maxup_smoothing.certify.tables.restated import AMONG
 from maxup_smoothing.certify.statistics.rounding import floor_text
+from maxup_smoothing.certify.tables.restated import AMONG
 
 #: Formats by suffix, each with the metadata that would otherwise hold the date.
 FORMATS: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}

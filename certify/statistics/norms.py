@@ -1,18 +1,19 @@
 r"""Radii in other norms: what a certified l2 radius proves about changes that are measured in l1 or in linf.
 
-For every vector v of d coordinates ||v||_2 <= ||v||_1 and ||v||_2 <= sqrt(d) ||v||_inf. So the l2 ball of radius r holds
-the l1 ball of radius r and the linf ball of radius r / sqrt(d), and no larger one of either kind. A certificate for the
-l2 ball therefore is one for both, without another sample and at the same alpha.
+For every vector v of d coordinates ||v||_2 <= ||v||_1 and ||v||_2 <= sqrt(d) ||v||_inf. So the l2 ball of radius r
+holds the l1 ball of radius r and the linf ball of radius r / sqrt(d), and no larger one of either kind. A certificate
+for the l2 ball therefore is one for both, without another sample and at the same alpha.
 
-*How good that is.* In linf, with d large, no noise that is independent of the image proves much more for all
-classifiers: radii shrink like 1 / sqrt(d) whatever the noise is (Blum et al. 2020; Kumar et al. 2020; Yang et al. 2020).
-In l1 other noise proves far more: uniform noise, and noise that splits the range of a pixel (Yang et al. 2020; Levine
-and Feizi 2021). An l1 radius from here is valid, and small for what could be proved.
+*How good that is.* In linf with d large this is near the best that isotropic Gaussian noise can do, and no other noise
+of independent coordinates does much better: radii shrink like 1 / sqrt(d) (Blum et al. 2020; Kumar et al. 2020; Yang et
+al. 2020). In l1 it is not near the best. Uniform noise, and noise that splits the range of a pixel, prove far more
+(Yang et al. 2020; Levine and Feizi 2021).
 
 References:
     Yang et al. (2020), Randomized smoothing of all shapes and sizes; Kumar et al. (2020), Curse of dimensionality on
     randomized smoothing for certifiable robustness; Blum et al. (2020), Random smoothing might be unable to certify
-    l-infinity robustness for high-dimensional images.
+    l-infinity robustness for high-dimensional images; Levine and Feizi (2021), Improved, deterministic smoothing for
+    l1 certified robustness.
 """
 
 from fractions import Fraction

@@ -1,13 +1,13 @@
 r"""Top-k certificates: the l2 radius within which a class stays among the first k of the smoothed classifier.
 
 *Theorem (Jia et al. 2020, theorem 1).* Let l be a class with P(f(x + noise) = l) >= p, noise N(0, sigma^2 I), and let
-q_1 >= ... >= q_k bound the probabilities of the k most probable other classes, in this order. For t = 1, ..., k let s_t
-be the sum of the t smallest of them, or 1 - p if that is less. If ||delta||_2 < R, where R is the largest of the R_t with
+q_1 >= ... >= q_k bound the probabilities of the k most probable other classes, in this order. For t = 1, ..., k let
+s_t be the sum of the t smallest of them, or 1 - p if that is less. Let R be the largest of the R_t with
 
-    Phi(Phi^-1(p) - R_t / sigma) = Phi(Phi^-1(s_t) + R_t / sigma) / t,
+    Phi(Phi^-1(p) - R_t / sigma) = Phi(Phi^-1(s_t) + R_t / sigma) / t.
 
-then l is among the first k classes of g at x + delta, however ties are broken. For k = 1 this is the radius of
-`two_class_radius`.
+Then l is among the first k classes of g at x + delta for ||delta||_2 < R, however ties are broken. For k = 1 this is
+the radius of `two_class_radius`.
 
 *Proof.* Let k classes other than l be given, and let S be the t of them that are least probable at x. The j-th least
 probable of any k classes is at most as probable as that of the k most probable ones, so P(f in S) <= s_t at x. By the
@@ -16,14 +16,14 @@ at most Phi(Phi^-1(s_t) + ||delta|| / sigma). The least probable class of S has 
 ||delta|| < R_t it is less probable than l. So among any k other classes one is less probable than l, which means that
 fewer than k are at least as probable.
 
-*Bounds from votes.* Jia et al. bound the probabilities of all classes at once (Bonferroni). Only k + 1 of the bounds are
-needed, and so alpha is divided by k + 1 whatever the number of classes. Let F be the k most probable other classes: a
-fixed set. With probability at least 1 - alpha the lower bound of l and the upper bounds of all classes in F hold, each
-at alpha / (k + 1). Then the upper bound of the j-th largest count c_j among the others is at least the j-th largest
+*Bounds from votes.* Jia et al. bound the probabilities of all classes at once. Only k + 1 of the bounds are needed, so
+alpha is divided by k + 1 whatever the number of classes. Let F be the k most probable other classes: a fixed set. With
+probability at least 1 - alpha the lower bound of l and the upper bounds of all classes in F hold, each at
+alpha / (k + 1). Then the upper bound of the j-th largest count c_j among the others is at least the j-th largest
 probability: the j most probable classes have counts of which the least is at most c_j, and the upper bound rises with
 the count. For k = 1 this is the bound ``joint`` of `certify.statistics.looks`.
 
-The class l has to be fixed before the votes are drawn: a label is, and so is the class that the selection samples chose.
+The class l has to be fixed before the votes are drawn: a label is, and so is the class that selection samples chose.
 
 References:
     Jia, Cao, Wang and Gong (2020), Certified robustness for top-k predictions against adversarial perturbations via
@@ -33,6 +33,9 @@ References:
 # Shapes: N rows; K the k of top-k.
 
 import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,10 +45,50 @@ from maxup_smoothing.certify.statistics.anytime import complement, lower_confide
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, upper_confidence_bound
 from maxup_smoothing.certify.statistics.radius import two_class_radius
 
+#: The column of a recomputed radius table that holds them.
+TOP_K = "top_k"
+
+_CLAIM = re.compile(r"([0-9]{1,9}):([0-9]{1,18}):([0-9.]+(?:e-?[0-9]+)?)")
 # ndtri and log_ndtr are right to some 1e-15. A radius is taken only where the inequality holds with this much room, and
 # the room of the arguments is that of differences of quantiles, relative to the quantiles and not to the difference.
 _ROOM, _ARGUMENT_ROOM, _RESERVE = 1e-12, 1e-13, 1 - 1e-12
 _STEPS = 64  # of the bisection: 80 / 2^64 is below a float's last digit
+
+
+@dataclass(frozen=True)
+class TopK:
+    """A class stays among the first ``k`` of the smoothed classifier within ``radius``; 0.0 claims nothing."""
+
+    k: int
+    label: int
+    radius: float
+
+
+def format_top_k(claim: TopK) -> str:
+    """``k:class:radius``."""
+    return f"{claim.k}:{claim.label}:{float(claim.radius)!r}"
+
+
+def parse_top_k(text: str) -> TopK:
+    """The inverse of `format_top_k`.
+
+    Raises:
+        ValueError: With what was expected.
+    """
+    if (match := _CLAIM.fullmatch(text)) and int(match[1]) > 0:
+        try:
+            claim = TopK(int(match[1]), int(match[2]), float(match[3]))
+        except ValueError:
+            claim = None
+        if claim is not None and math.isfinite(claim.radius):
+            return claim
+    raise ValueError("k:class:radius such as 3:7:0.8125")
+
+
+def rivals(counts: Mapping[int, int], own: int, k: int) -> list[int]:
+    """The k largest numbers of votes for others than ``own``, from the largest on, with zeros where there are fewer."""
+    others = sorted((count for kind, count in counts.items() if kind != own), reverse=True)[:k]
+    return others + [0] * (k - len(others))
 
 
 def top_k_limits(
@@ -128,10 +171,20 @@ def top_k_radius(p_lower: ArrayLike, q_upper: ArrayLike, sigma: float) -> NDArra
     return best_N if np.ndim(p_lower) else best_N[0]
 
 
+def top_k_holds(p_lower: float, q_upper: ArrayLike, sigma: float, radius: float) -> bool:
+    """Whether bounds prove a radius of `top_k_radius`, up to rounding; cheaper than to compute the largest."""
+    sums = np.cumsum(np.asarray(q_upper, dtype=np.float64).ravel()[::-1])
+    s_K = np.minimum(sums, complement(p_lower))
+    t_K, u = np.arange(1, len(s_K) + 1), radius / sigma
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mine = special.log_ndtr(_quantile(np.asarray(p_lower)) - u) + np.log(t_K)
+        theirs = special.log_ndtr(_quantile(s_K) + u)
+    return bool(np.any((s_K < 1) & (mine - theirs >= -1e-9 * (1 + abs(mine) + abs(theirs)))))
+
+
 def _solved(p_N: NDArray[np.float64], s_N: NDArray[np.float64], t: int, sigma: float) -> NDArray[np.float64]:
     """R_t of the theorem, rounded down, by bisection of the inequality with room for all errors."""
-    some_N = p_N > 0  # then s_N, at most 1 - p, is below 1, or p is lost beside 1 and proves nothing
-    some_N &= s_N < 1
+    some_N = (p_N > 0) & (s_N < 1)  # s_N is 1 where p_N is nothing beside 1
     z_p, z_s = _quantile(np.where(some_N, p_N, 0.5)), _quantile(np.where(some_N, s_N, 0.5))
 
     def holds(u: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""A radius table stated otherwise, in memory: its radii in another norm, or as radii of being among the first k classes.
+"""A radius table stated otherwise, in memory: in another norm, or as radii of being among the first k classes.
 
 Neither is written into the column ``radius`` of a file. Everybody reads that column as the l2 radius of one class.
 
@@ -6,7 +6,7 @@ A restated table has a column ``norm``, which all readers of tables heed, or ``a
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from maxup_smoothing.certify.statistics.disagreement import TRANSFER
 from maxup_smoothing.certify.statistics.looks import limits
 from maxup_smoothing.certify.statistics.norms import radius_in, require_norm
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, two_class_radius
-from maxup_smoothing.certify.statistics.top_k import top_k_limits, top_k_radius
+from maxup_smoothing.certify.statistics.top_k import TopK, rivals, top_k_limits, top_k_radius
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.row import ABSTAINED, CERTIFIED, Row
 from maxup_smoothing.certify.tables.stored import complete
@@ -25,6 +25,7 @@ from maxup_smoothing.data.dataset import UNLABELLED
 
 #: The column that says how many classes a row's class is among.
 AMONG = "among"
+_MOST = 1000  # bounds of a row: so many classes have no votes to speak of
 _WHOLE = 1 - 1e-9  # of what the bounds give: a radius below that had something taken off
 _NEEDED = ("n", "n_a", "alpha", "sigma", "counts")
 
@@ -120,104 +121,17 @@ def among_first(table: pd.DataFrame, k: int, manifest: Mapping[str, Any] | None 
     Raises:
         ValueError: If the table does not tell its votes, or they belong to another classifier or another look.
     """
-    _require_votes(table, k, manifest)
+    _require_votes(table)
+    require_among(set(table["procedure"]) if "procedure" in table else {"fixed"}, k, manifest)
     try:
         rows = [complete({str(name): value for name, value in fields.items()}) for fields in table.to_dict("records")]
     except ValueError as error:
         raise ValueError(f"--top-k: {error}") from None
-    proved = [float(two_class_radius(row.p_a_lower, row.p_b_upper, row.sigma)) for row in rows]
-    cut = any(
-        0 < row.radius < _WHOLE * most or (row.radius == 0 and most > 0) for row, most in zip(rows, proved, strict=True)
-    )
-    told = manifests.told(manifest or {}, "noise", "probability_error")
-    known = told if isinstance(told, float) and 0 <= told < 1 else None
-    classes = [row.selected if row.label == UNLABELLED else row.label for row in rows]
-    errors = [_error(row, known) for row in rows]
-    p_N, radius_N = np.zeros(len(rows)), np.zeros(len(rows))
-    for (anytime, sigma), places in _alike(rows).items():
-        own_n = [rows[i].counts.get(classes[i], 0) for i in places]
-        p_n, q_nk = top_k_limits(
-            np.array(own_n, dtype=np.int64),
-            np.array([_rivals(rows[i], classes[i], k) for i in places], dtype=np.int64),
-            np.array([rows[i].n for i in places], dtype=np.int64),
-            np.array([rows[i].looks[-1].level for i in places]),
-            anytime=anytime,
-            probability_error_N=np.array([errors[i] or 0.0 for i in places]),
-        )
-        p_N[places], radius_N[places] = p_n, top_k_radius(p_n, q_nk, sigma)
-    for i, (row, most) in enumerate(zip(rows, proved, strict=True)):
-        if errors[i] is None or (cut and row.predict == ABSTAIN):
-            p_N[i], radius_N[i] = 0.0, 0.0  # how much was taken off is not known
-        elif row.predict != ABSTAIN and row.radius < most:
-            less = np.nextafter(most - row.radius, np.inf)
-            radius_N[i] = max(0.0, float(np.nextafter(radius_N[i] - less, -1.0)))
-    return _assigned(table, rows, classes, p_N, radius_N, k)
-
-
-def _require_votes(table: pd.DataFrame, k: int, manifest: Mapping[str, Any] | None) -> None:
-    if len(table) == 0:
-        raise ValueError("the table has no rows: nothing has been certified yet.")
-    if k < 1:
-        raise ValueError(f"--top-k must be at least 1, got {k}.")
-    classes = manifests.told(manifest or {}, "classifier", "num_classes")
-    if type(classes) is int and k >= classes:
-        raise ValueError(f"--top-k must be less than the number of classes, {classes}, got {k}: all are among so many.")
-    if TRANSFER in table:
-        raise ValueError(
-            "--top-k needs votes of the deployed classifier, and those of a transferred table are not its own."
-        )
-    if missing := [name for name in _NEEDED if name not in table]:
-        raise ValueError(f"--top-k needs the votes for all classes, and the table has no column {', '.join(missing)}.")
-    if "norm" in table and set(table["norm"]) != {"l2"}:
-        raise ValueError("--top-k needs the votes behind l2 radii; name a table of those.")
-    if "procedure" not in table or set(table["procedure"]) == {"fixed"}:
-        return
-    if manifest is None:
-        raise ValueError(
-            "--top-k needs the manifest of a table whose procedure stops early: without it, nobody knows if its counts "
-            "are those of the last look; put it beside the table."
-        )
-    steps = manifest.get("recomputed")
-    if any("n" in step.get("to", {}) for step in (steps if isinstance(steps, list) else []) if isinstance(step, dict)):
-        raise ValueError(
-            "--top-k needs the votes for all classes, and of looks at fewer samples only the largest are stored; take "
-            "the table that this one was computed from."
-        )
-
-
-def _alike(rows: list[Row]) -> dict[tuple[bool, float], list[int]]:
-    """The places of rows that can be computed at once."""
-    found: dict[tuple[bool, float], list[int]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        found[row.procedure == "anytime", row.sigma].append(place)
-    return found
-
-
-def _rivals(row: Row, own: int, k: int) -> list[int]:
-    """The k largest counts of other kinds of vote; logits that were not finite are a kind."""
-    others = sorted((count for kind, count in row.counts.items() if kind != own), reverse=True)[:k]
-    return others + [0] * (k - len(others))
-
-
-def _error(row: Row, known: float | None) -> float | None:
-    """The noise's distance from a Gaussian that a row's bounds tell, at least what the manifest says; None if unknown."""
-    full = limits(row.looks, procedure=row.procedure, bound=row.bound)
-    short = max(full[0] - row.p_a_lower, row.p_b_upper - full[1], 0.0)
-    if known is None and row.p_a_lower == 0 and short > 0:
-        return None  # there may have been more to take off than there was
-    return max(known or 0.0, float(np.nextafter(short, 1.0)) if short else 0.0)
-
-
-def _assigned(
-    table: pd.DataFrame,
-    rows: list[Row],
-    classes: list[int],
-    p_N: NDArray[np.float64],
-    radius_N: NDArray[np.float64],
-    k: int,
-) -> pd.DataFrame:
-    predict_N = np.where(radius_N > 0, np.array(classes, dtype=np.int64), ABSTAIN)
+    claims, p_N = claims_of(rows, k, manifest)
+    radius_N = np.array([claim.radius for claim in claims])
     labels_N = np.array([row.label for row in rows], dtype=np.int64)
+    predict_N = np.where(radius_N > 0, np.array([claim.label for claim in claims], dtype=np.int64), ABSTAIN)
+    votes_N = [row.counts.get(claim.label, 0) for row, claim in zip(rows, claims, strict=True)]
     kept = table.drop(columns=[name for name in ("p_b_upper", "bound") if name in table])
     return kept.assign(
         predict=predict_N,
@@ -225,6 +139,99 @@ def _assigned(
         correct=((predict_N == labels_N) & (predict_N != ABSTAIN)).astype(np.int64),
         status=np.where(predict_N == ABSTAIN, ABSTAINED, CERTIFIED).astype(object),
         p_a_lower=p_N,
-        n_a=np.array([row.counts.get(one, 0) for row, one in zip(rows, classes, strict=True)], dtype=np.int64),
+        n_a=np.array(votes_N, dtype=np.int64),
         **{AMONG: np.full(len(rows), k, dtype=np.int64)},
     )
+
+
+def claims_of(
+    rows: Sequence[Row], k: int, manifest: Mapping[str, Any] | None
+) -> tuple[list[TopK], NDArray[np.float64]]:
+    """What the rows of one table prove about the first k classes, see `among_first`; and each class's lower bound, (N,)."""
+    proved = [float(two_class_radius(row.p_a_lower, row.p_b_upper, row.sigma)) for row in rows]
+    pairs = list(zip(rows, proved, strict=True))
+    cut = any(0 < row.radius < _WHOLE * most or (row.radius == 0 and most > 0) for row, most in pairs)
+    told = manifests.told(manifest or {}, "noise", "probability_error")
+    known = told if isinstance(told, float) and 0 <= told < 1 else None
+    classes = [row.selected if row.label == UNLABELLED else row.label for row in rows]
+    errors = [_error(row, known) for row in rows]
+    p_N, radius_N = np.zeros(len(rows)), np.zeros(len(rows))
+    for (anytime, sigma), places in _alike(rows).items():
+        p_n, q_nk = top_k_limits(
+            np.array([rows[i].counts.get(classes[i], 0) for i in places], dtype=np.int64),
+            np.array([rivals(rows[i].counts, classes[i], k) for i in places], dtype=np.int64),
+            np.array([rows[i].n for i in places], dtype=np.int64),
+            np.array([rows[i].looks[-1].level for i in places]),
+            anytime=anytime,
+            probability_error_N=np.array([errors[i] or 0.0 for i in places]),
+        )
+        p_N[places], radius_N[places] = p_n, top_k_radius(p_n, q_nk, sigma)
+    for i, (row, most) in enumerate(pairs):
+        if errors[i] is None or (cut and row.predict == ABSTAIN):
+            p_N[i], radius_N[i] = 0.0, 0.0  # how much was taken off is not known
+        elif row.predict != ABSTAIN and row.radius < most:
+            less = np.nextafter(most - row.radius, np.inf)
+            radius_N[i] = max(0.0, float(np.nextafter(radius_N[i] - less, -1.0)))
+    return [TopK(k, label, float(radius)) for label, radius in zip(classes, radius_N, strict=True)], p_N
+
+
+def require_among(procedures: set[str], k: int, manifest: Mapping[str, Any] | None) -> None:
+    """Refuse a k of no use, and tables whose counts may not be those of the last look.
+
+    Args:
+        procedures: Of the rows.
+        k: See `among_first`.
+        manifest: That of the table.
+
+    Raises:
+        ValueError: With the fix.
+    """
+    if k < 1:
+        raise ValueError(f"--top-k must be at least 1, got {k}.")
+    classes = manifests.told(manifest or {}, "classifier", "num_classes")
+    if type(classes) is int and k >= classes:
+        raise ValueError(f"--top-k must be less than the number of classes, {classes}, got {k}: all are among so many.")
+    if k > _MOST:
+        raise ValueError(f"--top-k must be at most {_MOST}, got {k}.")
+    if procedures == {"fixed"}:
+        return
+    if manifest is None or "noise" not in manifest:
+        raise ValueError(
+            "--top-k needs the manifest of a table whose procedure stops early: without it, nobody knows if its counts "
+            "are those of the last look; put it beside the table."
+        )
+    steps = manifest.get("recomputed")
+    for step in steps if isinstance(steps, list) else []:
+        if manifests.told(step, "to", "n") is not None:
+            raise ValueError(
+                "--top-k needs the votes for all classes, and of looks at fewer samples only the largest are stored; "
+                "take the table that this one was computed from."
+            )
+
+
+def _require_votes(table: pd.DataFrame) -> None:
+    if len(table) == 0:
+        raise ValueError("the table has no rows: nothing has been certified yet.")
+    if TRANSFER in table:
+        raise ValueError("--top-k needs votes of the classifier that is deployed, and a transferred table has none.")
+    if missing := [name for name in _NEEDED if name not in table]:
+        raise ValueError(f"--top-k needs the votes for all classes, and the table has no column {', '.join(missing)}.")
+    if "norm" in table and set(table["norm"]) != {"l2"}:
+        raise ValueError("--top-k needs the votes behind l2 radii; name a table of those.")
+
+
+def _alike(rows: Sequence[Row]) -> dict[tuple[bool, float], list[int]]:
+    """The places of rows that can be computed at once."""
+    found: dict[tuple[bool, float], list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        found[row.procedure == "anytime", row.sigma].append(place)
+    return found
+
+
+def _error(row: Row, known: float | None) -> float | None:
+    """The noise's distance from a Gaussian: what bounds fall short of votes, or the manifest says; None if unknown."""
+    full = limits(row.looks, procedure=row.procedure, bound=row.bound)
+    short = max(full[0] - row.p_a_lower, row.p_b_upper - full[1], 0.0)
+    if known is None and row.p_a_lower == 0 and short > 0:
+        return None  # there may have been more to take off than there was
+    return max(known or 0.0, float(np.nextafter(short, 1.0)) if short else 0.0)

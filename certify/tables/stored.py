@@ -11,8 +11,9 @@ from maxup_smoothing.certify.statistics.disagreement import TRANSFER
 from maxup_smoothing.certify.statistics.looks import Look, limits
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.tables import manifest as manifests
+from maxup_smoothing.certify.tables.durable import DurableTable
 from maxup_smoothing.certify.tables.radius_table import RadiusTable, read
-from maxup_smoothing.certify.tables.row import ABSTAINED, CERTIFIED, FIELD_COLUMNS, INVALID, Row, format_row, parse_row
+from maxup_smoothing.certify.tables.row import ABSTAINED, CERTIFIED, FIELD_COLUMNS, INVALID, Row
 
 _NEEDED = ("n", "n_a", "alpha", "sigma")  # without any of them a row says nothing about its votes
 
@@ -81,6 +82,7 @@ def write_rows(
     *,
     sources: Sequence[Path],
     overwrite: bool,
+    kind: type[DurableTable[Any]] = RadiusTable,
 ) -> None:
     """Write a whole table, or nothing: a disk that fills up leaves no part of it.
 
@@ -97,10 +99,10 @@ def write_rows(
         raise ValueError(f"{out} exists; write to another file or pass --overwrite.")
     for row in rows:
         try:
-            parse_row(format_row(row))
+            kind.parse(kind.format(row))
         except ValueError as error:
             raise ValueError(f"{out}: the row of idx {row.idx} is refused: {error}") from None
-    RadiusTable.write(out, manifest, rows)
+    kind.write(out, manifest, rows)
 
 
 def section(manifest: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
