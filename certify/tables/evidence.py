@@ -87,7 +87,9 @@ def guarantee(table: pd.DataFrame, *, together: float | None = None) -> str:
         what = "changes the class that the smoothed classifier gives the image, `predict`"
     change = f"No change of an image whose {norm} norm is below `radius`, with pixels scaled to [0, 1], {what}."
     if together is not None:
-        return f"{change} With probability at least 1 - {together:g} over the noise this holds for all rows together."
+        return f"{change} With probability at least 1 - {together!r} over the noise this holds for all rows together."
+    if "alpha" not in table:
+        return f"{change} With which probability this is false, the table does not tell."
     return f"{change} For each row by itself this is false with probability at most `alpha`, over the noise drawn."
 
 

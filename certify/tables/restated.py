@@ -147,7 +147,7 @@ def among_first(table: pd.DataFrame, k: int, manifest: Mapping[str, Any] | None 
 def claims_of(
     rows: Sequence[Row], k: int, manifest: Mapping[str, Any] | None
 ) -> tuple[list[TopK], NDArray[np.float64]]:
-    """What the rows of one table prove about the first k classes, see `among_first`; and each class's lower bound, (N,)."""
+    """What rows of one table prove about the first k classes, see `among_first`; and each class's lower bound, (N,)."""
     proved = [float(two_class_radius(row.p_a_lower, row.p_b_upper, row.sigma)) for row in rows]
     pairs = list(zip(rows, proved, strict=True))
     cut = any(0 < row.radius < _WHOLE * most or (row.radius == 0 and most > 0) for row, most in pairs)
