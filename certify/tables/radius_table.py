@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from maxup_smoothing.certify.statistics.certificate import Certificate
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, is_right
+from maxup_smoothing.certify.statistics.top_k import TOP_K
 from maxup_smoothing.certify.tables.durable import DurableTable
 from maxup_smoothing.certify.tables.row import (
     ABSTAINED,
@@ -128,6 +129,7 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         **dict.fromkeys(_NUMBERS, "float64"),
         "counts": "object",
         "looks": "object",
+        TOP_K: "object",
     }
     return pd.DataFrame(
         {name: pd.Series([row[name] for row in rows.values()], dtype=dtypes.get(name, "str")) for name in header}
