@@ -10,6 +10,7 @@ from typing import Any, Literal
 from maxup_smoothing.analysis.runs.run import Run
 from maxup_smoothing.certify.statistics.rounding import ceil_text, floor_text, fraction_text, radius_text
 from maxup_smoothing.certify.tables.population import false_certificates
+from maxup_smoothing.certify.tables.restated import AMONG
 from maxup_smoothing.certify.tables.summary import certified_accuracy
 
 #: What stands beside an accuracy: its 95 % interval, or the 95 % lower bound on the truly robust share of all images.
@@ -23,7 +24,8 @@ def csv_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement =
 
     Sigma, n and alpha are empty where the file does not record them, or not one for all rows. Accuracies and ACR are
     rounded down. ``abstained`` is a count, ``false_at_most`` bounds the number of false certificates with probability
-    0.95, empty where the file records no alpha; accuracies are fractions with six decimals.
+    0.95, empty where the file records no alpha; accuracies are fractions with six decimals. Columns ``norm`` and
+    ``top_k`` say what the radii are, where any run's are not l2 radii of the predicted class.
 
     Raises:
         ValueError: If a radius is negative or not finite, or if the statement is not "interval": none has a column.
@@ -33,14 +35,16 @@ def csv_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement =
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     facts = ["run", "images", "sigma", "n", "alpha", "acr", "abstained", "false_at_most"]
-    writer.writerow([*facts, *map(radius_text, radii)])
+    units = _units(runs)
+    writer.writerow([*facts, *units, *map(radius_text, radii)])
     for run in runs:
         at = certified_accuracy(run.table, radii)
         accuracies = [fraction_text(count, run.summary.images, 6) for count in at["certified"]]
         summary, false = run.summary, false_certificates(run.table)
         counts = [summary.abstained, "" if false is None else false.at_most]
         told = ["" if value is None else value for value in (summary.sigma, summary.n, summary.alpha)]
-        writer.writerow([run.name, summary.images, *told, floor_text(summary.acr, 6), *counts, *accuracies])
+        stated = [unit[run.name] for unit in units.values()]
+        writer.writerow([run.name, summary.images, *told, floor_text(summary.acr, 6), *counts, *stated, *accuracies])
     return stream.getvalue()
 
 
@@ -62,7 +66,7 @@ def latex_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement
         ValueError: If a radius is negative or not finite.
     """
     header, *lines = (r" & ".join(map(_escape_latex, cells)) + r" \\" for cells in _cells(runs, radii, statement))
-    columns = "l" + "r" * (6 + len(radii))
+    columns = "l" + "r" * (6 + len(_units(runs)) + len(radii))
     body = [r"\toprule", header, r"\midrule", *lines, r"\bottomrule"]
     return "\n".join([f"\\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}", ""])
 
@@ -91,7 +95,9 @@ FORMATS: dict[str, Callable[[Sequence[Run], Sequence[float], Statement], str]] =
 
 
 def _cells(runs: Sequence[Run], radii: Sequence[float], statement: Statement) -> list[list[str]]:
-    cells = [["run", "images", "sigma", "n", "alpha", "ACR", "abstained", *map(radius_text, radii)]]
+    units = _units(runs)
+    heading = ["run", "images", "sigma", "n", "alpha", "ACR", "abstained"]
+    cells = [[*heading, *(name.replace("_", "-") for name in units), *map(radius_text, radii)]]
     for run in runs:
         summary = run.summary
         told = [_UNKNOWN if value is None else str(value) for value in (summary.sigma, summary.n, summary.alpha)]
@@ -100,8 +106,23 @@ def _cells(runs: Sequence[Run], radii: Sequence[float], statement: Statement) ->
             for row in certified_accuracy(run.table, radii).to_dict("records")
         ]
         numbers = [str(summary.images), *told, floor_text(summary.acr, 3), str(summary.abstained)]
-        cells.append([run.name, *numbers, *accuracies])
+        cells.append([run.name, *numbers, *(unit[run.name] for unit in units.values()), *accuracies])
     return cells
+
+
+def _units(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
+    """What the radii of each run are, by column and run; no column where all are l2 radii of the predicted class."""
+    told = {
+        "norm": {run.name: str(run.table["norm"].iloc[0]) if "norm" in run.table else "l2" for run in runs},
+        "top_k": {run.name: str(run.table[AMONG].iloc[0]) if AMONG in run.table else "1" for run in runs},
+    }
+    usual = {"norm": "l2", "top_k": "1"}
+    return {
+        name: values
+        for name, values in told.items()
+        if any(value != usual[name] for value in values.values())
+        or (name == "top_k" and any(AMONG in run.table for run in runs))
+    }
 
 
 def _stated(row: dict[Hashable, Any], statement: Statement) -> str:

@@ -8,9 +8,12 @@ import typer
 
 from maxup_smoothing.analysis import tables
 from maxup_smoothing.analysis.commands.inputs import (
+    Dimension,
     FigureOut,
     Files,
     Labels,
+    Norm,
+    TopK,
     divided,
     load,
     load_curves,
@@ -36,6 +39,7 @@ from maxup_smoothing.analysis.runs.run import Run, Traced
 from maxup_smoothing.certify.attack.table import read_attacks
 from maxup_smoothing.certify.logs.reader import read_log
 from maxup_smoothing.certify.logs.settings import L2, norm_of
+from maxup_smoothing.certify.tables.evidence import Statement
 from maxup_smoothing.certify.tables.summary import radii_of
 from maxup_smoothing.data.runtime import console
 from maxup_smoothing.data.runtime.atomic import write_atomically
@@ -61,11 +65,20 @@ def curve(
         str | None,
         typer.Option(metavar="DATASET", help="Draw published results of this data set at the runs' sigma, as points."),
     ] = None,
+    norm: Norm = "l2",
+    dimension: Dimension = None,
+    top_k: TopK = None,
 ) -> None:
     """Draw certified accuracy over the radius into a figure."""
     require_figure(out)
+    statement = Statement(norm=norm, dimension=dimension, top_k=top_k)
+    if published is not None and statement != Statement():
+        raise ValueError("--published shows l2 radii of the predicted class; leave out --norm and --top-k beside it.")
     found = load_curves(tables_of(files), labels)
     loaded, traced = [one for one in found if isinstance(one, Run)], [one for one in found if isinstance(one, Traced)]
+    if traced and statement != Statement():
+        raise ValueError(f"{traced[0].name} is a curve without images, which --norm and --top-k cannot state anew.")
+    loaded = runs.stated(loaded, statement)
     if envelope and (differing := different_norm(loaded)) is not None:
         raise ValueError(f"--envelope shows the best run at each radius, and {differing}.")
     if not loaded and (envelope or published is not None):
@@ -98,6 +111,9 @@ def table(
     simultaneous: Annotated[
         bool, typer.Option("--simultaneous", help="Read each certificate at alpha / images, so that all hold together.")
     ] = False,
+    norm: Norm = "l2",
+    dimension: Dimension = None,
+    top_k: TopK = None,
 ) -> None:
     """Print or write certified accuracies at chosen radii, a line a run or a part of one."""
     if format not in tables.FORMATS:
@@ -105,9 +121,8 @@ def table(
     if out is not None:
         require_no_table(out)
     chosen = None if radii is None else numbers(radii)
-    loaded = load(tables_of(files), labels)
-    if simultaneous:
-        loaded = runs.simultaneous(loaded)
+    statement = Statement(norm=norm, dimension=dimension, top_k=top_k, simultaneous=simultaneous)
+    loaded = runs.stated(load(tables_of(files), labels), statement)
     chosen = chosen or max((radii_of(run.table) for run in loaded), key=len)
     if by is not None:
         loaded = divided(_single(loaded), by, reference)

@@ -24,6 +24,25 @@ Files = Annotated[
     list[Path], typer.Argument(metavar="FILE...", show_default=False, help="Radius tables, logs or run folders.")
 ]
 Labels = Annotated[str | None, typer.Option(help="Names of the runs, separated by commas, in the order of the files.")]
+Norm = Annotated[
+    str,
+    typer.Option(
+        metavar="l2|l1|linf",
+        help="Norm of the radii: an l2 radius r is also the l1 radius r, and the linf radius r / sqrt(C*H*W).",
+    ),
+]
+Dimension = Annotated[
+    int | None,
+    typer.Option(
+        metavar="C*H*W", help="Coordinates of an image for --norm linf; by default as each manifest tells them."
+    ),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        "--top-k", metavar="K", help="Radii within which the label stays among the first K classes, from all votes."
+    ),
+]
 FigureOut = Annotated[Path, typer.Option(show_default=False, help="File of the figure: .png, .svg or .pdf.")]
 
 

@@ -1,6 +1,7 @@
 """The commands that write whole reports: report (HTML), results (Markdown) and search-log."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from maxup_smoothing.analysis.commands.inputs import TABLE, holding, meant, requ
 from maxup_smoothing.analysis.figures import curves
 from maxup_smoothing.analysis.literature.claims import load_claims
 from maxup_smoothing.analysis.literature.curves import load_published
+from maxup_smoothing.analysis.report.model_card import MARK, build_card
 from maxup_smoothing.analysis.report.page import build_page
 from maxup_smoothing.analysis.report.subjects import load_subjects
 from maxup_smoothing.analysis.results.document import build_report
@@ -72,6 +74,12 @@ def report(
     control: Annotated[
         str | None, typer.Option(metavar="NAME", help="Run that the others are compared with; by default the first.")
     ] = None,
+    model_card: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.md", help="Also write a model card of the one run, with metadata for the Hugging Face hub."
+        ),
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page about runs: what was certified, how sure it is, and which is better."""
     if out.suffix.lower() not in _SUFFIXES:
@@ -80,6 +88,27 @@ def report(
     if any(out.resolve() == file.resolve() for file in files):
         raise ValueError(f"{out} is one of the runs, which would be overwritten; give another --out.")
     require_no_table(out)
-    page = build_page(load_subjects(files), data_root=data_root, control=control)
+    if model_card is not None:
+        _require_card(model_card, files)
+    subjects = load_subjects(files)
+    page = build_page(subjects, data_root=data_root, control=control)
+    card = None if model_card is None else build_card(subjects[0])
     write_atomically(out, page.encode())
     print(f"wrote {out}")
+    if model_card is not None and card is not None:
+        write_atomically(model_card, card.encode())
+        print(f"wrote {model_card}")
+
+
+def _require_card(file: Path, runs: Sequence[Path]) -> None:
+    """Refuse a card of several runs, and a file that is none of our cards, before anything is written.
+
+    Raises:
+        ValueError: With the fix.
+    """
+    if len(runs) != 1:
+        raise ValueError(f"--model-card is about one run, got {len(runs)}; call it for each.")
+    if file.suffix.lower() != ".md":
+        raise ValueError(f"--model-card must end in .md, got {file}.")
+    if file.is_file() and MARK.encode() not in file.read_bytes():
+        raise ValueError(f"{file} is no card of this command, and would be overwritten; give another --model-card.")

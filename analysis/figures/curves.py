@@ -21,6 +21,7 @@ from maxup_smoothing.analysis.literature.curves import Published
 from maxup_smoothing.analysis.runs.run import Run, Traced
 from maxup_smoothing.certify.logs.settings import L2, norm_of
 from maxup_smoothing.certify.statistics.rounding import floor_text
+from maxup_smoothing.certify.tables.restated import AMONG
 
 #: Formats by suffix, each with the metadata that would otherwise hold the date.
 FORMATS: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
@@ -68,7 +69,7 @@ def draw(
         end = 1.04 * max([*reached, *ceilings.values()]) or 1.0
     if not 0 < end < math.inf:
         raise ValueError(f"the last radius of a figure must be positive and finite, got {end}.")
-    figure, axes = new_axes(end, "certified accuracy", _radius_label(runs))
+    figure, axes = new_axes(end, _accuracy_label(runs), _radius_label(runs))
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
     lines = [*([plain(title)] if title is not None else []), _conditions(runs, traced)]
@@ -178,6 +179,12 @@ def _radius_label(runs: Sequence[Run]) -> str:
     """What the abscissa measures: l2, or the norms that runs record."""
     norms = sorted({norm_of(run.table) or "unknown norm" for run in runs} or {L2})
     return _L2_RADIUS if norms == [L2] else f"radius ({' or '.join(norms)})"
+
+
+def _accuracy_label(runs: Sequence[Run]) -> str:
+    """What the ordinate measures: the share certified, as the predicted class or among the first k."""
+    among = sorted({int(run.table[AMONG].iloc[0]) for run in runs if AMONG in run.table})
+    return f"certified top-{among[0]} accuracy" if among else "certified accuracy"
 
 
 def _sigmas(runs: Sequence[Run]) -> set[float]:

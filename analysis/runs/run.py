@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from maxup_smoothing.certify.logs.reader import read_log
+from maxup_smoothing.certify.logs.settings import beyond_l2
 from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.certify.tables import population
+from maxup_smoothing.certify.tables.evidence import Statement
 from maxup_smoothing.certify.tables.summary import Summary, summarize
 from maxup_smoothing.data.official import CLASSES
 
@@ -126,19 +127,28 @@ def load_all(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | No
     return found
 
 
-def simultaneous(runs: Sequence[Run]) -> list[Run]:
-    """The runs with certificates that are all true together, within each run; see `certify.tables.population`.
+def stated(runs: Sequence[Run], statement: Statement) -> list[Run]:
+    """The runs as a statement wants them, in its norm and among its first classes; see `certify.tables.restated`.
+
+    Args:
+        runs: As they were loaded.
+        statement: What their radii are to state.
 
     Raises:
-        ValueError: If a run's rows cannot be read again at alpha / m, with its name.
+        ValueError: If a run does not record what that takes, or its radii cannot be l2; with its name.
     """
+    if statement == Statement():
+        return list(runs)
     read_again = []
     for run in runs:
         try:
-            table = population.simultaneous(run.table)
+            if statement.norm != "l2" and (doubt := beyond_l2(run.table)) is not None:
+                raise ValueError(doubt)
+            run.told()  # refuses a damaged manifest
+            table = statement.of(run.table, run.manifest or None)
+            read_again.append(replace(run, table=table, summary=summarize(table)))
         except ValueError as error:
             raise ValueError(f"{run.name}: {error}") from None
-        read_again.append(replace(run, table=table, summary=summarize(table)))
     return read_again
 
 

@@ -44,8 +44,9 @@ import typer
 from maxup_smoothing.certify.commands import arguments, attack, options, plan, tables, transfer, verify
 from maxup_smoothing.certify.commands import check as cli_preflight
 from maxup_smoothing.certify.distributed import torchrun
+from maxup_smoothing.certify.logs.settings import beyond_l2
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings
-from maxup_smoothing.certify.tables import population, summary
+from maxup_smoothing.certify.tables import evidence, summary
 from maxup_smoothing.certify.tables.radius_table import read
 from maxup_smoothing.data.runtime import console
 
@@ -286,15 +287,27 @@ def show(
         ),
     ] = None,
     simultaneous: Simultaneous = False,
+    norm: options.Norm = "l2",
+    dimension: options.Dimension = None,
+    top_k: options.TopK = None,
+    format: Annotated[
+        str, typer.Option(metavar="text|json", help="json is for other programs; see docs/evidence.md.")
+    ] = "text",
 ) -> None:
     """Print the certified accuracy of a table at several radii.
 
     Each line has the count, its 95 % interval, and a 95 % lower bound for the population of images.
     """
-    table = read(file)
-    if simultaneous:
-        table = population.simultaneous(table)
-    print(summary.render(table, arguments.radii(radii)))
+    statement = evidence.Statement(norm=norm, dimension=dimension, top_k=top_k, simultaneous=simultaneous)
+    wanted = arguments.radii(radii)
+    if norm != "l2" and (doubt := beyond_l2(read(file))) is not None:
+        raise ValueError(doubt)
+    if format == "json":
+        sys.stdout.write(evidence.encode(evidence.document(file, statement, wanted)))
+    elif format == "text":
+        print(summary.render(statement.of(read(file), evidence.manifest_of(file)), wanted))
+    else:
+        raise ValueError(f"--format must be text or json, got {format[:200]!r}.")
 
 
 @app.command()

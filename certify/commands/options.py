@@ -118,6 +118,30 @@ Labels = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Labels of a folder of images alone: lines of a name and a class or number."),
 ]
+Norm = Annotated[
+    str,
+    typer.Option(
+        metavar="l2|l1|linf",
+        help="Norm of the printed radii: an l2 radius r is also the l1 radius r, and the linf radius r / sqrt(C*H*W).",
+    ),
+]
+Dimension = Annotated[
+    int | None,
+    typer.Option(
+        metavar="C*H*W",
+        help="Coordinates of an image for --norm linf, such as 784 for 1x28x28.",
+        show_default="the manifest's",
+    ),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        "--top-k",
+        metavar="K",
+        help="Print the radius within which the label stays among the first K classes.",
+        show_default="the radius of the predicted class",
+    ),
+]
 DataRoot = Annotated[
     Path | None, typer.Option(envvar="DATA_ROOT", help="Folder with data sets; without it they are downloaded.")
 ]

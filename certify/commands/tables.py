@@ -9,7 +9,9 @@ from maxup_smoothing.certify.audit.auditing import audit_log, render
 from maxup_smoothing.certify.commands import options
 from maxup_smoothing.certify.distributed.merge import merge_tables
 from maxup_smoothing.certify.statistics import rounding
+from maxup_smoothing.certify.statistics.norms import require_norm
 from maxup_smoothing.certify.tables import summary
+from maxup_smoothing.certify.tables.evidence import Statement, manifest_of
 from maxup_smoothing.certify.tables.location import tables_in
 from maxup_smoothing.certify.tables.radius_table import read
 from maxup_smoothing.certify.tables.recompute import recompute_table
@@ -42,6 +44,16 @@ def recompute(
     n: Annotated[
         int | None, typer.Option(min=1, help="Use only this many of the votes.", show_default="all of them")
     ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--top-k",
+            metavar="K",
+            help="Add a column with the radius within which the label stays among the first K classes.",
+            show_default="no such column",
+        ),
+    ] = None,
+    norm: Annotated[str, typer.Option(hidden=True)] = "l2",
     overwrite: Overwrite = False,
 ) -> None:
     """Compute new radii from the votes that a table stores.
@@ -49,9 +61,17 @@ def recompute(
     The new radii may have another alpha, another bound or fewer samples. Neither model nor images are needed. Choose
     the settings before you see the results, or alpha no longer holds.
     """
-    recompute_table(file, out, alpha=alpha, bound=bound, n=n, overwrite=overwrite)
+    require_norm(norm)
+    if norm != "l2":
+        raise ValueError(
+            "a radius table holds l2 radii, which every reader takes them for, so none is written in another norm; "
+            f"read it in {norm} with `certify show {file} --norm {norm}`."
+        )
+    recompute_table(file, out, alpha=alpha, bound=bound, n=n, top_k=top_k, overwrite=overwrite)
     old, new = read(file), read(out)
     print(summary.render(new))
+    if top_k is not None:
+        print(f"\n{summary.render(Statement(top_k=top_k).of(new, manifest_of(out)))}")
     radii = max(summary.radii_of(old), summary.radii_of(new), key=len)
     before, after = (summary.certified_share(table, radii)["certified"] for table in (old, new))
     print(f"\n{'radius':>8}  {'before':>13}  {'after':>13}   of {len(new)} images")

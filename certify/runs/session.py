@@ -175,6 +175,7 @@ def open_session(
             **({"workers": len(classifier.workers)} if len(classifier.workers) > 1 else {}),
             "classes": list(dataset.classes),
             "images": len(indices),
+            "image_shape": list(dataset.images.shape[1:]),
             "files": {str(file.path): file.sha256 for file in sources},
             **({} if request.images.labels is None else {"labels": str(request.images.labels)}),
         },

@@ -105,6 +105,8 @@ def continued_notes(stored: Any, now: Mapping[str, Any]) -> dict[str, Any]:
         before = digests if isinstance(digests, Mapping) else {}
         if more_images := {idx: one for idx, one in now["images_sha256"].items() if idx not in before}:
             changed["images_sha256"] = {**before, **more_images}
+    if "image_shape" in now and "image_shape" not in kept:  # older versions did not record it
+        changed["image_shape"] = now["image_shape"]
     told_before = kept.get("preflight")
     warned = list(told_before) if isinstance(told_before, list) else []
     if more := [text for text in now.get("preflight", ()) if text not in warned]:

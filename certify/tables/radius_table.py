@@ -18,6 +18,7 @@ from maxup_smoothing.certify.statistics.anytime import complement
 from maxup_smoothing.certify.statistics.certificate import Certificate, Look, limits
 from maxup_smoothing.certify.statistics.disagreement import TRANSFER
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, is_right
+from maxup_smoothing.certify.statistics.top_k import TOP_K
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.durable import DurableTable
 from maxup_smoothing.certify.tables.row import (
@@ -133,6 +134,7 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         **dict.fromkeys(_NUMBERS, "float64"),
         "counts": "object",
         "looks": "object",
+        TOP_K: "object",
     }
     return pd.DataFrame(
         {name: pd.Series([row[name] for row in rows.values()], dtype=dtypes.get(name, "str")) for name in header}
@@ -206,6 +208,7 @@ def write_rows(
     *,
     sources: Sequence[Path],
     overwrite: bool,
+    kind: type[DurableTable[Any]] = RadiusTable,
 ) -> None:
     """Write a whole table, or nothing: a disk that fills up leaves no part of it.
 
@@ -222,10 +225,10 @@ def write_rows(
         raise ValueError(f"{out} exists; write to another file or pass --overwrite.")
     for row in rows:
         try:
-            parse_row(format_row(row))
+            kind.parse(kind.format(row))
         except ValueError as error:
             raise ValueError(f"{out}: the row of idx {row.idx} is refused: {error}") from None
-    RadiusTable.write(out, manifest, rows)
+    kind.write(out, manifest, rows)
 
 
 def section(manifest: Mapping[str, Any] | None, name: str) -> dict[str, Any]:

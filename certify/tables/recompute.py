@@ -16,8 +16,11 @@ import numpy as np
 
 from maxup_smoothing.certify.statistics.certificate import Look, limits, require_alpha
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, ceiling_radius, is_right, two_class_radius
+from maxup_smoothing.certify.statistics.top_k import TOP_K
 from maxup_smoothing.certify.tables.radius_table import read_rows, section, sha256, write_rows
+from maxup_smoothing.certify.tables.restated import claims_of, require_among
 from maxup_smoothing.certify.tables.row import ABSTAINED, CERTIFIED, Row
+from maxup_smoothing.certify.tables.top_k_table import TopKRow, TopKTable
 
 _ROUNDED = 1 - 1e-9  # of the radius: beyond it, something was taken off that an abstention does not tell
 
@@ -94,6 +97,7 @@ def recompute_table(
     alpha: float | None = None,
     bound: str | None = None,
     n: int | None = None,
+    top_k: int | None = None,
     overwrite: bool = False,
 ) -> None:
     """`recompute_row` for every row, in the file's order; at the table's own settings the very same bytes.
@@ -108,6 +112,8 @@ def recompute_table(
         alpha: See `recompute_row`.
         bound: See `recompute_row`.
         n: See `recompute_row`.
+        top_k: Adds the column ``top_k``, see `certify.tables.restated.among_first`. ``radius`` stays the l2 radius of
+            the predicted class, which every reader takes it for.
         overwrite: Replace ``out`` if it exists.
 
     Raises:
@@ -133,14 +139,22 @@ def recompute_table(
         for row in rows
         for new in [recompute_row(row, alpha=alpha, bound=bound, n=n, **settings)]
     ]
-    wanted = {"alpha": alpha, "bound": bound, "n": n}
+    wanted = {"alpha": alpha, "bound": bound, "n": n, "top_k": top_k}
     before = told or _common(rows)
     changed = {name: value for name, value in wanted.items() if value is not None and value != before.get(name)}
+    original = manifest
     if manifest is None or changed:
         step = {"table_sha256": sha256(path), "from": {name: before.get(name) for name in changed}, "to": changed}
         old = {"sampling": _common(made)} if manifest is None else {**manifest, "sampling": _resampled(told, changed)}
         manifest = {**old, "recomputed": [*old.get("recomputed", []), step]}
-    write_rows(out, manifest, made, sources=[path], overwrite=overwrite)
+    if top_k is None:
+        write_rows(out, manifest, made, sources=[path], overwrite=overwrite)
+        return
+    known = None if original is None else manifest
+    require_among({row.procedure for row in made}, top_k, known)
+    claims = claims_of(made, top_k, known)[0]
+    claiming = [TopKRow(**vars(row), top_k=claim) for row, claim in zip(made, claims, strict=True)]
+    write_rows(out, manifest, claiming, sources=[path], overwrite=overwrite, kind=TopKTable)
 
 
 @lru_cache(maxsize=4096)  # most inputs are easy, and their rows the same
@@ -239,7 +253,7 @@ def _common(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _resampled(told: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
-    sampling = {**told, **changed}
+    sampling = {**told, **{name: value for name, value in changed.items() if name != TOP_K}}
     if "looks" in told and {"alpha", "n"} & changed.keys():
         looks = [Look(look, 0, 0, level) for look, level in told["looks"] if look <= sampling["n"]]
         scaled = _scaled(tuple(looks), told["alpha"], sampling["alpha"], "sequential")

@@ -18,6 +18,7 @@ from maxup_smoothing.certify.statistics.radius import (
     is_right,
     two_class_radius,
 )
+from maxup_smoothing.certify.statistics.top_k import TOP_K, parse_top_k, rivals, top_k_holds, top_k_limits
 
 #: Votes that are none, because a logit was not finite; ``invalid`` in the file.
 INVALID = -2
@@ -104,6 +105,8 @@ def parse_fields(line: str, header: Sequence[str]) -> dict[str, Any]:
     _check_votes(fields)
     if {"selected", "p_b_upper", "procedure", "bound", "looks"} <= fields.keys() >= set(COLUMNS):
         _check_looks(fields)
+        if TOP_K in fields:
+            _check_top_k(fields)
     return fields
 
 
@@ -201,6 +204,23 @@ def _check_looks(row: Mapping[str, Any]) -> None:
     proved = float(two_class_radius(row["p_a_lower"], row["p_b_upper"], row["sigma"]))
     if row["radius"] > proved * _SLACK:
         raise ValueError(f"radius is {row['radius']}, but the bounds give {proved}.")
+
+
+def _check_top_k(row: Mapping[str, Any]) -> None:
+    claim, last = row[TOP_K], row["looks"][-1]
+    if claim.label not in (row["label"], row["selected"]):
+        raise ValueError(f"top_k is about class {claim.label}, neither the label nor the class that was selected.")
+    if claim.radius == 0:
+        return
+    p_N, q_NK = top_k_limits(
+        [row["counts"].get(claim.label, 0)],
+        [rivals(row["counts"], claim.label, min(claim.k, _MOST_LOOKS))],
+        [row["n"]],
+        last.level,
+        anytime=row["procedure"] == "anytime",
+    )
+    if claim.k > _MOST_LOOKS or not top_k_holds(float(p_N[0]), q_NK[0], row["sigma"], claim.radius):
+        raise ValueError(f"top_k claims the radius {claim.radius}, more than the votes prove.")
 
 
 # Rows repeat n, alpha and sigma, and many repeat n_a; a scalar call costs as much as an array of a hundred.
@@ -302,4 +322,5 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "bound": _name(BOUNDS),
     "looks": _looks,
     TRANSFER: parse_pairs,
+    TOP_K: parse_top_k,
 }

@@ -22,6 +22,7 @@ from maxup_smoothing.certify.tables.population import (
     of_one_class,
     population_lower_bound,
 )
+from maxup_smoothing.certify.tables.restated import AMONG
 from maxup_smoothing.certify.tables.row import format_seconds
 from maxup_smoothing.data.dataset import UNLABELLED
 
@@ -80,7 +81,7 @@ def _settings(table: pd.DataFrame) -> dict[str, Any]:
     if "procedure" in table and procedure != "fixed":
         n = None
     plain = procedure in ("fixed", None) and bound in ("clopper-pearson", None)
-    plain &= "norm" not in table or _common(table, "norm") == "l2"
+    plain &= ("norm" not in table or _common(table, "norm") == "l2") and AMONG not in table
     unknown = sigma is None or n is None or alpha is None or not plain
     ceiling = None if unknown else ceiling_radius(n, alpha, sigma)
     settings = {"sigma": sigma, "n0": n0, "n": n, "alpha": alpha}
@@ -171,16 +172,26 @@ def certified_share(table: pd.DataFrame, radii: Sequence[float], confidence: flo
     )
 
 
-def default_radii(ceiling: float) -> list[float]:
-    """0, 0.25, 0.5 … below ``ceiling``, each an exact multiple; 0 alone where nothing can be certified."""
-    return [index * _STEP for index in range(max(1, math.ceil(ceiling / _STEP)))]
+def default_radii(ceiling: float, step: float = _STEP) -> list[float]:
+    """0, 0.25, 0.5 … below ``ceiling``, each a multiple of ``step``; 0 alone where nothing can be certified."""
+    # Divided and not multiplied, so that 3 steps of 0.1 are 0.3.
+    return [
+        index * step if step >= 1 / 4 else index / round(1 / step) for index in range(max(1, math.ceil(ceiling / step)))
+    ]
 
 
 def radii_of(table: pd.DataFrame) -> list[float]:
     """The default radii of a table: up to its ceiling, or to its largest radius where the file tells no ceiling."""
     has_labels(table)  # which refuses a table without rows
     ceiling = _settings(table)["ceiling"]
-    return default_radii(math.nextafter(float(table["radius"].max()), math.inf) if ceiling is None else ceiling)
+    ceiling = math.nextafter(float(table["radius"].max()), math.inf) if ceiling is None else ceiling
+    return default_radii(ceiling, _step(ceiling) if _common(table, "norm") == "linf" else _STEP)
+
+
+def _step(ceiling: float) -> float:
+    """1, 1/2, 1/4, 1/10, 1/20, 1/40 …: the first that divides the radii up to ``ceiling`` into at least four."""
+    steps = (1 / (part * 10**digits) for digits in range(8) for part in (1, 2, 4))
+    return next((step for step in steps if 4 * step <= ceiling), _STEP)
 
 
 def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
@@ -213,7 +224,10 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
     unusual = [name for name in procedures if name not in (None, "fixed", "clopper-pearson")]
     told += "".join(f", {name}" for name in unusual)
     ceiling = "unknown: it takes one sigma, n and alpha for all rows"
-    if "norm" in table and not any(settings[name] is None for name in ("sigma", "n", "alpha")):
+    known = not any(settings[name] is None for name in ("sigma", "n", "alpha"))
+    if known and AMONG in table:
+        ceiling = "not known for radii of being among several classes"
+    elif known and "norm" in table:
         ceiling = "not known for radii of this norm"
     if unusual:
         ceiling = f"not told by rows of {' and '.join(unusual)}; see `certify plan`"
@@ -221,15 +235,16 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
         ceiling = f"{floor_text(settings['ceiling'], 4)}, the radius of a unanimous vote"
     abstained = int((table["predict"] == ABSTAIN).sum())
     if labelled:
-        acr = {"ACR": f"{floor_text(average_certified_radius(table), 4)} at {told or 'unknown n and alpha'}"}
         wrong = images - abstained - int((table["correct"] == 1).sum())
-        last = {"wrong": f"{wrong}/{images}, predicted and certified as another class"}
+        acr = {"ACR": f"{floor_text(average_certified_radius(table), 4)} at {told or 'unknown n and alpha'}"}
+        last = {"wrong": f"{wrong}/{images}, predicted and certified as another class"} if AMONG not in table else {}
     else:
         mean = math.fsum(table["radius"]) / images
         acr = {"mean radius": f"{floor_text(mean, 4)} at {told or 'unknown n and alpha'}, 0 for an abstention"}
         last = {"labels": "none: which of the certified classes are right is not known"}
     median = float(table["time"].median())
     facts = {
+        **_restated_texts(table, labelled),
         **acr,
         "ceiling": ceiling,
         "largest radius": floor_text(float(table["radius"].max()), 4),
@@ -239,6 +254,17 @@ def render(table: pd.DataFrame, radii: Sequence[float] | None = None) -> str:
         "time": "unknown" if math.isnan(median) else f"{format_seconds(median)} an image (median)",
     }
     return "\n".join([*lines, "", *(f"{name:<16}{text}" for name, text in facts.items())])
+
+
+def _restated_texts(table: pd.DataFrame, labelled: bool) -> dict[str, str]:
+    """What the radii of a table are, where they are not l2 radii of one class."""
+    texts = {}
+    if AMONG in table:
+        which = "the label" if labelled else "the selected class"
+        texts["top-k"] = f"{which} is among the first {_common(table, AMONG)} classes within the radius"
+    if (norm := _common(table, "norm")) not in (None, "l2"):
+        texts["norm"] = f"{norm}: no change of smaller {norm} norm"
+    return texts
 
 
 def saved_text(table: pd.DataFrame, n: int) -> str:

@@ -2,7 +2,7 @@
 
 import math
 
-import mpmath  # type: ignore[import-untyped]
+import mpmath
 import pytest
 
 from maxup_smoothing.analysis.theory.constants import blom, moment, root_log, table

@@ -3,7 +3,7 @@
 from functools import cache
 from itertools import pairwise
 
-import mpmath  # type: ignore[import-untyped]
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-import mpmath  # type: ignore[import-untyped]
+import mpmath
 import numpy as np
 import pandas as pd
 import pytest
