@@ -9,7 +9,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,23 +64,76 @@ class Answer:
     input_id: int
 
 
-class _Deadline(Oversight):
-    """Leaves a round of samples when the time is over."""
+class _Timed(Certification):
+    """An input whose sampling also ends when its time is over.
+
+    Args:
+        sampling: See ``Certification``.
+        error: See ``Certification``.
+        until: In the time of ``time.monotonic``.
+        ended: Called when sampling has ended.
+    """
+
+    def __init__(self, sampling: Sampling, error: float, until: float, ended: Callable[[], None]) -> None:
+        super().__init__(sampling, error)
+        self._until, self._ended, self.decided = until, ended, False
+
+    def add(self, votes: Sequence[NDArray[np.int64]]) -> None:
+        """Take the votes of each request, look at them, and look at the clock."""
+        super().add(votes)
+        self.decided = self.finished
+        self.finished = self.finished or time.monotonic() > self._until
+        if self.finished:
+            self._ended()
+
+
+class _Answering(Oversight):
+    """Answers each input as soon as its votes decide or its time is over, also in the middle of a round.
+
+    Args:
+        sampling: The procedure.
+        error: See ``Certification``.
+        untils: Of each input, in the time of ``time.monotonic``.
+        answer: Called once for each input, with its number and its trial, if it was begun.
+    """
 
     class Over(Exception):
-        """The time is over."""
+        """All inputs have their answers."""
 
-    def __init__(self, seconds: float | None) -> None:
-        self._until = math.inf if seconds is None else time.monotonic() + seconds
+    def __init__(
+        self,
+        sampling: Sampling,
+        error: float,
+        untils: Mapping[int, float],
+        answer: Callable[[int, _Timed | None], None],
+    ) -> None:
+        self._sampling, self._error, self._untils, self._answer = sampling, error, dict(untils), answer
+        self.trials: dict[int, _Timed] = {}
+
+    def inputs(self, x_NCHW: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The inputs whose time is not over when they are needed."""
+        return ((number, image_CHW) for number, image_CHW in enumerate(x_NCHW) if number in self._untils)
+
+    def begin(self, input_id: int, image_CHW: Tensor) -> _Timed:
+        """An input without votes."""
+        until = self._untils.get(input_id, -math.inf)
+        return _Timed(self._sampling, self._error, until, lambda: self._end(input_id))
 
     def batch_done(self, seconds: float) -> None:
         """Called after each batch.
 
         Raises:
-            Over: If the time is over.
+            Over: If no input is left.
         """
-        if time.monotonic() > self._until:
+        now = time.monotonic()
+        for input_id in [input_id for input_id, until in self._untils.items() if now > until]:
+            self._end(input_id)
+        if not self._untils:
             raise self.Over
+
+    def _end(self, input_id: int) -> None:
+        if self._untils.pop(input_id, None) is not None:
+            self._answer(input_id, self.trials.get(input_id))
 
 
 class SmoothedClassifier:
@@ -94,6 +147,7 @@ class SmoothedClassifier:
         device: Where to compute; the model's own device by default.
         dtype: None for the model's own arithmetic; "float32", "bfloat16" or "float16" to cast it.
         batch_size: Rows of a forward pass.
+        smallest_batch: Fewest rows that the model accepts.
         randomized: The model draws random numbers of its own, afresh for every row; see ``preflight.independence``.
         noise: "exact" (integer noise on the grid of 8-bit images, sound in floating point) or "float".
         seed: In [0, 2^64); from the operating system if None. See the attribute ``seed``. Choose it before looking at
@@ -117,6 +171,7 @@ class SmoothedClassifier:
         device: torch.device | str | None = None,
         dtype: str | None = None,
         batch_size: int = 256,
+        smallest_batch: int = 1,
         randomized: bool = False,
         noise: str = "exact",
         seed: int | None = None,
@@ -132,7 +187,13 @@ class SmoothedClassifier:
         first = next((tensor for tensor in model.parameters()), None)
         place = device if device is not None else (first.device if first is not None else "cpu")
         self.base = BaseClassifier(
-            model, num_classes, device=place, dtype=dtype, batch_size=batch_size, randomized=randomized
+            model,
+            num_classes,
+            device=place,
+            dtype=dtype,
+            batch_size=batch_size,
+            smallest_batch=smallest_batch,
+            randomized=randomized,
         )
         self._checked = set[tuple[int, ...]]()
         self._serving = threading.Lock()
@@ -244,7 +305,8 @@ class SmoothedClassifier:
         n0: int = 28,
         n: int = 10_000,
         alpha: float = 0.001,
-        deadline: float | None = None,
+        deadline: float | Sequence[float] | None = None,
+        deliver: Callable[[int, Answer], None] = lambda number, answer: None,
     ) -> list[Answer]:
         """Class and certified radius of images while somebody waits: CERTIFY with the procedure "anytime".
 
@@ -257,7 +319,8 @@ class SmoothedClassifier:
             n0: Selection samples for each image.
             n: Estimation samples for each image, at most.
             alpha: Probability, at most, that an answer is wrong.
-            deadline: Seconds from the call, after which at most one more forward pass ends.
+            deadline: Seconds from the call, for all images or for each, after which at most one more forward pass ends.
+            deliver: Called with the number of an image and its answer as soon as it is known, while others go on.
 
         Returns:
             An answer for each image.
@@ -265,29 +328,39 @@ class SmoothedClassifier:
         Raises:
             ValueError: If a setting is out of range, the images are not as described, or the model changes itself.
         """
-        start, over = time.monotonic(), _Deadline(deadline)
+        start = time.monotonic()
         sampling = Sampling(sigma=self.sigma, n0=n0, n=n, alpha=alpha, procedure="anytime", radii=(radius,))
         seed = secrets.randbits(64)
         noise = noise_source(self.noise.describe()["source"], self.sigma, seed)
-        ended: dict[int, float] = {}
-
-        def begin(image_CHW: Tensor) -> Certification:
-            return Certification(sampling, noise.probability_error(image_CHW.numel()))
-
-        trials: dict[int, Certification] = {}
-        with self._serving, suppress(_Deadline.Over):
+        found: dict[int, Answer] = {}
+        with self._serving:
             x_NCHW, moved_N, ids = self._inputs(images, None)
+            seconds = list(deadline) if isinstance(deadline, Sequence) else [deadline] * len(ids)
+            if len(seconds) != len(ids):
+                raise ValueError(f"deadline must be one number, or one for each of {len(ids)} images; got {len(seconds)}.")
+            untils = {i: start + (math.inf if one is None else one) for i, one in zip(ids, seconds, strict=True)}
+
+            def answer(input_id: int, trial: _Timed | None) -> None:
+                time_taken = time.monotonic() - start
+                found[input_id] = _answer(trial, sampling, moved_N[input_id], seed, input_id, time_taken)
+                deliver(input_id, found[input_id])
+
             self._require_unchanged(x_NCHW)
-            over.batch_done(0.0)  # another thread's forward passes may have taken all the time
-            for input_id, trial, _ in run_trials(
-                self.base, noise, zip(ids, x_NCHW, strict=True), begin, oversight=over, trials=trials
-            ):
-                trials[input_id], ended[input_id] = trial, time.monotonic() - start
-        late = time.monotonic() - start
-        return [
-            _answer(trials.get(input_id), sampling, moved, seed, input_id, ended.get(input_id, late))
-            for moved, input_id in zip(moved_N, ids, strict=True)
-        ]
+            error = noise.probability_error(x_NCHW[0].numel()) if len(x_NCHW) else 0.0
+            with suppress(_Answering.Over):
+                inputs = _Answering(sampling, error, untils, answer)
+                inputs.batch_done(0.0)  # another thread's forward passes may have taken all the time
+                for _ in run_trials(
+                    self.base,
+                    noise,
+                    inputs.inputs(x_NCHW),
+                    inputs.begin,
+                    oversight=inputs,
+                    trials=inputs.trials,
+                    waited_for=True,
+                ):
+                    pass
+        return [found[input_id] for input_id in ids]
 
     def _require_unchanged(self, x_NCHW: Tensor) -> None:
         """Compare f with what it was, at most once a minute: looking takes longer than an answer.
@@ -344,14 +417,14 @@ class SmoothedClassifier:
 
 
 def _answer(
-    trial: Certification | None, sampling: Sampling, moved: float, seed: int, input_id: int, seconds: float
+    trial: _Timed | None, sampling: Sampling, moved: float, seed: int, input_id: int, seconds: float
 ) -> Answer:
     """What an image's votes prove, if it has any."""
     predict, radius, samples, reason = ABSTAIN, 0.0, 0, "deadline"
     if trial is not None and trial.drawn:
         proved = moved_by(moved, trial.certificate())
         predict, radius, samples = proved.predict, proved.radius, trial.drawn
-        if trial.finished:
+        if trial.decided:
             wanted = sampling.to_decide[0]
             enough = predict != ABSTAIN and radius >= wanted
             reason = "proved" if enough else "samples" if samples == sampling.n0 + sampling.most else "given up"
