@@ -337,7 +337,9 @@ class SmoothedClassifier:
             x_NCHW, moved_N, ids = self._inputs(images, None)
             seconds = list(deadline) if isinstance(deadline, Sequence) else [deadline] * len(ids)
             if len(seconds) != len(ids):
-                raise ValueError(f"deadline must be one number, or one for each of {len(ids)} images; got {len(seconds)}.")
+                raise ValueError(
+                    f"deadline must be one number, or one for each of {len(ids)} images; got {len(seconds)}."
+                )
             untils = {i: start + (math.inf if one is None else one) for i, one in zip(ids, seconds, strict=True)}
 
             def answer(input_id: int, trial: _Timed | None) -> None:
@@ -416,9 +418,7 @@ class SmoothedClassifier:
             raise ValueError(_CHANGED.format(change=change))
 
 
-def _answer(
-    trial: _Timed | None, sampling: Sampling, moved: float, seed: int, input_id: int, seconds: float
-) -> Answer:
+def _answer(trial: _Timed | None, sampling: Sampling, moved: float, seed: int, input_id: int, seconds: float) -> Answer:
     """What an image's votes prove, if it has any."""
     predict, radius, samples, reason = ABSTAIN, 0.0, 0, "deadline"
     if trial is not None and trial.drawn:

@@ -38,7 +38,7 @@ from typing import Annotated
 
 import typer
 
-from maxup_smoothing.certify.commands import arguments, attack, options, plan, tables, transfer, verify
+from maxup_smoothing.certify.commands import arguments, attack, options, plan, serve, tables, transfer, verify
 from maxup_smoothing.certify.commands import check as cli_preflight
 from maxup_smoothing.certify.distributed import torchrun
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings
@@ -373,6 +373,7 @@ for command in (
     attack.attack,
     transfer.transfer,
     verify.selftest,
+    serve.serve,
 ):
     app.command()(command)
 

@@ -40,7 +40,7 @@ _RENAMED = {
 #: The commands as --help groups them.
 _GROUPS = {
     "Before a run": ("plan", "check"),
-    "Run": ("run", "predict"),
+    "Run": ("run", "predict", "serve"),
     "Tables": ("show", "recompute", "merge", "transfer"),
     "Trust": ("verify", "audit", "attack", "selftest"),
 }
