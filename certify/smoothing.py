@@ -9,9 +9,9 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from maxup_smoothing.certify.engine.guard import Oversight
-from maxup_smoothing.certify.engine.scheduler import Certification, certify_inputs, predict_inputs, run_trials
+from maxup_smoothing.certify.engine.answering import Answer, Question, answer_all, moved_by
+from maxup_smoothing.certify.engine.scheduler import certify_inputs, predict_inputs
 from maxup_smoothing.certify.models.adapters import ArrayCallable, ArrayFunction
 from maxup_smoothing.certify.models.classifier import BaseClassifier, Mark
 from maxup_smoothing.certify.noise.floating import FloatNoise
@@ -29,111 +29,12 @@ from maxup_smoothing.certify.preflight import independence
 from maxup_smoothing.certify.statistics.certificate import Certificate, require_sigma
 from maxup_smoothing.certify.statistics.prediction import PredictionSampling
 from maxup_smoothing.certify.statistics.procedure import Sampling
-from maxup_smoothing.certify.statistics.radius import ABSTAIN
 
 _LOOK_EVERY = 60.0  # seconds
 _CHANGED = (
     "f has changed while it ran: {change}; code of the model itself updates it, and its answers are of no one f. "
     "Freeze the weights and buffers."
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What is known of one image when sampling stops.
-
-    Attributes:
-        predict: The class of the smoothed classifier, or ``ABSTAIN`` (-1) if none is proved.
-        radius: l2 radius, in [0, 1] pixel units, within which the class cannot change; 0.0 for an abstention.
-        alpha: Probability, at most, that class or radius are wrong.
-        samples: Noisy copies that were classified for this image.
-        seconds: From the call to the answer.
-        reason: Why sampling stopped: "proved" (the radius asked for), "given up" (more samples would hardly prove it),
-            "samples" (all n were drawn), or "deadline".
-        seed: Seed of the noise, drawn from the operating system for each call.
-        input_id: Number of the image under that seed.
-    """
-
-    predict: int
-    radius: float
-    alpha: float
-    samples: int
-    seconds: float
-    reason: str
-    seed: int
-    input_id: int
-
-
-class _Timed(Certification):
-    """An input whose sampling also ends when its time is over.
-
-    Args:
-        sampling: See ``Certification``.
-        error: See ``Certification``.
-        until: In the time of ``time.monotonic``.
-        ended: Called when sampling has ended.
-    """
-
-    def __init__(self, sampling: Sampling, error: float, until: float, ended: Callable[[], None]) -> None:
-        super().__init__(sampling, error)
-        self._until, self._ended, self.decided = until, ended, False
-
-    def add(self, votes: Sequence[NDArray[np.int64]]) -> None:
-        """Take the votes of each request, look at them, and look at the clock."""
-        super().add(votes)
-        self.decided = self.finished
-        self.finished = self.finished or time.monotonic() > self._until
-        if self.finished:
-            self._ended()
-
-
-class _Answering(Oversight):
-    """Answers each input as soon as its votes decide or its time is over, also in the middle of a round.
-
-    Args:
-        sampling: The procedure.
-        error: See ``Certification``.
-        untils: Of each input, in the time of ``time.monotonic``.
-        answer: Called once for each input, with its number and its trial, if it was begun.
-    """
-
-    class Over(Exception):
-        """All inputs have their answers."""
-
-    def __init__(
-        self,
-        sampling: Sampling,
-        error: float,
-        untils: Mapping[int, float],
-        answer: Callable[[int, _Timed | None], None],
-    ) -> None:
-        self._sampling, self._error, self._untils, self._answer = sampling, error, dict(untils), answer
-        self.trials: dict[int, _Timed] = {}
-
-    def inputs(self, x_NCHW: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """The inputs whose time is not over when they are needed."""
-        return ((number, image_CHW) for number, image_CHW in enumerate(x_NCHW) if number in self._untils)
-
-    def begin(self, input_id: int, image_CHW: Tensor) -> _Timed:
-        """An input without votes."""
-        until = self._untils.get(input_id, -math.inf)
-        return _Timed(self._sampling, self._error, until, lambda: self._end(input_id))
-
-    def batch_done(self, seconds: float) -> None:
-        """Called after each batch.
-
-        Raises:
-            Over: If no input is left.
-        """
-        now = time.monotonic()
-        for input_id in [input_id for input_id, until in self._untils.items() if now > until]:
-            self._end(input_id)
-        if not self._untils:
-            raise self.Over
-
-    def _end(self, input_id: int) -> None:
-        if self._untils.pop(input_id, None) is not None:
-            self._answer(input_id, self.trials.get(input_id))
 
 
 class SmoothedClassifier:
@@ -200,7 +101,7 @@ class SmoothedClassifier:
         self._marks: dict[tuple[int, ...], tuple[float, Mark]] = {}
         self.sigma = sigma
         self.seed = secrets.randbits(64) if seed is None else seed
-        self.noise = noise_source(noise, sigma, self.seed)
+        self.noise, self._noise_name = noise_source(noise, sigma, self.seed), noise
 
     def certify(
         self,
@@ -305,8 +206,7 @@ class SmoothedClassifier:
         n0: int = 28,
         n: int = 10_000,
         alpha: float = 0.001,
-        deadline: float | Sequence[float] | None = None,
-        deliver: Callable[[int, Answer], None] = lambda number, answer: None,
+        deadline: float | None = None,
     ) -> list[Answer]:
         """Class and certified radius of images while somebody waits: CERTIFY with the procedure "anytime".
 
@@ -319,8 +219,7 @@ class SmoothedClassifier:
             n0: Selection samples for each image.
             n: Estimation samples for each image, at most.
             alpha: Probability, at most, that an answer is wrong.
-            deadline: Seconds from the call, for all images or for each, after which at most one more forward pass ends.
-            deliver: Called with the number of an image and its answer as soon as it is known, while others go on.
+            deadline: Seconds from the call, after which at most one more forward pass ends.
 
         Returns:
             An answer for each image.
@@ -329,40 +228,83 @@ class SmoothedClassifier:
             ValueError: If a setting is out of range, the images are not as described, or the model changes itself.
         """
         start = time.monotonic()
-        sampling = Sampling(sigma=self.sigma, n0=n0, n=n, alpha=alpha, procedure="anytime", radii=(radius,))
-        seed = secrets.randbits(64)
-        noise = noise_source(self.noise.describe()["source"], self.sigma, seed)
+        until = math.inf if deadline is None else start + deadline
+        sampling = self.asking(radius=radius, n0=n0, n=n, alpha=alpha)
         found: dict[int, Answer] = {}
         with self._serving:
             x_NCHW, moved_N, ids = self._inputs(images, None)
-            seconds = list(deadline) if isinstance(deadline, Sequence) else [deadline] * len(ids)
-            if len(seconds) != len(ids):
-                raise ValueError(
-                    f"deadline must be one number, or one for each of {len(ids)} images; got {len(seconds)}."
+            questions = [
+                Question(
+                    image_CHW=x_NCHW[i],
+                    moved=moved_N[i],
+                    sampling=sampling,
+                    until=until,
+                    asked=start,
+                    deliver=partial(found.__setitem__, i),
                 )
-            untils = {i: start + (math.inf if one is None else one) for i, one in zip(ids, seconds, strict=True)}
-
-            def answer(input_id: int, trial: _Timed | None) -> None:
-                time_taken = time.monotonic() - start
-                found[input_id] = _answer(trial, sampling, moved_N[input_id], seed, input_id, time_taken)
-                deliver(input_id, found[input_id])
-
+                for i in ids
+            ]
             self._require_unchanged(x_NCHW)
-            error = noise.probability_error(x_NCHW[0].numel()) if len(x_NCHW) else 0.0
-            with suppress(_Answering.Over):
-                inputs = _Answering(sampling, error, untils, answer)
-                inputs.batch_done(0.0)  # another thread's forward passes may have taken all the time
-                for _ in run_trials(
-                    self.base,
-                    noise,
-                    inputs.inputs(x_NCHW),
-                    inputs.begin,
-                    oversight=inputs,
-                    trials=inputs.trials,
-                    waited_for=True,
-                ):
-                    pass
-        return [found[input_id] for input_id in ids]
+            answer_all(self.base, self._noise_name, iter(questions))
+        return [found[i] for i in ids]
+
+    def asking(self, *, radius: float, n0: int, n: int, alpha: float) -> Sampling:
+        """The procedure of ``answers`` with these settings.
+
+        Raises:
+            ValueError: If one is out of range, or nothing could be certified.
+        """
+        return Sampling(sigma=self.sigma, n0=n0, n=n, alpha=alpha, procedure="anytime", radii=(radius,))
+
+    def question(
+        self,
+        image_CHW: Tensor | ArrayLike,
+        sampling: Sampling,
+        *,
+        asked: float,
+        deadline: float,
+        deliver: Callable[[Answer], None],
+    ) -> Question:
+        """A question for ``serve``.
+
+        Args:
+            image_CHW: uint8, or floats in [0, 1].
+            sampling: See ``asking``.
+            asked: When somebody began to wait, in the time of ``time.monotonic``.
+            deadline: Seconds from then.
+            deliver: Called once with the answer, in the thread of ``serve``.
+
+        Raises:
+            ValueError: If the image is not as described.
+        """
+        x_1CHW, moved_1, _ = self._inputs(image_CHW, None)
+        return Question(
+            image_CHW=x_1CHW[0],
+            moved=moved_1[0],
+            sampling=sampling,
+            until=asked + deadline,
+            asked=asked,
+            deliver=deliver,
+        )
+
+    def serve(self, questions: Iterator[Question], before_round: Callable[[], None] = lambda: None) -> None:
+        """Answer questions that come at any time, until there are none; those in hand share forward passes.
+
+        Args:
+            questions: Of ``question``. It is asked for the next one also after it had none.
+            before_round: Called before each round of samples.
+
+        Raises:
+            ValueError: If the model changes itself, or fails.
+        """
+        with self._serving:
+
+            def look() -> None:
+                before_round()
+                for shape in list(self._marks):
+                    self._require_unchanged(torch.zeros((1, *shape), dtype=torch.uint8))
+
+            answer_all(self.base, self._noise_name, questions, look)
 
     def _require_unchanged(self, x_NCHW: Tensor) -> None:
         """Compare f with what it was, at most once a minute: looking takes longer than an answer.
@@ -418,28 +360,6 @@ class SmoothedClassifier:
             raise ValueError(_CHANGED.format(change=change))
 
 
-def _answer(trial: _Timed | None, sampling: Sampling, moved: float, seed: int, input_id: int, seconds: float) -> Answer:
-    """What an image's votes prove, if it has any."""
-    predict, radius, samples, reason = ABSTAIN, 0.0, 0, "deadline"
-    if trial is not None and trial.drawn:
-        proved = moved_by(moved, trial.certificate())
-        predict, radius, samples = proved.predict, proved.radius, trial.drawn
-        if trial.decided:
-            wanted = sampling.to_decide[0]
-            enough = predict != ABSTAIN and radius >= wanted
-            reason = "proved" if enough else "samples" if samples == sampling.n0 + sampling.most else "given up"
-    return Answer(
-        predict=predict,
-        radius=radius,
-        alpha=sampling.alpha,
-        samples=samples,
-        seconds=seconds,
-        reason=reason,
-        seed=seed,
-        input_id=input_id,
-    )
-
-
 def _as_bytes(x_NCHW: Tensor) -> Tensor:
     return x_NCHW if x_NCHW.dtype == torch.uint8 else (x_NCHW * 255).round().to(torch.uint8)
 
@@ -448,19 +368,6 @@ def _distances(x_NCHW: Tensor, certified_NCHW: Tensor) -> list[float]:
     """l2 distances of images from those that are certified in their place, rounded up."""
     # In float64 they are off by less than 1e-12 of themselves.
     return ((x_NCHW.double() - certified_NCHW).flatten(1).norm(dim=1) * (1 + 1e-9)).tolist()
-
-
-def moved_by(distance: float, proved: Certificate) -> Certificate:
-    """The certificate of an input at that l2 distance from the certified one: the ball around it inside the ball.
-
-    Beyond the radius nothing is proved, and the result is an abstention.
-    """
-    if distance == 0:
-        return proved
-    radius = float(np.nextafter(proved.radius - distance, 0.0))
-    if radius <= 0:
-        return replace(proved, predict=ABSTAIN, radius=0.0)
-    return replace(proved, radius=radius)
 
 
 def _checked(images: Tensor | ArrayLike, input_ids: Sequence[int] | None) -> tuple[Tensor, Sequence[int]]:

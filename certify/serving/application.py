@@ -28,10 +28,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from maxup_smoothing.certify.noise import PREDICTION
 from maxup_smoothing.certify.noise.source import noise_source
 from maxup_smoothing.certify.serving.counters import Counters
-from maxup_smoothing.certify.serving.desk import N0, Desk, Failed, Settings
+from maxup_smoothing.certify.serving.desk import N0, Desk, Failed
 from maxup_smoothing.certify.serving.requested import Reader, Refusal
 from maxup_smoothing.certify.serving.served import Served
-from maxup_smoothing.certify.statistics.procedure import Sampling
 
 _PATHS = {"/", "/predict", "/noisy", "/healthz", "/metrics", "/model", "/openapi.json"}
 PAGE = Path(__file__).with_name("page.html")
@@ -250,17 +249,20 @@ def application(service: Service) -> FastAPI:
     async def predict(request: Request, asked: Annotated[Asked, Query()]) -> Response:
         """Class and certified radius of an image: the body is an image file, or an array (C, H, W) as JSON."""
         begun = time.monotonic()
-        settings = Settings(asked.radius, asked.n, asked.alpha)
         async with service.place(request):
-            _require_possible(settings, served.smoothed.sigma)
+            try:
+                sampling = served.smoothed.asking(radius=asked.radius, n0=N0, n=asked.n, alpha=asked.alpha)
+            except ValueError as error:
+                await discard(request)
+                raise Refusal(422, str(error)) from None
             image_CHW = await service.image(request)
-            waiting = service.desk.ask(image_CHW, settings, begun, asked.deadline_ms / 1000)
+            waiting = service.desk.ask(image_CHW, sampling, begun, asked.deadline_ms / 1000)
             try:
                 found = await asyncio.wrap_future(waiting)
             except Failed as failure:
                 return _error(500, f"The network cannot answer: {failure}")
         prepared = served.preprocessing is not None and "json" not in request.headers.get("content-type", "")
-        told = served.answer(found, asked.model_dump(), seconds=time.monotonic() - begun, prepared=prepared)
+        told = served.answer(found, asked.model_dump(), prepared=prepared)
         return JSONResponse(told)
 
     @app.post("/noisy", response_class=Response)
@@ -296,20 +298,6 @@ def application(service: Service) -> FastAPI:
         return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers={"content-security-policy": _POLICY})
 
     return app
-
-
-def _require_possible(settings: Settings, sigma: float) -> None:
-    try:
-        Sampling(
-            sigma=sigma,
-            n0=N0,
-            n=settings.n,
-            alpha=settings.alpha,
-            procedure="anytime",
-            radii=(settings.radius,),
-        )
-    except ValueError as error:
-        raise Refusal(422, str(error)) from None
 
 
 def _told(error: Any) -> str:

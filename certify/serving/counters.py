@@ -16,17 +16,17 @@ class Counters:
         self._requests: Counter[tuple[str, int]] = Counter()
         self._answers: Counter[str] = Counter()
         self._latencies, self._seconds = [0] * (len(_ENDS) + 1), 0.0
-        self._samples = self._groups = self._grouped = 0
+        self._samples = self._rounds = 0
 
     def responded(self, path: str, status: int) -> None:
         """A response was sent; ``path`` is one of the server's own, so that strangers cannot make new ones."""
         with self._lock:
             self._requests[path, status] += 1
 
-    def grouped(self, images: int) -> None:
-        """So many images went into forward passes together."""
+    def round_begun(self) -> None:
+        """A round of forward passes began, which all images in hand share."""
         with self._lock:
-            self._groups, self._grouped = self._groups + 1, self._grouped + images
+            self._rounds += 1
 
     def answered(self, reason: str, samples: int, seconds: float) -> None:
         """An answer was found, so many seconds after its request."""
@@ -63,8 +63,7 @@ class Counters:
             lines += [f"certify_answer_seconds_sum {self._seconds}", f"certify_answer_seconds_count {total}"]
             for name, what, value in (
                 ("certify_samples_total", "Noisy copies that were classified for answers.", self._samples),
-                ("certify_groups_total", "Groups of images that shared their forward passes.", self._groups),
-                ("certify_grouped_images_total", "Images in these groups.", self._grouped),
+                ("certify_rounds_total", "Rounds of forward passes, which images in hand share.", self._rounds),
             ):
                 lines += [*_head(name, "counter", what), f"{name} {value}"]
             lines += [

@@ -75,7 +75,7 @@ class Reader:
         raise Refusal(415, f"The content-type is {kind[:100]!r}, which is not taken; {_HOW}.")
 
     def _from_file(self, body: bytes) -> NDArray[np.uint8]:
-        channels, height, width = self.shape
+        _, height, width = self.shape
         try:
             with opened(_Upload(body), _NAME) as image:
                 if self.preprocessing is not None:
@@ -83,8 +83,8 @@ class Reader:
                 if image.size != (width, height):
                     raise Refusal(
                         422,
-                        f"The image has {image.width}x{image.height} pixels, the network takes {width}x{height}; resize "
-                        "it first, or start the server with --resize.",
+                        f"The image has {image.width}x{image.height} pixels, the network takes {width}x{height}; "
+                        "resize it first, or start the server with --resize.",
                     )
                 pixels = stored_pixels(image, _NAME)
         except ValueError as error:

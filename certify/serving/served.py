@@ -53,13 +53,12 @@ class Served:
             "weights_sha256": self.smoothed.base.sha256 or self.source.get("sha256"),
         }
 
-    def answer(self, found: Answer, asked: dict[str, Any], *, seconds: float, prepared: bool) -> dict[str, Any]:
+    def answer(self, found: Answer, asked: dict[str, Any], *, prepared: bool) -> dict[str, Any]:
         """An answer as it is sent.
 
         Args:
             found: The answer.
             asked: With which settings.
-            seconds: From the request to the answer.
             prepared: Whether the image was resized before.
         """
         abstains = found.predict == ABSTAIN
@@ -70,7 +69,7 @@ class Served:
             "radius": found.radius,
             "alpha": found.alpha,
             "samples": found.samples,
-            "seconds": seconds,
+            "seconds": found.seconds,
             "reason": found.reason,
             "seed": found.seed,
             "input_id": found.input_id,
