@@ -12,7 +12,8 @@ from oracles import HalfSpace, Pixel
 from torch import Tensor, nn
 
 from maxup_smoothing.certify import smoothing
-from maxup_smoothing.certify.smoothing import Answer, Question, SmoothedClassifier
+from maxup_smoothing.certify.engine.answering import Answer, Question
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 
 DARK, BRIGHT = np.zeros((1, 2, 2), dtype=np.uint8), np.full((1, 2, 2), 255, dtype=np.uint8)

@@ -10,8 +10,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from maxup_smoothing.certify.engine.answering import Answer, Question
 from maxup_smoothing.certify.serving.counters import Counters
-from maxup_smoothing.certify.smoothing import Answer, Question, SmoothedClassifier
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.data.runtime import console
 

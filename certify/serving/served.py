@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from maxup_smoothing.certify.engine.answering import Answer
 from maxup_smoothing.certify.models import hub, loading
 from maxup_smoothing.certify.serving.desk import N0
-from maxup_smoothing.certify.smoothing import Answer, SmoothedClassifier
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.statistics.rounding import floor_text
 from maxup_smoothing.data.preprocessing import Preprocessing
