@@ -170,7 +170,8 @@ class _Answering(Oversight, Iterator[tuple[int, Tensor]]):
 
     def go_on(self) -> bool:
         """Called before each round."""
-        self._before_round()
+        if self._open:
+            self._before_round()
         return True
 
     def batch_done(self, seconds: float) -> None:
