@@ -66,7 +66,7 @@ search: SET = search
 search: .venv/.made
 	@grep -v -e '^#' -e '^$$' configs/sets/$(SET).txt | xargs -P $(JOBS) -L 1 sh -c 'name=$$0 config=$$1; shift; \
 	  $(BIN)/python -m train "$$config" "$$@" --out "runs/$(SET)/$$name" --resume || exit 255'
-	$(BIN)/python -m analysis experiments $$(sed -n 's|^\([^# ]*\) .*|runs/$(SET)/\1|p' configs/sets/$(SET).txt)
+	$(BIN)/python -m analysis search-log $$(sed -n 's|^\([^# ]*\) .*|runs/$(SET)/\1|p' configs/sets/$(SET).txt)
 
 lint: .venv/.made
 	$(BIN)/ruff check .

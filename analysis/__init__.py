@@ -1,7 +1,8 @@
 """From radius tables to numbers and figures."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from maxup_smoothing.data.runtime.lazy import lazily
 
 #: Where each public name is defined. What is not listed may change at any time.
 _HOME = {
@@ -12,6 +13,7 @@ _HOME = {
     "read_log": "certify.logs.reader",
     "step_curve": "analysis.curves",
 }
+__getattr__, __dir__ = lazily(__name__, _HOME)
 __all__ = [
     "compare_methods",
     "compare_networks",
@@ -28,11 +30,3 @@ if TYPE_CHECKING:
     from maxup_smoothing.analysis.figures.curves import draw as draw_curves
     from maxup_smoothing.analysis.runs.run import load as load_runs
     from maxup_smoothing.certify.logs.reader import read_log as read_log
-
-
-def __getattr__(name: str) -> Any:
-    """A public name, whose module is loaded when it is first asked for."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _HOME[name].partition(":")
-    return getattr(importlib.import_module(f"maxup_smoothing.{module}"), attribute or name)

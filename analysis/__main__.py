@@ -1,29 +1,29 @@
 """Figures, tables and comparisons from radius tables.
 
-Draw certified accuracy over the radius, one curve a run, each with its
-pointwise 95 % confidence band and with its ceiling, the radius above which
-its n votes can certify nothing; behind them, if asked for, what others
-published, and the best run at each radius, which is not one classifier:
+Draw certified accuracy over the radius, one curve a run, with its pointwise
+95 % confidence band and its ceiling: above it, n votes certify nothing. On
+request, draw published results and the best run at each radius as well:
 
     python -m analysis curve runs/*/radii.tsv --out curve.png
     python -m analysis curve runs/* --published fashion-mnist --out curve.png
 
 Print certified accuracies at chosen radii, a line a run, as CSV, Markdown,
-LaTeX or HTML, with the 95 % interval or, by --population, with a 95 % lower
-bound on the share of all images that is truly robust, which allows for false
-certificates; by --simultaneous with all certificates of a run true together:
+LaTeX or HTML, with their 95 % intervals. With --population, print instead a
+95 % lower bound on the share of all images that is truly robust; it allows
+for false certificates. With --simultaneous, all certificates of a run hold
+together:
 
     python -m analysis table runs/*/radii.tsv --radii 0,0.25,0.5
 
 Compare two classifiers on the same images, by McNemar's exact test at radii
-chosen before looking and a bootstrap of the ACR, or two methods by several
-training seeds of each, by a t interval over the seeds:
+chosen before looking and by a bootstrap of the ACR. Or compare two methods
+by several training seeds of each, with a t interval over the seeds:
 
     python -m analysis compare runs/maxup runs/gaussian --radii 0.5,1
     python -m analysis compare 'runs/maxup-*' 'runs/gaussian-*'
 
-Say what another project's log is and what it shows, and write it as a radius
-table; sigma, n and alpha (one-sided) where the log does not tell them:
+Print what another project's log is and its results, and write it as a radius
+table. Give sigma, n and alpha (one-sided) where the log does not record them:
 
     python -m analysis import OTHER.log --sigma 0.5 --out radii.tsv
 
@@ -48,7 +48,7 @@ perplexity of language models:
 Print the log of a search for a recipe, from run folders that certified
 held-out images while they trained; test images are not looked at:
 
-    python -m analysis experiments runs/search/*
+    python -m analysis search-log runs/search/*
 
 FILE is a radius table, a run folder that holds one as radii.tsv, or the log
 of another project, of which many dialects are read (docs/logs.md). A run is
@@ -60,12 +60,33 @@ rightly and certified at a radius of r or more. Accuracies and radii are
 rounded down, never up.
 """
 
-import typer
+from typing import Any
 
-from maxup_smoothing.analysis.commands import compare, import_log, report_page, reports, tables, theory, views
+import typer
+import typer.core
+
+from maxup_smoothing.analysis.commands import compare, figures, import_log, reports, theory
 from maxup_smoothing.data.runtime import console
 
+_RENAMED = {"sandwich": "attack-bounds", "experiments": "search-log", "parts": "groups"}
+
+
+class _Group(typer.core.TyperGroup):
+    """Refuses the former name of a command with its present one."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name.
+
+        Raises:
+            ValueError: If it is a former name.
+        """
+        if cmd_name in _RENAMED:
+            raise ValueError(f"`analysis {cmd_name}` is now called `analysis {_RENAMED[cmd_name]}`; use that name.")
+        return super().get_command(ctx, cmd_name)
+
+
 app = typer.Typer(
+    cls=_Group,
     help=console.manual(__doc__),
     rich_markup_mode=None,
     no_args_is_help=True,
@@ -73,18 +94,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.command()(tables.curve)
-app.command()(tables.table)
+app.command()(figures.curve)
+app.command()(figures.table)
 app.command()(compare.compare)
-app.command()(tables.parts)
-app.command()(views.votes)
-app.command()(views.samples)
-app.command("sandwich")(views.sandwich_)
+app.command()(figures.groups)
+app.command()(figures.votes)
+app.command()(figures.samples)
+app.command()(figures.attack_bounds)
 app.command("import")(import_log.import_)
-app.command()(report_page.report)
+app.command()(reports.report)
 app.command("theory")(theory.check)
 app.command()(reports.results)
-app.command()(reports.experiments)
+app.command()(reports.search_log)
 
 
 def main() -> None:

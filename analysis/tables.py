@@ -21,9 +21,9 @@ _UNKNOWN = "–"
 def csv_text(runs: Sequence[Run], radii: Sequence[float], statement: Statement = "interval") -> str:
     """A line a run: ``run,images,sigma,n,alpha,acr,abstained,false_at_most`` and a column a radius.
 
-    Sigma, n and alpha are empty where the file does not tell them, or not one for all rows. Accuracies and ACR are
+    Sigma, n and alpha are empty where the file does not record them, or not one for all rows. Accuracies and ACR are
     rounded down. ``abstained`` is a count, ``false_at_most`` bounds the number of false certificates with probability
-    0.95, empty where the file tells no alpha; accuracies are fractions with six decimals.
+    0.95, empty where the file records no alpha; accuracies are fractions with six decimals.
 
     Raises:
         ValueError: If a radius is negative or not finite, or if the statement is not "interval": none has a column.

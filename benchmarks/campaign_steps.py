@@ -184,7 +184,8 @@ def quick() -> Campaign:
         certify=("--limit", "20", "--n", "1000", "--seed", "0"),
         seconds=(10.0, 10.0),
     )
-    tests = ("-m", "pytest", "tests/test_noise_exact.py", "-m", "gpu", "--junitxml", "{out}/benchmarks/gpu-tests.xml")
+    file = "tests/certify/noise/test_exact.py"
+    tests = ("-m", "pytest", file, "-m", "gpu", "--junitxml", "{out}/benchmarks/gpu-tests.xml")
     return Campaign(
         steps=(
             Step(name="gpu-tests", command=tests, estimate=15),

@@ -1,7 +1,8 @@
 """From a checkpoint to a radius table."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from maxup_smoothing.data.runtime.lazy import lazily
 
 #: Where each public name is defined. What is not listed may change at any time.
 _HOME = {
@@ -15,6 +16,7 @@ _HOME = {
     "read_table": "certify.tables.radius_table:read",
     "recompute_table": "certify.tables.recompute",
 }
+__getattr__, __dir__ = lazily(__name__, _HOME)
 __all__ = [
     "ABSTAIN",
     "Certificate",
@@ -37,11 +39,3 @@ if TYPE_CHECKING:
     from maxup_smoothing.certify.tables.recompute import recompute_table as recompute_table
     from maxup_smoothing.certify.tables.summary import average_certified_radius as average_certified_radius
     from maxup_smoothing.certify.tables.summary import certified_accuracy as certified_accuracy
-
-
-def __getattr__(name: str) -> Any:
-    """A public name, whose module is loaded when it is first asked for."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _HOME[name].partition(":")
-    return getattr(importlib.import_module(f"maxup_smoothing.{module}"), attribute or name)

@@ -1,7 +1,8 @@
 """Examples enter here, as uint8 images with labels."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from maxup_smoothing.data.runtime.lazy import lazily
 
 #: Where each public name is defined. What is not listed may change at any time.
 _HOME = {
@@ -9,6 +10,7 @@ _HOME = {
     "load": "data.registry",
     "names": "data.registry",
 }
+__getattr__, __dir__ = lazily(__name__, _HOME)
 __all__ = [
     "Dataset",
     "load",
@@ -19,11 +21,3 @@ if TYPE_CHECKING:
     from maxup_smoothing.data.dataset import Dataset as Dataset
     from maxup_smoothing.data.registry import load as load
     from maxup_smoothing.data.registry import names as names
-
-
-def __getattr__(name: str) -> Any:
-    """A public name, whose module is loaded when it is first asked for."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _HOME[name].partition(":")
-    return getattr(importlib.import_module(f"maxup_smoothing.{module}"), attribute or name)

@@ -4,9 +4,12 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from maxup_smoothing.data.lazy import NAMES_AND_SIZES, LazyImages
 
 # Shapes: N images, C channels (1 gray, 3 RGB), H W pixels, K classes.
 
@@ -33,7 +36,8 @@ class Dataset:
     Attributes:
         name: Registry name, or the path that was read.
         split: ``train``, ``test`` or ``val``; ``file`` or ``folder`` for data that has no splits.
-        images: uint8 in [0, 255], shape (N, C, H, W), C-contiguous, N >= 1, C in {1, 3}.
+        images: uint8 in [0, 255], shape (N, C, H, W), C-contiguous, N >= 1, C in {1, 3}; or what looks like it and
+            decodes each image when it is asked for.
         labels: int64 in [0, K), shape (N,); `UNLABELLED` throughout where no class is known.
         classes: The K class names; label k is ``classes[k]``. Empty if the images are unlabelled and nothing says K.
         notes: What a user should know of the files, such as how many were passed over, a sentence each.
@@ -41,7 +45,7 @@ class Dataset:
 
     name: str
     split: str
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | LazyImages
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -66,12 +70,37 @@ class Dataset:
         """SHA-256 in hex over the shape, the image bytes and the label bytes.
 
         Two datasets with equal fingerprints hold the same examples in the same order, whatever file they came from,
-        so a certification manifest that records it says what an index refers to. Names are not part of it.
+        so a certification manifest that records it says what an index refers to. Names are not part of it. Images
+        that are decoded when they are asked for have another one; see ``LazyImages.fingerprint``.
         """
+        return self.images.fingerprint(self.labels) if isinstance(self.images, LazyImages) else self._pixel_fingerprint
+
+    @cached_property
+    def _pixel_fingerprint(self) -> str:
         digest = hashlib.sha256(np.asarray(self.images.shape, dtype="<i8").tobytes())
-        digest.update(np.ascontiguousarray(self.images).reshape(-1).data)
+        if isinstance(self.images, LazyImages):
+            for image_CHW in self.images:
+                digest.update(image_CHW.reshape(-1).data)
+        else:
+            digest.update(np.ascontiguousarray(self.images).reshape(-1).data)
         digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)  # one byte order on every machine
         return digest.hexdigest()
+
+    def described(self, like: object = None) -> dict[str, Any]:
+        """What a manifest says of the data.
+
+        Args:
+            like: The same section of a manifest that this one will be compared with. One that has the fingerprint of
+                all pixels, as every manifest once had, gets that of all pixels; for it all images are read.
+        """
+        found: dict[str, Any] = {"name": self.name, "split": self.split}
+        if not isinstance(self.images, LazyImages):
+            return {**found, "fingerprint": self.fingerprint}
+        how = self.images.preprocessing
+        if how is None and isinstance(like, Mapping) and "fingerprint" in like and "fingerprint_of" not in like:
+            return {**found, "fingerprint": self._pixel_fingerprint}
+        found |= {"fingerprint": self.fingerprint, "fingerprint_of": NAMES_AND_SIZES}
+        return found if how is None else {**found, "preprocessing": how.described()}
 
 
 def from_arrays(
@@ -104,11 +133,32 @@ def from_arrays(
         ValueError: If dtype, shape, number or range of images or labels is anything else; the message names
             ``source`` and the change that mends it.
     """
-    images_NCHW = _to_nchw(images, source)
+    checked = _to_nchw(images, source)
+    return from_images(
+        checked, labels, source=source, name=name, split=split, classes=classes, at_least=at_least, notes=notes
+    )
+
+
+def from_images(
+    images: NDArray[np.uint8] | LazyImages,
+    labels: NDArray[np.generic] | None,
+    *,
+    source: str,
+    name: str,
+    split: str,
+    classes: Sequence[str] | None = None,
+    at_least: int = 0,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """The same for images that are checked already, (N, C, H, W).
+
+    Raises:
+        ValueError: If number or range of labels does not fit.
+    """
     if labels is None:
-        labels_N = np.full(len(images_NCHW), UNLABELLED, dtype=np.int64)
+        labels_N = np.full(len(images), UNLABELLED, dtype=np.int64)
     else:
-        labels_N = _to_labels(labels, source, len(images_NCHW))
+        labels_N = _to_labels(labels, source, len(images))
     top = int(labels_N.max())
     if classes is None:
         most = max(top + 1, at_least)
@@ -131,7 +181,7 @@ def from_arrays(
     return Dataset(
         name=name,
         split=split,
-        images=images_NCHW,
+        images=images,
         labels=labels_N,
         classes=names,
         notes=(*notes, *_without_images(labels_N, names, source)),

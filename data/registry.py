@@ -1,11 +1,17 @@
 """From a name to a dataset: what is under the user's data root, else the official files, downloaded once."""
 
+import dataclasses
 import difflib
 from pathlib import Path
 
+import numpy as np
+
 from maxup_smoothing.data import download, official
 from maxup_smoothing.data.dataset import Dataset
-from maxup_smoothing.data.formats import cifar, folder, idx, npz
+from maxup_smoothing.data.formats import cifar, folder, idx, npz, parquet
+from maxup_smoothing.data.formats.picture import is_image
+from maxup_smoothing.data.lazy import LazyImages, Stored
+from maxup_smoothing.data.preprocessing import Preprocessing
 
 __all__ = ["Dataset", "load", "names"]
 
@@ -19,7 +25,15 @@ def names() -> tuple[str, ...]:
     return tuple(official.CLASSES)
 
 
-def load(name: str, split: str, root: Path | None = None) -> Dataset:
+def load(
+    name: str,
+    split: str,
+    root: Path | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    labels: Path | None = None,
+    lazy: bool = False,
+) -> Dataset:
     """Load one split of a dataset.
 
     A registered dataset is sought under ``root``, as ``<name>.npz`` or in its official files, and downloaded into the
@@ -27,11 +41,15 @@ def load(name: str, split: str, root: Path | None = None) -> Dataset:
 
     Args:
         name: A registered name (``names()``), the path of an ``.npz`` file (see ``formats.npz``), of a folder of class
-            folders or of images (see ``formats.folder``), or of one image. A folder that is called like a registered
-            dataset is ``./name``.
+            folders or of images (see ``formats.folder``), of one image, or of Parquet files of Hugging Face (see
+            ``formats.parquet``). A folder that is called like a registered dataset is ``./name``.
         split: ``train``, ``test`` or ``val``. Files and folders without splits are used whole, whatever it is, and
             record ``file`` or ``folder`` instead.
         root: Where the user keeps registered datasets; None for nowhere. Paths are not taken relative to it.
+        preprocessing: Brings images to one size, each when it is asked for; None for pixels as they are stored. Images
+            of arrays that are gray stay gray.
+        labels: A file with the labels of a folder of images that are not in class folders; see ``data.labels``.
+        lazy: Whether the images of a large folder may be such that each is decoded when it is asked for.
 
     Returns:
         The dataset, images uint8 of shape (N, C, H, W).
@@ -41,22 +59,27 @@ def load(name: str, split: str, root: Path | None = None) -> Dataset:
         FileNotFoundError: If ``root`` or the file does not exist.
         OSError: If the download fails.
     """
-    if name in official.CLASSES:
-        return _load_registered(name, split, root)
     path = Path(name)
+    registered = name in official.CLASSES
+    if labels is not None and (registered or not path.is_dir() or parquet.find(path)):
+        raise ValueError(f"{name} is not a folder of images, and says its labels itself; leave --labels out.")
+    if registered:
+        return _prepared(_load_registered(name, split, root), preprocessing)
+    if parquet.find(path):
+        return parquet.read(path, split, name=name, preprocessing=preprocessing, lazy=lazy)
     if path.is_dir():
-        return folder.read(path, split, name=name)
+        return folder.read(path, split, name=name, preprocessing=preprocessing, labels=labels, lazy=lazy)
     if path.suffix.lower() == ".npz":
-        return npz.read(path, split, name=name)
-    if folder.is_image(path):
+        return _prepared(npz.read(path, split, name=name), preprocessing)
+    if is_image(path):
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file; give the path of an image.")
-        return folder.read_file(path, name=name)
+        return folder.read_file(path, name=name, preprocessing=preprocessing)
     nearest = difflib.get_close_matches(name, names(), n=1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
     raise ValueError(
-        f"unknown dataset {name!r}; {hint}Valid: {', '.join(names())}, the path of an image or of an .npz file, or the "
-        "path of a folder with one folder of images per class, or with images alone."
+        f"unknown dataset {name!r}; {hint}Valid: {', '.join(names())}, the path of an image, of a .parquet or of an "
+        ".npz file, or the path of a folder with one folder of images per class, or with images alone."
     )
 
 
@@ -72,6 +95,16 @@ def _load_registered(name: str, split: str, root: Path | None) -> Dataset:
         dataset = cifar.read(source, split, name=name)
     official.check(dataset, str(source))
     return dataset
+
+
+def _prepared(dataset: Dataset, preprocessing: Preprocessing | None) -> Dataset:
+    """Images of an array as preprocessing makes them, each when it is asked for."""
+    if preprocessing is None:
+        return dataset
+    stored = np.asarray(dataset.images)
+    how = dataclasses.replace(preprocessing, grayscale=preprocessing.grayscale or stored.shape[1] == 1)
+    images = LazyImages(Stored(stored, dataset.name, dataset.fingerprint), how)
+    return dataclasses.replace(dataset, images=images)
 
 
 def _find(name: str, root: Path | None) -> Path | None:

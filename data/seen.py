@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from maxup_smoothing.data.lazy import LazyImages
 from maxup_smoothing.data.runtime.atomic import write_atomically
 from maxup_smoothing.data.runtime.untrusted import read_bytes
 
@@ -19,7 +20,7 @@ FILE = "train_images.hashes"
 _LARGEST = 8 * 10**9
 
 
-def hashes(images: NDArray[np.uint8], indices: Sequence[int] | None = None) -> NDArray[np.uint64]:
+def hashes(images: NDArray[np.uint8] | LazyImages, indices: Sequence[int] | None = None) -> NDArray[np.uint64]:
     """One hash for each image of (N, C, H, W), or for those at ``indices``, in their order."""
     shape = np.asarray(images.shape[1:], dtype="<i8").tobytes()
     chosen = images if indices is None else (images[index] for index in indices)  # one at a time: there may be many

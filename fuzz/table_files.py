@@ -16,7 +16,7 @@ from maxup_smoothing.analysis.runs import folders, run
 from maxup_smoothing.certify.audit.auditing import audit_log, render
 from maxup_smoothing.certify.logs.reader import read_log
 from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.certify.tables import prediction_table, radius_table, stored
+from maxup_smoothing.certify.tables import prediction_table, radius_table
 from maxup_smoothing.certify.tables.radius_table import RadiusTable
 from maxup_smoothing.certify.tables.row import format_row
 
@@ -69,7 +69,7 @@ def _read_table(path: Path) -> None:
 
 
 def _read_rows(path: Path) -> None:
-    for row in stored.read_rows(path)[0]:
+    for row in radius_table.read_rows(path)[0]:
         format_row(row)
 
 

@@ -1,8 +1,9 @@
 """Train classifiers with MaxUp under Gaussian noise, and certify them by randomized smoothing."""
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from maxup_smoothing.data.runtime.lazy import lazily
 
 # torch's threads spin while they wait for each other, and so take the processor from whatever else runs. It must be
 # said before torch is loaded; the user's own setting stays.
@@ -18,6 +19,7 @@ _HOME = {
     "maxup_loss": "train.maxup",
     "read_table": "certify.tables.radius_table:read",
 }
+__getattr__, __dir__ = lazily(__name__, _HOME)
 __all__ = [
     "ABSTAIN",
     "Certificate",
@@ -36,11 +38,3 @@ if TYPE_CHECKING:
     from maxup_smoothing.train.checkpoint import load as load_checkpoint
     from maxup_smoothing.train.maxup import maxup_loss as maxup_loss
     from maxup_smoothing.train.perturbations import GaussianNoise as GaussianNoise
-
-
-def __getattr__(name: str) -> Any:
-    """A public name, whose module is loaded when it is first asked for."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _HOME[name].partition(":")
-    return getattr(importlib.import_module(f"maxup_smoothing.{module}"), attribute or name)

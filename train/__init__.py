@@ -1,7 +1,8 @@
 """From data to a checkpoint."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from maxup_smoothing.data.runtime.lazy import lazily
 
 #: Where each public name is defined. What is not listed may change at any time.
 _HOME = {
@@ -12,6 +13,7 @@ _HOME = {
     "load_checkpoint": "train.checkpoint:load",
     "maxup_loss": "train.maxup",
 }
+__getattr__, __dir__ = lazily(__name__, _HOME)
 __all__ = [
     "BatchLoss",
     "GaussianNoise",
@@ -28,11 +30,3 @@ if TYPE_CHECKING:
     from maxup_smoothing.train.maxup import maxup_loss as maxup_loss
     from maxup_smoothing.train.models import build as build_model
     from maxup_smoothing.train.perturbations import GaussianNoise as GaussianNoise
-
-
-def __getattr__(name: str) -> Any:
-    """A public name, whose module is loaded when it is first asked for."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _HOME[name].partition(":")
-    return getattr(importlib.import_module(f"maxup_smoothing.{module}"), attribute or name)

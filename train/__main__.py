@@ -12,35 +12,16 @@ epoch that was best on held-out images. train_images.hashes tells which images w
 watch the run with TensorBoard.
 """
 
-import json
-import math
-import platform
-import sys
-from collections.abc import Generator
-from contextlib import ExitStack, closing
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import typer
-from torch import nn
 
-from maxup_smoothing.certify import validation
-from maxup_smoothing.certify.models import loading
-from maxup_smoothing.certify.models.memory import is_out_of_memory
-from maxup_smoothing.data.registry import Dataset
 from maxup_smoothing.data.runtime import console
-from maxup_smoothing.data.runtime.signals import WORDS, Stop, Stopped
-from maxup_smoothing.train import checkpoint, config_file, distributed, images, initial, machine, objectives
-from maxup_smoothing.train.board import Board
-from maxup_smoothing.train.checkpoint import Architecture
-from maxup_smoothing.train.config import TrainConfig
-from maxup_smoothing.train.distributed import World
+from maxup_smoothing.data.runtime.memory import is_out_of_memory
+from maxup_smoothing.train import config_file, distributed, machine, run
 from maxup_smoothing.train.language import session
 from maxup_smoothing.train.language.config import LanguageConfig
-from maxup_smoothing.train.loop import Epoch, Trainer, Validation
-from maxup_smoothing.train.objectives.objective import Objective
 from maxup_smoothing.train.run_folder import RunFolder
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -85,197 +66,7 @@ def _run(config: str, changes: list[str], path: Path, resume: bool, data_root: P
     settings = config_file.load(config, changes)
     device = machine.device(settings.device)
     with distributed.join(device.type) as world:
-        _train(settings, RunFolder(path), device, world, resume, data_root)
-
-
-def _train(
-    settings: TrainConfig, folder: RunFolder, device: torch.device, world: World, resume: bool, data_root: Path | None
-) -> None:
-    objective = objectives.build(settings)
-    dataset = images.load(settings.dataset, data_root)
-    architecture = Architecture(
-        arch=settings.arch,
-        image_shape=dataset.images.shape[1:],
-        num_classes=dataset.num_classes,
-        options={"shortcut": settings.shortcut} if settings.arch.startswith("resnet") else {},
-    )
-    # Held from before it is looked at until the end: preparing may take long, and a second run would begin meanwhile.
-    with ExitStack() as stack:
-        world.of_first(lambda: stack.enter_context(folder.held()))
-        state = world.of_first(lambda: folder.find_state(settings, resume=resume))
-        if state is None:
-            for note in dataset.notes if world.first else ():
-                print(console.one_line(f"note: {note}"), file=sys.stderr)
-            world.of_first(lambda: images.check(dataset, settings.holdout))
-        trainer = _trainer(settings, objective, architecture, dataset, device, world, state)
-        if state is not None:
-            folder.restore(trainer, state, dataset.fingerprint)
-        if trainer.finished < settings.epochs:
-            trainer.prepare()
-        board = Board(folder.path, trainer.finished) if world.first and settings.tensorboard else None
-        if world.first:
-            folder.begin(settings, machine.environment(device, world), trainer.finished)
-            images.record(folder.path, trainer.images, settings.init)
-            if trainer.finished >= settings.epochs and not folder.checkpoint.exists():
-                _save(folder.checkpoint, trainer, architecture, dataset, settings)
-            print(_title(trainer, dataset, settings, folder, world), flush=True)
-        for line in stack.enter_context(closing(_epochs(trainer, settings, folder, world))):
-            # The state comes last: what it says is finished is on disk already.
-            _save(folder.checkpoint, trainer, architecture, dataset, settings)
-            if trainer.improved:
-                _save(folder.best, trainer, architecture, dataset, settings)
-            folder.record(line, {**trainer.state(), "data": dataset.fingerprint})
-            if board is not None:
-                board.record(line)
-            print(_report(line, settings.epochs), flush=True)
-    if world.first:
-        print(f"checkpoint: {folder.checkpoint}")
-
-
-def _trainer(
-    settings: TrainConfig,
-    objective: Objective,
-    architecture: Architecture,
-    dataset: Dataset,
-    device: torch.device,
-    world: World,
-    state: dict[str, Any] | None,
-) -> Trainer:
-    torch.manual_seed(settings.seed)  # initial weights; all else has generators of its own
-    model = architecture.build(settings.mean, settings.std)
-    if settings.init and state is None:
-        initial.take_over(model, _trained(settings, architecture), settings.init)
-    model = model.to(device)
-    if world.size > 1 and device.type == "cuda":
-        if settings.device.startswith("cuda:"):
-            raise ValueError(f"torchrun gives each process a device of its own; device = {settings.device} names one.")
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # statistics of the whole batch, as on one device
-    even = state is not None and images.CHOICE not in state  # a run that an older version has begun
-    return Trainer(
-        model,
-        objective,
-        torch.from_numpy(dataset.images),
-        torch.from_numpy(dataset.labels),
-        settings,
-        world,
-        _validation(settings, dataset, device, even),
-        dataset.num_classes,
-        even=even,
-    )
-
-
-def _trained(settings: TrainConfig, architecture: Architecture) -> nn.Module:
-    """The network to begin with; another project's weights are read as those of this run's architecture."""
-    foreign = loading.holds_weights_of_others(Path(settings.init))
-    loaded = loading.load(
-        settings.init,
-        architecture.image_shape,
-        architecture.num_classes,
-        arch=settings.arch if foreign else None,
-        otherwise=initial.normalize_option(settings.mean, settings.std),
-        weights=settings.init_weights or None,
-        options=lambda name: "init_weights =" if name == "weights" else "",
-    )
-    for note in loaded.notes:
-        print(f"note: {note}", file=sys.stderr)
-    return loaded.model
-
-
-def _epochs(trainer: Trainer, settings: TrainConfig, folder: RunFolder, world: World) -> Generator[Epoch, None, None]:
-    """Train, and yield each epoch in the first process.
-
-    Raises:
-        Stopped: After the step in which SIGINT or SIGTERM came.
-    """
-    total = len(trainer.images)
-    promise = "leaving after this step, with the finished epochs on disk"
-    with Stop(promise) as stop, console.progress(disable=not world.first) as bar:
-        task = bar.add_task("training", total=settings.epochs * total, completed=trainer.finished * total)
-
-        def leave_if_asked() -> None:
-            if stop.status is not None:
-                raise Stopped(stop.status, said(stop.status) if world.first else "")
-
-        def said(status: int) -> str:
-            return (
-                f"{WORDS[status]}; what was finished is on disk: {trainer.finished} of {settings.epochs} epochs in "
-                f"{folder.path}. The same command with --resume goes on."
-            )
-
-        def advance(images: int) -> None:
-            bar.advance(task, images)
-            leave_if_asked()
-
-        while trainer.finished < settings.epochs:
-            leave_if_asked()
-            try:
-                line = trainer.epoch(advance)
-            except (RuntimeError, MemoryError) as error:
-                if is_out_of_memory(error):
-                    raise ValueError(
-                        f"memory ran out in epoch {trainer.finished + 1}; pass --set accumulate="
-                        f"{2 * settings.accumulate}, which passes batches in parts, or a smaller batch_size, and "
-                        "another --out."
-                    ) from error
-                if world.size > 1:  # a partner may have left a step earlier
-                    leave_if_asked()
-                raise
-            if world.first:
-                yield line
-
-
-def _validation(settings: TrainConfig, dataset: Dataset, device: torch.device, even: bool) -> Validation | None:
-    if not settings.validate_every:
-        return None
-    held_out = images.measured(dataset.labels, settings.holdout, even=even, held_out=True)
-    number = min(settings.validate_images, len(held_out))
-    held_out = held_out[images.measured(dataset.labels[held_out], number, even=even, held_out=False)]
-    return validation.certifier(
-        dataset.images[held_out],
-        dataset.labels[held_out],
-        num_classes=dataset.num_classes,
-        sigma=settings.sigma,
-        n=settings.validate_n,
-        dtype=settings.dtype,
-        device=device,
-        seed=settings.seed,
-    )
-
-
-def _save(path: Path, trainer: Trainer, architecture: Architecture, dataset: Dataset, settings: TrainConfig) -> None:
-    checkpoint.save(
-        path,
-        trainer.result,
-        architecture,
-        {
-            "config": json.loads(json.dumps(vars(settings))),
-            "classes": list(dataset.classes),
-            "epoch": trainer.finished,
-            "versions": {"torch": torch.__version__, "python": platform.python_version()},
-        },
-    )
-
-
-def _title(trainer: Trainer, dataset: Dataset, settings: TrainConfig, folder: RunFolder, world: World) -> str:
-    if trainer.finished >= settings.epochs:
-        return f"{folder.path} is finished: {settings.epochs} epochs."
-    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-    processes = f", {world.size} processes" if world.size > 1 else ""
-    return (
-        f"{settings.objective} on {dataset.name}: {len(trainer.images)} images, {settings.arch} "
-        f"({parameters:,} parameters), sigma {settings.sigma:g}, epochs {trainer.finished + 1} to {settings.epochs}, "
-        f"{settings.dtype} on {trainer.device}{processes}"
-    )
-
-
-def _report(line: Epoch, epochs: int) -> str:
-    left = (epochs - line.epoch) * line.seconds
-    certified = "" if math.isnan(line.validation_acr) else f"validation ACR {line.validation_acr:.4f}  "
-    return (
-        f"epoch {line.epoch:3d}/{epochs}  loss {line.loss:.4f}  gap {line.gap:.4f}  "
-        f"noisy accuracy {line.noisy_accuracy:.4f}  {certified}{line.images_per_second:,.0f} images/s  "
-        f"{timedelta(seconds=round(left))} left"
-    )
+        run.train(settings, RunFolder(path), device, world, resume, data_root)
 
 
 if __name__ == "__main__":

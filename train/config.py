@@ -14,14 +14,20 @@ class TrainConfig:
 
     Attributes:
         dataset: Name in ``data.registry``, an ``.npz`` file or a folder of class folders.
-        arch: Name in ``train.models``.
+        arch: Name in ``train.models``; ``timm:NAME`` or ``torchvision:NAME``; ``hf:FOLDER``, a local folder of
+            transformers; or a factory, ``package.module:factory`` or ``file.py:factory``, which is called with
+            ``image_shape`` and ``num_classes``.
+        arch_options: Further options of the network by its own names, such as ``arch_options.drop_path_rate = 0.1``.
         objective: Name in ``train.objectives``.
         sigma: Standard deviation of the noise in [0, 1] pixel units; 0 trains without noise.
         epochs: Passes over the training images.
         batch_size: Images in a step, over all processes and accumulated parts.
         lr: Learning rate; for ``onecycle`` its peak.
         init: Weights to begin with, to fine-tune a trained network: a run folder or checkpoint of the same
-            architecture, or another project's state_dict (.pth, .ckpt, .safetensors …); random ones without.
+            architecture, another project's state_dict (.pth, .ckpt, .safetensors …), or ``timm:NAME``,
+            ``torchvision:NAME`` or ``hf:FOLDER`` for pretrained ones; random ones without, but ``arch = "hf:FOLDER"``
+            begins with the weights in its folder.
+        init_head: ``keep``, or ``reset`` to begin with a new classifier head where that of ``init`` has other classes.
         init_weights: Which of several sets of weights in the file ``init``: ``ema``, ``raw``, or the name of a set.
         m: Copies of each image.
         perturbation: Plain, mean_of_m and MaxUp: what makes a copy, in this order: any of ``crop``, ``flip``,
@@ -38,9 +44,9 @@ class TrainConfig:
         selection: Mode in which MaxUp compares copies, ``train`` or ``eval``; see ``train.maxup``.
         worst_of: MaxUp on top of stability, consistency and smoothadv: candidates for the worst copy; 1 without.
         graded: With worst_of: an image gets as bad a copy as its confidence allows, not the worst; see
-            ``train.objectives.worst``.
+            ``train.objectives.worst_copy``.
         reach: Consistency, with graded: how many sigma the copies of a sure image may be moved towards the boundary;
-            see ``train.objectives.edge``.
+            see ``train.objectives.worst_copy``.
         lam: Weight of the method's own term (lambda; SmoothMix's eta).
         eta: Consistency: weight of the entropy of the mean prediction.
         start: Epoch, from 0, in which the method's own term (or attack) sets in.
@@ -62,11 +68,21 @@ class TrainConfig:
         schedule: ``step``, ``cosine``, ``onecycle`` or ``constant``.
         step_epochs: For ``step``: epochs between two drops.
         gamma: For ``step``: factor of a drop.
+        optimizer: ``sgd`` or ``adamw``.
         momentum: Of SGD.
-        weight_decay: Of SGD.
         nesterov: Of SGD.
+        betas: Of AdamW.
+        weight_decay: Of either optimizer.
+        decay_norms: Whether norms and biases (all weights of one dimension) decay, too.
+        layer_decay: The learning rate of each layer over that of the next one, in (0, 1]; the head has ``lr``.
+        clip: Largest norm of the gradient; 0 does not clip it.
+        lr_warmup: Epochs, which may be a fraction, within which the learning rate grows to ``lr``, step by step.
+        lr_min: For ``cosine``: the learning rate at the end.
+        grad_checkpointing: Compute activations again in the backward pass, which takes less memory; networks of timm
+            and transformers offer it.
         augment: Any of ``crop`` (4 pixels of padding) and ``flip``, applied before the noise; all copies share it.
-        mean: Normalisation, the model's first layer; one number or one a channel.
+        mean: Normalisation, the model's first layer; one number or one a channel. A network of a library has the one
+            that it declares, unless this is set; ``[0, 0, 0]`` and ``std = [1, 1, 1]`` are none.
         std: The same.
         shortcut: Of the residual networks, ``conv`` or ``pad``.
         dtype: Arithmetic of the passes: ``float32`` or ``bfloat16`` (autocast; weights stay float32).
@@ -92,6 +108,8 @@ class TrainConfig:
     lr: float
     init: str = ""
     init_weights: str = ""
+    init_head: str = "keep"
+    arch_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     m: int = 1
     perturbation: tuple[str, ...] = ("noise",)
     cutout_size: int = 16
@@ -126,9 +144,17 @@ class TrainConfig:
     schedule: str = "step"
     step_epochs: int = 30
     gamma: float = 0.1
+    optimizer: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 1e-4
     nesterov: bool = False
+    betas: tuple[float, ...] = (0.9, 0.999)
+    decay_norms: bool = True
+    layer_decay: float = 1.0
+    clip: float = 0.0
+    lr_warmup: float = 0.0
+    lr_min: float = 0.0
+    grad_checkpointing: bool = False
     augment: tuple[str, ...] = ()
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -154,13 +180,16 @@ class TrainConfig:
             value = getattr(self, name)
             _require(0 < value < math.inf, f"{name} must be positive and finite, got {value}.")
         counts = ("holdout", "probe", "seed", "start", "warmup", "validate_every")
-        for name in ("sigma", "momentum", "weight_decay", "reach", "lam", "eta", *counts):
+        rates = ("clip", "lr_warmup", "lr_min")
+        for name in ("sigma", "momentum", "weight_decay", "reach", "lam", "eta", *counts, *rates):
             _require(getattr(self, name) >= 0, f"{name} must be at least 0, got {getattr(self, name)}.")
         _require(self.seed < 2**63, f"seed must be below 2^63, got {self.seed}.")
         _require(
             self.sigma < 4, f"sigma is in [0, 1] pixel units, got {self.sigma}; did you mean {self.sigma / 255:.3g}?"
         )
         _choice("schedule", self.schedule, ("step", "cosine", "onecycle", "constant"))
+        _choice("optimizer", self.optimizer, ("sgd", "adamw"))
+        _choice("init_head", self.init_head, ("keep", "reset"))
         _choice("dtype", self.dtype, ("float32", "bfloat16"))
         _choice("attack", self.attack, ("pgd", "ddn"))
         _choice("selection", self.selection, ("train", "eval"))
@@ -172,6 +201,21 @@ class TrainConfig:
                     raise ValueError(f"{name} must be finite{' and below 2^31' if whole else ''}, got {number}.")
         _require(self.temperature > 0, f"temperature must be positive, got {self.temperature}.")
         _require(min(self.std, default=1) > 0, f"std must be positive, got {list(self.std)}.")
+        _check_options(self.arch_options)
+        _require(
+            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+            f"betas must be two numbers in [0, 1), got {list(self.betas)}.",
+        )
+        _require(0 < self.layer_decay <= 1, f"layer_decay must lie in (0, 1], got {self.layer_decay}.")
+        _require(
+            self.lr_warmup < self.epochs,
+            f"lr_warmup = {self.lr_warmup:g} epochs leave none of {self.epochs} at the full rate; lower it.",
+        )
+        _require(
+            not self.lr_warmup or self.schedule != "onecycle",
+            "schedule = 'onecycle' warms up by itself; leave lr_warmup out, or choose cosine.",
+        )
+        _require(self.lr_min < self.lr, f"lr_min = {self.lr_min:g} must be below lr = {self.lr:g}.")
         _require(self.start < self.epochs, f"start = {self.start} is never reached in {self.epochs} epochs.")
         _require(0 <= self.ema < 1, f"ema must lie in [0, 1), got {self.ema}.")
         _require(
@@ -185,32 +229,70 @@ class TrainConfig:
         )
         for part in self.augment:
             _choice("augment", part, ("crop", "flip"))
+        residual = self.arch.startswith("resnet") and ":" not in self.arch
         for active, when, keys in (
             (self.validate_every > 0, "with validate_every", ("validate_images", "validate_n")),
-            (self.arch.startswith("resnet"), "by the residual networks", ("shortcut",)),
+            (residual, "by the residual networks of this project", ("shortcut",)),
+            (self.optimizer == "sgd", 'with optimizer = "sgd"', ("momentum", "nesterov")),
+            (self.optimizer == "adamw", 'with optimizer = "adamw"', ("betas",)),
+            (self.schedule == "cosine", 'with schedule = "cosine"', ("lr_min",)),
+            (bool(self.init) or self.arch.startswith("hf:"), "with init", ("init_head",)),
         ):
             if not active:
                 refuse_idle(self, when, *keys)
 
     def to_toml(self) -> str:
         """The configuration as a TOML file that ``train.config_file.load`` reads back to an equal one."""
-        return as_toml(dataclasses.asdict(self))
+        return as_toml({key: value for key, value in dataclasses.asdict(self).items() if value != {}})
 
 
 def refuse_idle(config: Any, when: str, *keys: str) -> None:
     """Raise ``ValueError`` if a configuration sets keys that are only read ``when`` something is, which is not."""
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    defaults = {field.name: default(field) for field in dataclasses.fields(config)}
     for key in keys:
         value = getattr(config, key)
         if value != defaults[key]:
             raise ValueError(f"{key} = {value!r} has no effect: it is read {when}; leave it out.")
 
 
+def default(field: dataclasses.Field[Any]) -> Any:
+    """The default of a field; ``MISSING`` if it has none."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
 def as_toml(values: Mapping[str, object]) -> str:
-    """Strings, numbers, booleans and lists of them as the lines of a TOML file."""
-    # JSON's are TOML's, but for this character.
-    lines = (f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    """Strings, numbers, booleans, lists and tables of them as the lines of a TOML file."""
+    lines = (f"{key} = {_toml(value)}\n" for key, value in values.items())
     return "".join(lines).replace("\x7f", "\\u007f")
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return (
+            "{"
+            + ", ".join(f"{json.dumps(key, ensure_ascii=False)} = {_toml(part)}" for key, part in value.items())
+            + "}"
+        )
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)  # which is TOML's, but for one character
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options of a network that a configuration cannot hold, or that it says elsewhere."""
+    taken = sorted(options.keys() & {"arch", "image_shape", "num_classes", "mean", "std", "shortcut"})
+    _require(not taken, f"arch_options has {', '.join(taken)}, which the configuration or the data set says already.")
+    values = list[object](options.values())
+    while values:
+        value = values.pop()
+        if isinstance(value, list | Mapping):
+            values.extend(value.values() if isinstance(value, Mapping) else value)
+            continue
+        plain = isinstance(value, str | bool) or (isinstance(value, int) and abs(value) < 2**63)
+        if not plain and not (isinstance(value, float) and math.isfinite(value)):
+            raise ValueError(
+                f"arch_options holds finite numbers, strings, booleans, lists and tables, got {value!r:.99}."
+            )
 
 
 def _require(condition: bool, message: str) -> None:

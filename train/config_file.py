@@ -9,9 +9,10 @@ from typing import Any, TypeVar, overload
 
 from maxup_smoothing.data.runtime import toml
 from maxup_smoothing.train import names
-from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.config import TrainConfig, default
 
 _LONGEST_CHAIN = 20
+_TABLES = frozenset(("arch_options",))  # keys whose values are tables
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 Config = TypeVar("Config")  # TrainConfig, or another task's frozen dataclass that checks itself
@@ -46,17 +47,19 @@ def load(name: str, overrides: Iterable[str] = (), *, kind: type[Any] = TrainCon
         ValueError: If a file is missing or not TOML, or a key or value is not one of ``kind``.
     """
     path = _find(name)
-    changes = dict(map(_override, overrides))
+    changes: dict[str, Any] = {}
+    for text in overrides:
+        changes = _merged(changes, dict([_nested(*_override(text))]))
     files = _chain(path, (), kind)
     sigma = next((layer["sigma"] for layer in (changes, *reversed(files)) if "sigma" in layer), None)
     values: dict[str, Any] = {}
     for file in files:
         tables = file.pop("at_sigma", {})
-        values |= file
+        values = _merged(values, file)
         for key, table in tables.items():
             if isinstance(sigma, int | float) and sigma == _number(path, key):
-                values |= table
-    return from_mapping(values | changes, str(path), kind)
+                values = _merged(values, table)
+    return from_mapping(_merged(values, changes), str(path), kind)
 
 
 def from_mapping(values: Mapping[str, Any], source: str, kind: type[Config]) -> Config:
@@ -67,7 +70,7 @@ def from_mapping(values: Mapping[str, Any], source: str, kind: type[Config]) -> 
     """
     fields = typing.get_type_hints(kind)
     _check_keys(values, source, kind)
-    required = (field.name for field in _fields(kind) if field.default is dataclasses.MISSING)
+    required = (field.name for field in _fields(kind) if default(field) is dataclasses.MISSING)
     missing = [name for name in required if name not in values]
     if missing:
         raise ValueError(f"{source}: missing {', '.join(missing)}; add it to the file or pass --set {missing[0]}=….")
@@ -113,7 +116,7 @@ def _chain(path: Path, above: tuple[Path, ...], kind: type[Any] | None) -> list[
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise ValueError(f'{path}: at_sigma holds tables, such as [at_sigma."0.25"].')
     for name, table in tables.items():
-        if any(isinstance(value, dict) for value in table.values()):
+        if any(isinstance(value, dict) and key not in _TABLES for key, value in table.items()):
             raise ValueError(f'{path}: [at_sigma.{name}.…] needs quotes around its number: [at_sigma."0.25"].')
         _number(path, name)
         if kind is not None:
@@ -153,6 +156,21 @@ def _override(text: str) -> tuple[str, Any]:
     return key.strip(), _parse(value.strip())
 
 
+def _nested(key: str, value: Any) -> tuple[str, Any]:
+    """``arch_options.NAME`` and a value as the key of a table and the table."""
+    table, dot, name = key.partition(".")
+    return (table, {name: value}) if dot and table in _TABLES and name else (key, value)
+
+
+def _merged(values: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Later values in place of earlier ones; of a table name by name."""
+    merged = {**values, **later}
+    for key in _TABLES & values.keys() & later.keys():
+        if isinstance(values[key], dict) and isinstance(later[key], dict):
+            merged[key] = {**values[key], **later[key]}
+    return merged
+
+
 def _parse(text: str) -> Any:
     try:
         return toml.parse(f"value = {text}")["value"]
@@ -161,6 +179,10 @@ def _parse(text: str) -> Any:
 
 
 def _convert(source: str, key: str, value: Any, kind: Any) -> Any:
+    if typing.get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{source}: {key} must be a table, such as {key}.NAME = VALUE, got {shown(value)}.")
+        return value
     if isinstance(kind, types.GenericAlias) and isinstance(value, list):
         item = typing.get_args(kind)[0]
         return tuple(_convert(source, key, part, item) for part in value)

@@ -45,9 +45,12 @@ class Epoch:
         mean_loss: Mean over all copies.
         gap: Mean over the images of (worst copy - mean copy); 0 with one copy.
         noisy_accuracy: Fraction right at one noisy copy of each probe image, in evaluation mode, after the epoch.
+            With a moving average it is that of the average.
         validation_acr: Average certified radius of held-out images, rounded down to a grid; NaN where none was asked.
         images_per_second: Of training, without the probe.
         seconds: Of training.
+        weights_noisy_accuracy: The noisy accuracy of the weights themselves, beside that of their moving average; NaN
+            without one.
     """
 
     epoch: int
@@ -59,6 +62,7 @@ class Epoch:
     validation_acr: float
     images_per_second: float
     seconds: float
+    weights_noisy_accuracy: float = float("nan")
 
 
 class Changed(ValueError):
@@ -158,6 +162,8 @@ class Trainer:
             for rows in self._rows(len(index_T)):
                 totals += self._backward(index_T, rows, step)
             self.world.sum_gradients(self.model)
+            if self.config.clip:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
             self.optimizer.step()
             self.schedule.step()
             if self.average is not None:
@@ -173,6 +179,7 @@ class Trainer:
         # The loss of a step is that before it: only the weights show what the last one did.
         self._require(self._is_sound(), "a weight or a statistic")
         noisy_accuracy = self.world.of_first(self.noisy_accuracy)
+        of_weights = self.world.of_first(lambda: self.noisy_accuracy(self.model)) if self.average else float("nan")
         self.finished += 1
         validation_acr = self.world.of_first(self._validation_acr)
         self.improved = validation_acr > self.best
@@ -188,22 +195,26 @@ class Trainer:
             validation_acr=validation_acr,
             images_per_second=len(self.images) / seconds,
             seconds=seconds,
+            weights_noisy_accuracy=of_weights,
         )
 
     @torch.no_grad()
-    def noisy_accuracy(self) -> float:
+    def noisy_accuracy(self, model: nn.Module | None = None) -> float:
         """Fraction of the probe images whose class is right at one noisy copy (the same copy at every call).
+
+        Args:
+            model: The classifier; the one that is saved if None.
 
         Raises:
             ValueError: If a logit is not a finite number.
         """
-        self.result.eval()
+        model = (model or self.result).eval()
         noise, right = GaussianNoise(self.config.sigma), 0
         batches = zip(self.probe_images.split(256), self.probe_labels.split(256), strict=True)
         for number, (images, y) in enumerate(batches):
             x, _ = noise(self._to_input(images), y, generator(self.device, self.config.seed, PROBE, number))
             with arithmetic(self.device, self.config.dtype):
-                logits_BK = self.result(x)
+                logits_BK = model(x)
             self._require(bool(logits_BK.isfinite().all()), "a logit")
             right += int((logits_BK.argmax(1) == y).sum())
         return right / max(1, len(self.probe_labels))

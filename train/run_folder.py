@@ -14,6 +14,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import math
 import os
 import zipfile
 from collections.abc import Iterator
@@ -166,6 +167,8 @@ class RunFolder:
             rows = table.read_text().splitlines(keepends=True)[1 : finished + 1] if table.exists() else []
         except UnicodeDecodeError:
             raise ValueError(f"{table} is damaged: it is no text; delete it to go on without its lines.") from None
+        # Rows of an older version have fewer columns.
+        rows = [row.rstrip("\n") + ",nan" * (len(columns) - 1 - row.count(",")) + "\n" for row in rows]
         write_atomically(table, "".join([_csv_line(columns), *rows]).encode())
 
     def record(self, epoch: Any, state: dict[str, Any]) -> None:
@@ -195,3 +198,31 @@ def _load_state(path: Path) -> dict[str, Any]:
     except Exception as error:  # the unpickler and the archive's reader fail in whatever way the damage asks for
         raise ValueError(f"{path} is damaged and cannot be resumed from; delete it to train from the start.") from error
     return state
+
+
+class Board:
+    """Event files beside ``train.csv``; ``tensorboard --logdir runs`` shows all runs in one plot.
+
+    Args:
+        folder: Of the run.
+        finished: Epochs that are recorded already; events after them, of a run that was cut off, are hidden.
+
+    Raises:
+        ValueError: If TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, finished: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ValueError(
+                "tensorboard = true needs TensorBoard: pip install 'maxup-smoothing[tensorboard]'."
+            ) from error
+        self._writer = SummaryWriter(str(folder), purge_step=finished + 1)
+
+    def record(self, line: Epoch) -> None:
+        """Write one epoch: each column of ``train.csv`` that holds a number."""
+        for name, value in dataclasses.asdict(line).items():
+            if name != "epoch" and not math.isnan(value):
+                self._writer.add_scalar(name, value, line.epoch)
+        self._writer.flush()

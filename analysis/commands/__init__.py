@@ -1,1 +1,1 @@
-"""The commands of `python -m analysis`: arguments to files to one function to one artefact."""
+"""The commands of `python -m analysis`: each reads files, calls one function and writes one artefact."""

@@ -1,4 +1,4 @@
-"""Is A better than B, at which radius, and is the difference real?"""
+"""The command that compares two networks image by image, or two methods seed by seed."""
 
 import sys
 from pathlib import Path
@@ -21,17 +21,19 @@ def compare(
     a: Annotated[
         str, typer.Argument(metavar="A", show_default=False, help="A table, a run folder, or a quoted pattern.")
     ],
-    b: Annotated[str, typer.Argument(metavar="B", show_default=False, help="What A is held against, likewise.")],
+    b: Annotated[
+        str, typer.Argument(metavar="B", show_default=False, help="The table, run folder or pattern to compare A with.")
+    ],
     radii: Annotated[
-        str | None, typer.Option(help="Chosen before looking; by default 0, 0.25 … to the ceiling.")
+        str | None, typer.Option(help="Radii, chosen before looking; by default 0, 0.25 … to the ceiling.")
     ] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw the difference curve here: .png, .svg or .pdf.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="File for a figure of the difference: .png, .svg or .pdf.")
+    ] = None,
     labels: Annotated[str | None, typer.Option(help="Names of A and B, separated by a comma.")] = None,
-    common: Annotated[
-        bool, typer.Option("--common", help="Compare on the images that all tables have, where some have more.")
-    ] = False,
+    common: Annotated[bool, typer.Option("--common", help="Compare on the images that all tables have.")] = False,
     different_sigma: Annotated[
-        bool, typer.Option("--different-sigma", help="Compare also models under different noise.")
+        bool, typer.Option("--different-sigma", help="Compare models under different noise, too.")
     ] = False,
 ) -> None:
     """Compare two classifiers on the same images, or two methods by several training seeds each."""
@@ -111,22 +113,20 @@ def _require_the_same_images(loaded: list[runs.Run]) -> None:
     Raises:
         ValueError: If one has images that another has not.
     """
-    if (warning := runs.different_images(loaded)) is None:
+    if (differing := runs.different_images(loaded)) is None:
         return
     shared = set[int].intersection(*(set(run.table["idx"]) for run in loaded))
     advice = f"pass --common to compare on the {len(shared)} images that all have" if shared else "none is in all"
     ours = all("status" in run.table for run in loaded)
     protocol = ", or certify both with the same --protocol and --limit" if ours else ""
-    raise ValueError(
-        f"the tables are about different images: {warning.removeprefix('not comparable: ')[:-1]}; {advice}{protocol}."
-    )
+    raise ValueError(f"the tables are about different images: {differing}; {advice}{protocol}.")
 
 
 def _require_the_same(loaded: list[runs.Run], files: list[Path], different_sigma: bool) -> None:
     """Refuse in this command's words what `compare_tables` would refuse in the library's.
 
     Raises:
-        ValueError: If sigma differs and that is not asked for, or if only some tables tell sigma, n or alpha.
+        ValueError: If sigma differs and that is not asked for, or if only some tables record sigma, n or alpha.
     """
     wanted = [name for name in ("sigma", "n", "alpha") if name != "sigma" or not different_sigma]
     for run, file in zip(loaded, files, strict=True):

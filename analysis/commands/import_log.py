@@ -1,4 +1,4 @@
-"""Another project's log, said in our terms."""
+"""The command that reads another project's log and writes it as a radius table."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,16 +18,16 @@ _KEPT = ("sigma", "alpha", "n", "norm")  # what a table needs to be compared; vo
 
 def import_(
     file: Annotated[Path, typer.Argument(metavar="LOG", show_default=False, help="A log, or the folder of one.")],
-    sigma: Annotated[float | None, typer.Option(help="Of the noise, in [0, 1] pixel units.")] = None,
-    n: Annotated[int | None, typer.Option(help="Estimation samples.")] = None,
+    sigma: Annotated[float | None, typer.Option(help="Standard deviation of the noise, in [0, 1] pixel units.")] = None,
+    n: Annotated[int | None, typer.Option(help="Number of estimation samples.")] = None,
     alpha: Annotated[float | None, typer.Option(help="One-sided failure probability.")] = None,
     norm: Annotated[
         str | None,
-        typer.Option(help="What the radii measure: l1, linf, another word, or l2, which others are taken for."),
+        typer.Option(help="Norm of the radii: l1, linf, another word, or l2, which is assumed otherwise."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write a radius table here.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write as a radius table.")] = None,
 ) -> None:
-    """Say what another project's log is and what it shows, and write it as a radius table if asked to."""
+    """Print what another project's log is and its results, and write it as a radius table with --out."""
     if out is not None:
         require_no_table(out)
         if out.exists() and out.samefile(file):

@@ -1,4 +1,4 @@
-"""What the commands have in common: reading runs, reading numbers, and writing without a loss."""
+"""What the commands share: reading runs and numbers, and writing files without overwriting a table."""
 
 import sys
 from collections.abc import Collection, Sequence
@@ -14,8 +14,6 @@ from maxup_smoothing.analysis.figures import curves
 from maxup_smoothing.analysis.runs import run as runs
 from maxup_smoothing.analysis.runs.groups import by_class, by_difficulty
 from maxup_smoothing.certify.logs.reader import is_log_folder
-from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.data.official import CLASSES
 from maxup_smoothing.data.runtime import console
 from maxup_smoothing.data.runtime.atomic import write_atomically
 
@@ -26,7 +24,7 @@ Files = Annotated[
     list[Path], typer.Argument(metavar="FILE...", show_default=False, help="Radius tables, logs or run folders.")
 ]
 Labels = Annotated[str | None, typer.Option(help="Names of the runs, separated by commas, in the order of the files.")]
-FigureOut = Annotated[Path, typer.Option(show_default=False, help="The figure: .png, .svg or .pdf.")]
+FigureOut = Annotated[Path, typer.Option(show_default=False, help="File of the figure: .png, .svg or .pdf.")]
 
 
 def load(files: Sequence[Path], labels: str | None = None) -> list[runs.Run]:
@@ -57,7 +55,7 @@ def _print_warnings(found: Sequence[runs.Run | runs.Traced], loaded: Sequence[ru
         return
     norms = different_norm(loaded)
     for warning in (
-        runs.different_images(loaded),
+        None if (images := runs.different_images(loaded)) is None else f"not comparable: {images}.",
         None if (differing := runs.different_sigma(loaded)) is None else f"{differing}.",
         None if norms is None else f"not comparable: {norms}.",
         None if norms is not None or (why := refuted(loaded)) is None else f"{why}: not the same settings.",
@@ -114,7 +112,7 @@ def table_of(path: Path) -> Path:
     """The radius table of a run folder; a file, and a folder of arrays that is a log, as it is.
 
     Raises:
-        ValueError: If a folder has no radius table and is no log.
+        ValueError: If a folder has no radius table and is not a log.
     """
     if path.is_dir() and not (path / TABLE).is_file():
         if is_log_folder(path):
@@ -158,11 +156,12 @@ def numbers(text: str, option: str = "--radii") -> list[float]:
     return found
 
 
-def divided(run: runs.Run, file: Path, by: str, reference: Path | None) -> list[runs.Run]:
-    """The run's parts by class, named where the manifest tells a well-known data set, or by a reference's difficulty.
+def divided(run: runs.Run, by: str, reference: Path | None) -> list[runs.Run]:
+    """The run's parts by class, named where the data set is a well-known one, or by a reference's difficulty.
 
     Raises:
-        ValueError: If ``by`` is neither, or the reference is missing or superfluous.
+        ValueError: If ``by`` is neither, the reference is missing, superfluous or of the same network, or a manifest
+            cannot be read.
     """
     if by not in PARTS:
         raise ValueError(f"--by must be one of {', '.join(PARTS)}, got {by!r}.")
@@ -170,51 +169,13 @@ def divided(run: runs.Run, file: Path, by: str, reference: Path | None) -> list[
         raise ValueError(
             "--reference FILE, another classifier's table, goes with --by difficulty and with nothing else."
         )
-    if reference is not None:
-        own, other = (_told(path, "classifier", "weights_sha256") for path in (file, reference))
-        if own is not None and own == other:
-            raise ValueError(f"{reference} is of the same network as {file}; judge difficulty by another classifier.")
-        return by_difficulty(run, runs.load([table_of(reference)])[0])
-    return by_class(run, class_names(file))
-
-
-def subject_of(files: Sequence[Path], loaded: Sequence[runs.Run]) -> str | None:
-    """What figures are about: the data set, network and noise that all runs have, as far as manifests and rows tell.
-
-    None where nothing is told, or nothing is common to all.
-    """
-    told: dict[str, list[object]] = {
-        "{}": [_told(file, "data", "name") for file in files],
-        "network {}": [_told(file, "model", "arch") for file in files],
-        "noise σ = {:g}": [run.summary.sigma for run in loaded],
-    }
-    common = [
-        form.format(values[0])
-        for form, values in told.items()
-        if values and values[0] is not None and all(value == values[0] for value in values)
-    ]
-    return ", ".join(common) or None
-
-
-def data_sets(files: Sequence[Path], loaded: Sequence[runs.Run]) -> dict[str, str | None]:
-    """The data set of each run by the run's name, as its manifest tells it; None where nothing is told."""
-    told = [_told(file, "data", "name") for file in files]
-    return {run.name: None if name is None else str(name) for run, name in zip(loaded, told, strict=True)}
-
-
-def class_names(file: Path) -> tuple[str, ...] | None:
-    """The class names of the data set that a table's manifest tells; None if it tells none that is well known.
-
-    A class map has given the labels the numbers of another network's classes, whose names are not known.
-    """
-    mapped = _told(file, "data", "class_map") is not None
-    return None if mapped else CLASSES.get(str(_told(file, "data", "name")))
-
-
-def _told(file: Path, section: str, name: str) -> object:
-    """What the manifest of a table says; None where there is none, or it does not say."""
-    path = manifests.manifest_path(table_of(file))
-    return manifests.told(manifests.read(path), section, name) if path.is_file() else None
+    if reference is None:
+        return by_class(run, run.class_names)
+    (judge,) = runs.load([table_of(reference)])
+    own, other = (one.told("classifier", "weights_sha256") for one in (run, judge))
+    if own is not None and own == other:
+        raise ValueError(f"{reference} is of the same network as {run.name}; judge difficulty by another classifier.")
+    return by_difficulty(run, judge)
 
 
 def write_figure(figure: Figure, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reports that stand by themselves: of run folders in Markdown, and of a search."""
+"""The commands that write whole reports: report (HTML), results (Markdown) and search-log."""
 
 import sys
 from pathlib import Path
@@ -6,16 +6,20 @@ from typing import Annotated
 
 import typer
 
-from maxup_smoothing.analysis.commands.inputs import TABLE, holding, meant
+from maxup_smoothing.analysis.commands.inputs import TABLE, holding, meant, require_no_table, tables_of
 from maxup_smoothing.analysis.figures import curves
 from maxup_smoothing.analysis.literature.claims import load_claims
 from maxup_smoothing.analysis.literature.curves import load_published
+from maxup_smoothing.analysis.report.page import build_page
+from maxup_smoothing.analysis.report.subjects import load_subjects
 from maxup_smoothing.analysis.results.document import build_report
-from maxup_smoothing.analysis.results.search import experiments_text
+from maxup_smoothing.analysis.results.search import search_log_text
 from maxup_smoothing.analysis.runs.evaluated import ACCURACY
 from maxup_smoothing.analysis.runs.kinds import load_runs
 from maxup_smoothing.analysis.runs.language import PERPLEXITY
 from maxup_smoothing.data.runtime.atomic import write_atomically
+
+_SUFFIXES = (".html", ".htm")
 
 Folders = Annotated[list[Path], typer.Argument(metavar="FOLDER...", show_default=False, help="Run folders.")]
 
@@ -24,9 +28,9 @@ _RESULTS = (TABLE, ACCURACY, PERPLEXITY)  # what makes a folder one of results
 
 def results(
     folders: Folders,
-    out: Annotated[Path, typer.Option(show_default=False, help="The report: a file that ends in .md.")],
+    out: Annotated[Path, typer.Option(show_default=False, help="File of the report, which ends in .md.")],
     control: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Compare all runs with this one; may be given again.")
+        list[str] | None, typer.Option(metavar="NAME", help="Run that all others are compared with; may be repeated.")
     ] = None,
 ) -> None:
     """Write what run folders say as a Markdown report with figures.
@@ -51,6 +55,31 @@ def results(
     print(f"wrote {out}" + (f" and {drawn}" if drawn else ""))
 
 
-def experiments(folders: Folders) -> None:
+def search_log(folders: Folders) -> None:
     """Print what differs between runs and what held-out images say of each, the best first, in Markdown."""
-    sys.stdout.write(experiments_text(folders))
+    sys.stdout.write(search_log_text(folders))
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", show_default=False, help="Run folders, radius tables or logs.")
+    ],
+    out: Annotated[Path, typer.Option(show_default=False, help="File of the page, which ends in .html.")],
+    data_root: Annotated[
+        Path | None,
+        typer.Option(envvar="DATA_ROOT", help="Folder of the data sets, for pictures; nothing is downloaded."),
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Run that the others are compared with; by default the first.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page about runs: what was certified, how sure it is, and which is better."""
+    if out.suffix.lower() not in _SUFFIXES:
+        raise ValueError(f"--out must end in .html, got {out}.")
+    files = tables_of(runs)
+    if any(out.resolve() == file.resolve() for file in files):
+        raise ValueError(f"{out} is one of the runs, which would be overwritten; give another --out.")
+    require_no_table(out)
+    page = build_page(load_subjects(files), data_root=data_root, control=control)
+    write_atomically(out, page.encode())
+    print(f"wrote {out}")

@@ -1,4 +1,4 @@
-"""Does MaxUp act as a penalty on the gradient norm?"""
+"""The command that checks whether MaxUp acts as a penalty on the gradient norm."""
 
 import shlex
 import sys
@@ -16,25 +16,25 @@ def check(
         typer.Argument(
             metavar="RUN...",
             show_default=False,
-            help="Run folders, whatever else `certify run` takes, or toy:tanh, toy:softplus, toy:relu.",
+            help="Run folders, models as `certify run` takes them, or toy:tanh, toy:softplus, toy:relu.",
         ),
     ],
-    out: Annotated[Path, typer.Option(show_default=False, help="The report: a file that ends in .md.")],
-    data: Annotated[str | None, typer.Option(help="A data set; by default what the run was trained on.")] = None,
+    out: Annotated[Path, typer.Option(show_default=False, help="File of the report, which ends in .md.")],
+    data: Annotated[str | None, typer.Option(help="Data set; by default the one that the run was trained on.")] = None,
     data_root: Annotated[
         Path | None,
-        typer.Option(envvar="DATA_ROOT", help="Where data sets lie; otherwise they are downloaded."),
+        typer.Option(envvar="DATA_ROOT", help="Folder of the data sets; without it they are downloaded."),
     ] = None,
-    images: Annotated[int, typer.Option(min=2, help="Test images of each network.")] = 64,
+    images: Annotated[int, typer.Option(min=2, help="Number of test images for each network.")] = 64,
     groups: Annotated[
-        int, typer.Option(min=16, help="Groups of m copies at each image; 8 times as many for toys.")
+        int, typer.Option(min=16, help="Groups of m copies at each image; toys get 8 times as many.")
     ] = 64,
-    m: Annotated[str, typer.Option(help="Numbers of copies.")] = "2,4,16",
-    sigmas: Annotated[str | None, typer.Option(help="Noise levels, at least three; that of training is added.")] = None,
+    m: Annotated[str, typer.Option(help="Numbers of copies, separated by commas.")] = "2,4,16",
+    sigmas: Annotated[str | None, typer.Option(help="At least three noise levels; that of training is added.")] = None,
     nudge: Annotated[
-        float, typer.Option(min=0, help="Where some image has no gradient, look at images moved by so much noise, too.")
+        float, typer.Option(min=0, help="Noise by which images are moved where some have no gradient.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Seed of all random numbers.")] = 0,
 ) -> None:
     """Check whether MaxUp acts as a penalty on the gradient norm; status 1 if the law fails."""
     from maxup_smoothing.analysis.theory import lab, report  # with torch, which nothing else here needs

@@ -114,7 +114,7 @@ def mean_difference(a_S: ArrayLike, b_S: ArrayLike, *, paired: bool) -> MeanDiff
         paired: See above.
     """
     a, b = np.asarray(a_S, dtype=np.float64), np.asarray(b_S, dtype=np.float64)
-    # By hand, since scipy's tests warn where one of two samples does not vary, which is no fault here.
+    # By hand, since scipy's tests warn where one of two samples does not vary, which is not a fault here.
     parts = [a - b] if paired else [a, b]
     squares = np.array([part.var(ddof=1) / len(part) for part in parts])
     freedom = squares.sum() ** 2 / max(sum(s**2 / (len(p) - 1) for s, p in zip(squares, parts, strict=True)), 1e-300)

@@ -150,9 +150,9 @@ def verdict(comparison: Comparison, a: str, b: str) -> str:
     return f"{acr}; {accuracy}."
 
 
-def p_text(p_value: float) -> str:
-    """A p-value with three decimals, rounded up."""
-    return ceil_text(p_value, 3) if p_value > 0.001 else "≤ 0.001"
+def p_text(p_value: float, equals: str = "") -> str:
+    """A p-value with three decimals, rounded up, behind ``equals`` where that is not ``≤ 0.001``."""
+    return f"{equals}{ceil_text(p_value, 3)}" if p_value > 0.001 else "≤ 0.001"
 
 
 def outwards_text(low: float, high: float, digits: int) -> str:

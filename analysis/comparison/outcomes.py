@@ -1,4 +1,4 @@
-"""What a method costs, paired like what it gains: wrong answers, abstentions, and mistakes that bear a certificate."""
+"""Paired counts of wrong answers, of abstentions, and of wrong answers that are certified."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from maxup_smoothing.certify.statistics.radius import ABSTAIN
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class PairedOutcome:
     """How many of the same ``images`` have one outcome under each of two networks, and under one of them alone.
 
     ``difference`` is the share under A minus that under B, in [-1, 1], ``low`` and ``high`` its 95 % interval.
@@ -36,7 +36,7 @@ class Outcome:
         return (self.a - self.b) / self.images
 
 
-def failures(a: pd.DataFrame, b: pd.DataFrame) -> list[Outcome]:
+def failures(a: pd.DataFrame, b: pd.DataFrame) -> list[PairedOutcome]:
     """Wrong answers and abstentions of two tables over the same images; Holm's correction is over these two.
 
     Raises:
@@ -47,7 +47,7 @@ def failures(a: pd.DataFrame, b: pd.DataFrame) -> list[Outcome]:
     return _outcomes({"wrong": wrong, "abstained": abstained})
 
 
-def certified_mistakes(a: pd.DataFrame, b: pd.DataFrame, radii: Sequence[float]) -> list[Outcome]:
+def certified_mistakes(a: pd.DataFrame, b: pd.DataFrame, radii: Sequence[float]) -> list[PairedOutcome]:
     """Images that are answered wrongly with each radius or a larger one; Holm's correction is over the radii.
 
     The names are the radii, exactly.
@@ -72,14 +72,14 @@ def _abstained(table: pd.DataFrame) -> NDArray[np.bool_]:
     return np.asarray(table["predict"].to_numpy() == ABSTAIN)
 
 
-def _outcomes(masks: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> list[Outcome]:
+def _outcomes(masks: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> list[PairedOutcome]:
     alone = [(int((a & ~b).sum()), int((b & ~a).sum())) for a, b in masks.values()]
     adjusted = holm([mcnemar_p_value(*counts) for counts in alone])
     found = []
     for (name, (a, b)), (only_a, only_b), p_holm in zip(masks.items(), alone, adjusted, strict=True):
         low, high = paired_interval(only_a, only_b, len(a))
         found.append(
-            Outcome(
+            PairedOutcome(
                 name=name,
                 images=len(a),
                 a=int(a.sum()),

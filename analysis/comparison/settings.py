@@ -1,6 +1,6 @@
-"""What the radii of logs tell of settings that the logs do not: whether two of them can be taken to be alike.
+"""Settings that logs leave out, inferred from their radii, and whether two logs have the same ones.
 
-Where a log tells no sigma, n or alpha, two logs are compared as if these were equal. Their radii may refute that: then
+If a log records no sigma, n or alpha, two logs are compared as if they were equal. Their radii may refute that: then
 they are different, whatever nobody told.
 """
 
@@ -32,7 +32,7 @@ def refuted(runs: Sequence[Run], *, different_sigma: bool = False) -> str | None
     fits = {run.name: _fit(run) for run in runs if not _told(run, asked)}
     for a, b in combinations(runs, 2):
         if a.name not in fits and b.name not in fits:
-            continue  # what both tell is compared as it is told
+            continue  # what both record is compared as it is told
         known_a, known_b = _known(a, fits.get(a.name)), _known(b, fits.get(b.name))
         both = [name for name in asked if known_a[name] is not None and known_b[name] is not None]
         if any(known_a[name] != known_b[name] for name in both):
@@ -60,7 +60,7 @@ def different_norm(runs: Sequence[Run]) -> str | None:
     """Why radii of some runs cannot be held against each other, by what they measure; None if they can.
 
     Raises:
-        ValueError: If a table tells several norms.
+        ValueError: If a table records several norms.
     """
     norms = {run.name: norm_of(run.table) for run in runs}
     unknown = [name for name, norm in norms.items() if norm is None]
@@ -89,7 +89,7 @@ def _one_sigma(run: Run) -> bool:
 
 
 def _known(run: Run, fit: Candidate | None) -> dict[str, float | None]:
-    """Sigma, n and alpha as the rows tell them, or else as the radii do."""
+    """Sigma, n and alpha as the rows record them, or else as the radii do."""
     told = {name: getattr(run.summary, name) for name in _SETTINGS}
     return {
         name: value if value is not None or name in run.table or fit is None else getattr(fit, name)

@@ -1,4 +1,4 @@
-"""Statistics of paired images: what two classifiers on the same images are told apart by."""
+"""Statistics of paired images: p-values and intervals for two classifiers on the same images."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

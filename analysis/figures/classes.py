@@ -1,4 +1,4 @@
-"""Certified accuracy of each class by itself, with intervals: an average may hide a class without a certificate."""
+"""Certified accuracy of each class by itself, with intervals."""
 
 from collections.abc import Mapping, Sequence
 

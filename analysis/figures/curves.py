@@ -51,7 +51,7 @@ def draw(
 
     Args:
         runs: Tables of images.
-        traced: Curves that files tell without images, drawn without a band and no further than they are told; at least
+        traced: Curves that files record without images, drawn without a band and as far as they go; at least
             one of either kind.
         end: Last radius shown, positive; by default a little more than the largest ceiling or radius.
         title: Shown above that line.
@@ -78,7 +78,7 @@ def draw(
     # certified, and a band would pretend that another sample of images might be.
     reach = [ceilings.get(run.name, run.summary.largest_radius) for run in runs]
     curves = [step_curve(run.table, min(end, own or end)) for run, own in zip(runs, reach, strict=True)]
-    handles, labels = [], [*_labels(runs), *(one.name for one in traced)]
+    handles, labels = list[Line2D](), [*_labels(runs), *(one.name for one in traced)]
     for curve, (colour, dash) in zip(curves, styles(len(runs)), strict=True):
         axes.fill_between(curve.radius, curve.low, curve.high, step="pre", color=colour, alpha=0.18, linewidth=0)
         x, y = np.append(curve.radius, curve.radius[-1]), np.append(curve.accuracy, 0.0)
@@ -88,6 +88,9 @@ def draw(
         handles += axes.plot(
             curve.radius, curve.accuracy, linestyle=dash, drawstyle="steps-pre", color=colour, linewidth=1.8
         )
+    # The legend lists the curves from the highest to the lowest, so that it is read beside them.
+    order = np.argsort([-_area(curve) for curve in (*curves, *told)], kind="stable")
+    handles, labels = [handles[at] for at in order], [labels[at] for at in order]
     marked = sorted({value for value in ceilings.values() if 0 < value < end})
     _draw_ceilings(axes, marked, end)
     if envelope:
@@ -158,7 +161,7 @@ def require_format(suffix: str) -> None:
 
 
 def _conditions(runs: Sequence[Run], traced: Sequence[Traced]) -> str:
-    """How many images, samples and which alpha the runs have, as far as their rows tell, and what the band is."""
+    """How many images, samples and which alpha the runs have, as far as their rows record, and what the band is."""
     if not runs:
         return "images, n and alpha unknown; curves as they are told, without a band"
     told = {
@@ -172,13 +175,13 @@ def _conditions(runs: Sequence[Run], traced: Sequence[Traced]) -> str:
 
 
 def _radius_label(runs: Sequence[Run]) -> str:
-    """What the abscissa measures: l2, or the norms that runs tell."""
+    """What the abscissa measures: l2, or the norms that runs record."""
     norms = sorted({norm_of(run.table) or "unknown norm" for run in runs} or {L2})
     return _L2_RADIUS if norms == [L2] else f"radius ({' or '.join(norms)})"
 
 
 def _sigmas(runs: Sequence[Run]) -> set[float]:
-    """The noise of the runs that tell it."""
+    """The noise of the runs that record it."""
     return {run.summary.sigma for run in runs if run.summary.sigma is not None}
 
 
@@ -286,6 +289,11 @@ def _covers(figure: Figure, axes: Axes, legend: Legend, curves: Sequence[Curve],
         if np.any((low < box.y1) & (high > box.y0)):
             return True
     return False
+
+
+def _area(curve: Curve) -> float:
+    """The area below a curve: for a whole run its ACR."""
+    return float((np.diff(curve.radius, prepend=0.0) * curve.accuracy).sum())
 
 
 def plain(text: str) -> str:

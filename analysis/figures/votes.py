@@ -1,4 +1,4 @@
-"""What lies behind a certified accuracy: how the noisy copies of each image voted, and what that cost in samples."""
+"""Votes of the noisy copies of each image, and the samples that were spent on them."""
 
 # Shapes: N images.
 
@@ -30,7 +30,7 @@ def shares_of_label(table: pd.DataFrame) -> NDArray[np.float64]:
         table: Rows as `certify.tables.radius_table.read` returns them, with the column counts.
 
     Raises:
-        ValueError: If the file tells no counts.
+        ValueError: If the file records no counts.
     """
     if "counts" not in table:
         raise ValueError(
@@ -49,7 +49,7 @@ def draw_shares(runs: Sequence[Run]) -> Figure:
     so it is the right end that makes large radii.
 
     Raises:
-        ValueError: If a table tells no counts, with the run's name.
+        ValueError: If a table records no counts, with the run's name.
     """
     figure, axes = new_axes(
         1, "images with at most this share", "share of noisy copies classified correctly (logit scale)"
@@ -78,7 +78,7 @@ def samples_used(table: pd.DataFrame) -> NDArray[np.int64]:
     """Forward passes spent on each image, selection and estimation together, (N,).
 
     Raises:
-        ValueError: If the file tells no n.
+        ValueError: If the file records no n.
     """
     if "n" not in table:
         raise ValueError("the table has no column n, so it does not tell its samples; take one written by `certify`.")
@@ -90,7 +90,7 @@ def draw_samples(runs: Sequence[Run]) -> Figure:
     """How many samples were spent on how many images, right, wrong and abstained apart, one axes per run.
 
     Raises:
-        ValueError: If a table tells no n, with the run's name.
+        ValueError: If a table records no n, with the run's name.
     """
     used = {}
     for run in runs:

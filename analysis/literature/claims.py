@@ -1,19 +1,16 @@
-"""What papers claim of accuracy and perplexity, as data in ``published/claims``: numbers to stand beside ours.
+"""Accuracies and perplexities that papers claim, as data in ``published/claims``.
 
 Unlike the rows of `literature.curves` nobody can compute them again: there are no logs, only the number in the text.
 """
 
-import csv
-import io
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from maxup_smoothing.data.runtime.untrusted import read_bytes
+from maxup_smoothing.analysis.literature.curves import read_lines
 
-_LARGEST = 1_000_000
 _FILE = Path(__file__).with_name("published") / "claims" / "maxup.csv"
 _COLUMNS = ("data", "method", "measure", "split", "value", "unknown", "source")
 _MEASURES = {"accuracy": 100.0, "perplexity": math.inf}
@@ -42,20 +39,7 @@ def load_claims(path: str | os.PathLike[str] = _FILE) -> list[Claim]:
         ValueError: If a column is missing, or a value is none, with file and line.
         OSError: If the file cannot be read.
     """
-    try:
-        reader = csv.DictReader(io.StringIO(read_bytes(path, _LARGEST).decode("utf-8-sig"), newline=""))
-        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no CSV file in UTF-8: {error}.") from None
-    if missing:
-        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; add them to its first line.")
-    claims = []
-    try:
-        for line in reader:
-            claims.append(_claim(line))
-    except (TypeError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
-    return claims
+    return read_lines(path, _COLUMNS, _claim)
 
 
 def _claim(line: Mapping[str, str]) -> Claim:

@@ -1,7 +1,7 @@
-"""Numbers that others published, as data in ``analysis/literature/published``: rows to stand beside ours.
+"""Certified accuracies that others published, as data in ``analysis/literature/published``.
 
-They were computed from the public per-example logs of the repositories named in ``source``, whose radii have three
-significant digits rounded to nearest, so an accuracy just at such a radius may be a little high. A row of the subset
+They were computed from the public per-example logs of the repositories named in ``source``. Radii there have three
+significant digits, rounded to nearest, so an accuracy just at such a radius may be a little high. A row of the subset
 ``skip20`` is the same log's on every 20th image: ours of 500 images are held against that one where there is one.
 """
 
@@ -9,16 +9,17 @@ import csv
 import io
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from maxup_smoothing.certify.tables.summary import Summary
 from maxup_smoothing.data.official import SIZES
 from maxup_smoothing.data.runtime.untrusted import read_bytes
 from maxup_smoothing.data.subset import protocol
 
+T = TypeVar("T")
 _LARGEST = 10_000_000
 _FOLDER = Path(__file__).with_name("published")
 #: Part of the images of a well-known data set, under a name of its own.
@@ -65,21 +66,37 @@ def load_published(path: str | os.PathLike[str] = _FOLDER) -> list[Published]:
     """
     if os.path.isdir(path):
         return [row for file in sorted(Path(path).glob("*.csv")) for row in load_published(file)]
+    return read_lines(path, _FACTS, _row)
+
+
+def read_lines(
+    path: str | os.PathLike[str], columns: Sequence[str], parse: Callable[[Mapping[str, str]], T]
+) -> list[T]:
+    """The lines of a CSV file, each parsed.
+
+    Args:
+        path: The file.
+        columns: Those that it must have.
+        parse: From a line's texts by column; ValueError or TypeError for what is wrong with them.
+
+    Raises:
+        ValueError: If a column is missing or a line is malformed, with file and line.
+        OSError: If the file cannot be read.
+    """
     try:
-        text = read_bytes(path, _LARGEST).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        missing = [name for name in _FACTS if name not in (reader.fieldnames or ())]
+        reader = csv.DictReader(io.StringIO(read_bytes(path, _LARGEST).decode("utf-8-sig"), newline=""))
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is no CSV file in UTF-8: {error}.") from None
     if missing:
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}; add them to its first line.")
-    rows = []
+    found = list[T]()
     try:
         for line in reader:
-            rows.append(_row(line))
+            found.append(parse(line))
     except (TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
-    return rows
+    return found
 
 
 def published_beside(
@@ -134,8 +151,8 @@ def different_conditions(
 
     Args:
         rows: At least one.
-        runs: At least one; where one does not tell its n or alpha, they are not known to be the rows'.
-        told: The runs' data sets, as far as they are known; an unknown one is no difference.
+        runs: At least one; where one does not record its n or alpha, they are not known to be the rows'.
+        told: The runs' data sets, as far as they are known; an unknown one is not a difference.
     """
     theirs = _conditions([row.dataset for row in rows], [row.n for row in rows], [row.alpha for row in rows])
     ns, alphas = [run.n for run in runs], [run.alpha for run in runs]

@@ -1,4 +1,4 @@
-"""Paired comparisons of a report: which runs are about the same images, which is better there, and at what cost."""
+"""Paired comparisons of a report: pairs of runs on the same images, with verdicts and tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from maxup_smoothing.analysis.comparison.networks import (
     p_text,
     verdict,
 )
-from maxup_smoothing.analysis.comparison.outcomes import Outcome, certified_mistakes, failures
+from maxup_smoothing.analysis.comparison.outcomes import PairedOutcome, certified_mistakes, failures
 from maxup_smoothing.analysis.comparison.significance import LEVEL
 from maxup_smoothing.analysis.report.notices import different_settings
 from maxup_smoothing.analysis.report.numbers import Cell, Table, chosen_radii, radius_heading
-from maxup_smoothing.analysis.report.subjects import Subject
+from maxup_smoothing.analysis.report.subjects import ReportRun
 from maxup_smoothing.analysis.runs.run import is_named
 from maxup_smoothing.certify.statistics.rounding import radius_text
 
@@ -32,11 +32,11 @@ class Pair:
 
     ``details`` are what the verdict leaves out: radii without a difference, wrong answers and abstentions. ``table``
     is about what is right, ``mistakes`` about what is wrong and yet certified; ``at`` are the radii of ``table``.
-    ``assumed`` names the settings that only one of the two tells, and that were taken for equal.
+    ``assumed`` names the settings that only one of the two records, and that were taken for equal.
     """
 
-    subject: Subject
-    control: Subject
+    subject: ReportRun
+    control: ReportRun
     verdict: str | None = None
     details: str = ""
     table: Table | None = None
@@ -46,7 +46,7 @@ class Pair:
     assumed: str = ""
 
 
-def require_control(subjects: Sequence[Subject], control: str | None) -> None:
+def require_control(subjects: Sequence[ReportRun], control: str | None) -> None:
     """Refuse a control that is none of the runs.
 
     Raises:
@@ -58,15 +58,15 @@ def require_control(subjects: Sequence[Subject], control: str | None) -> None:
 
 
 def pairs(
-    subjects: Sequence[Subject], control: str | None, radii: Sequence[float] | None = None
-) -> tuple[list[Pair], list[Subject]]:
+    subjects: Sequence[ReportRun], control: str | None, radii: Sequence[float] | None = None
+) -> tuple[list[Pair], list[ReportRun]]:
     """All runs with the control of those on the same images, and the runs that are alone with their images.
 
     The control is the one that is named, or the first run of the group where the name is not among them. Of a group of
     up to three runs the remaining pairs follow, the earlier run compared with the later one. Without ``radii`` each
     pair is compared at those that its own two runs reach.
     """
-    groups: list[list[Subject]] = []
+    groups: list[list[ReportRun]] = []
     for subject in subjects:
         fitting = next((group for group in groups if _same_images(group[0], subject)), None)
         if fitting is None:
@@ -83,7 +83,7 @@ def pairs(
     return found, [group[0] for group in groups if len(group) == 1 and len(subjects) > 1]
 
 
-def _pair(subject: Subject, control: Subject, radii: Sequence[float] | None) -> Pair:
+def _pair(subject: ReportRun, control: ReportRun, radii: Sequence[float] | None) -> Pair:
     if different := different_settings([subject, control]):
         return Pair(subject=subject, control=control, reason=" ".join(different))
     radii = chosen_radii([subject, control]) if radii is None else radii
@@ -131,7 +131,7 @@ def _undecided(found: Comparison, digits: int) -> str:
     return f"No difference is shown at r = {_listed(at)}. "
 
 
-def _cost(failed: Sequence[Outcome], wrong: Sequence[Outcome], a: str, b: str) -> str:
+def _cost(failed: Sequence[PairedOutcome], wrong: Sequence[PairedOutcome], a: str, b: str) -> str:
     """A sentence about wrong answers, abstentions, and wrong answers with the middle one of the radii."""
     parts = [_told("wrong answers", failed[0]), _told("abstentions", failed[1])]
     if wrong:
@@ -141,21 +141,20 @@ def _cost(failed: Sequence[Outcome], wrong: Sequence[Outcome], a: str, b: str) -
     return f"{a} against {b}: {'; '.join(parts)}. “Alone”: images on which only one of the two does so."
 
 
-def _told(what: str, one: Outcome) -> str:
-    p_value = p_text(one.p_holm)
-    p_value = f"p {p_value}" if p_value.startswith("≤") else f"p = {p_value}"
+def _told(what: str, one: PairedOutcome) -> str:
+    p_value = f"p {p_text(one.p_holm, '= ')}"
     word = "no difference shown in" if one.p_holm > LEVEL else "more" if one.difference > 0 else "fewer"
     return f"{word} {what} ({one.a:,} against {one.b:,}, alone {one.only_a:,} against {one.only_b:,}, {p_value})"
 
 
-def _failed_row(one: Outcome, digits: int) -> tuple[Cell, ...]:
+def _failed_row(one: PairedOutcome, digits: int) -> tuple[Cell, ...]:
     interval = outwards_text(100 * one.low, 100 * one.high, digits)
     heading = (one.name, f"{one.a:,} against {one.b:,}")
     difference = (f"{100 * one.difference:+.{digits}f}", interval)
     return heading, difference, p_text(one.p_holm), f"{one.only_a:,}", f"{one.only_b:,}"
 
 
-def _mistakes(wrong: Sequence[Outcome], a: str, b: str) -> Table | None:
+def _mistakes(wrong: Sequence[PairedOutcome], a: str, b: str) -> Table | None:
     """Confident mistakes at each radius; None where neither makes one."""
     rows = [
         (
@@ -179,8 +178,8 @@ def _listed(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def _taken_as_usual(name: str, a: Subject, b: Subject) -> bool:
-    """Whether one table alone tells a setting, which is the field's usual one there or what the audit infers."""
+def _taken_as_usual(name: str, a: ReportRun, b: ReportRun) -> bool:
+    """Whether one table alone records a setting, which is the field's usual one there or what the audit infers."""
     if (name in a.run.table) == (name in b.run.table):
         return False
     knows = a if name in a.run.table else b
@@ -194,8 +193,8 @@ def _row(row: AtRadius, digits: int) -> tuple[Cell, ...]:
     return radius_heading(row.radius), difference, p_text(row.p_holm), f"{row.only_a:,}", f"{row.only_b:,}"
 
 
-def _same_images(a: Subject, b: Subject) -> bool:
-    """Whether two tables are about the same images, by their data where both tell it, their idx and their labels."""
+def _same_images(a: ReportRun, b: ReportRun) -> bool:
+    """Whether two tables are about the same images, by their data where both record it, their idx and their labels."""
     prints = {str(one.told("data", "fingerprint")) for one in (a, b) if one.told("data", "fingerprint")}
     labels_a, labels_b = (one.run.table.set_index("idx")["label"].sort_index() for one in (a, b))
     return len(prints) < 2 and labels_a.equals(labels_b)

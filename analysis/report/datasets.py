@@ -1,4 +1,4 @@
-"""The data sets that runs were certified on, as far as they are on this machine: where they are looked for."""
+"""The data sets that runs were certified on, looked for on this machine."""
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -6,7 +6,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 import pooch
 
-from maxup_smoothing.analysis.report.subjects import Subject, shown
+from maxup_smoothing.analysis.report.subjects import ReportRun
+from maxup_smoothing.analysis.report.text import shown
 from maxup_smoothing.data import class_map, official, registry
 from maxup_smoothing.data.dataset import Dataset
 from maxup_smoothing.data.formats import cifar, folder, idx, npz
@@ -22,7 +23,7 @@ class Library:
         root: Where the user keeps data sets; None for nowhere.
 
     Raises:
-        FileNotFoundError: If ``root`` is no folder.
+        FileNotFoundError: If ``root`` is not a folder.
     """
 
     def __init__(self, root: Path | None) -> None:
@@ -31,7 +32,7 @@ class Library:
         self._root = root
         self._loaded: dict[tuple[str, str], Dataset | str] = {}
 
-    def of(self, subject: Subject) -> Dataset | str:
+    def of(self, subject: ReportRun) -> Dataset | str:
         """The data that a run was certified on, or the reason why it is not to be had, as a sentence."""
         name, split, wanted = (subject.told("data", key) for key in ("name", "split", "fingerprint"))
         if not (isinstance(name, str) and isinstance(split, str)):

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from maxup_smoothing.analysis.comparison import difference
-from maxup_smoothing.analysis.comparison.bands import band_text
+from maxup_smoothing.analysis.comparison.text import band_text
 from maxup_smoothing.analysis.figures import classes
 from maxup_smoothing.analysis.figures import curves as figures
 from maxup_smoothing.analysis.figures import votes as distributions
 from maxup_smoothing.analysis.figures.difference import draw_difference, limits_of
 from maxup_smoothing.analysis.report.comparisons import Pair
 from maxup_smoothing.analysis.report.numbers import card
-from maxup_smoothing.analysis.report.subjects import Subject, plain_name, shortened
+from maxup_smoothing.analysis.report.subjects import ReportRun
+from maxup_smoothing.analysis.report.text import plain_name, shortened
 from maxup_smoothing.analysis.runs import groups
 from maxup_smoothing.analysis.runs.run import Run
 from maxup_smoothing.certify.statistics.rounding import radius_text
-from maxup_smoothing.data.official import CLASSES
 
 _LARGEST_SVG = 200_000  # bytes; a curve of ten thousand steps is smaller as pixels
 _MOST_CLASSES = 30
@@ -37,7 +37,7 @@ class View:
     told: str = ""
 
 
-def curve(subjects: Sequence[Subject], radius: float) -> View:
+def curve(subjects: Sequence[ReportRun], radius: float) -> View:
     """Certified accuracy over the radius of all runs."""
     at = "; ".join(f"{one.name} {card(one, radius).accuracy} %" for one in subjects)
     return View(
@@ -51,7 +51,7 @@ def curve(subjects: Sequence[Subject], radius: float) -> View:
     )
 
 
-def difference_views(pairs: Sequence[Pair], subjects: Sequence[Subject]) -> list[View | None]:
+def difference_views(pairs: Sequence[Pair], subjects: Sequence[ReportRun]) -> list[View | None]:
     """The difference of the two curves of each pair, all on one scale; None where there is no curve to draw.
 
     Args:
@@ -96,8 +96,8 @@ def _difference_view(
     )
 
 
-def votes(subjects: Sequence[Subject]) -> View | None:
-    """How the noisy copies of each image voted; None where no table tells."""
+def votes(subjects: Sequence[ReportRun]) -> View | None:
+    """How the noisy copies of each image voted; None where no table records."""
     known = [one for one in subjects if "counts" in one.run.table]
     if not known:
         return None
@@ -115,7 +115,7 @@ def votes(subjects: Sequence[Subject]) -> View | None:
 
 
 def parts(
-    subjects: Sequence[Subject], radii: Sequence[float], class_names: Sequence[Sequence[str] | None]
+    subjects: Sequence[ReportRun], radii: Sequence[float], class_names: Sequence[Sequence[str] | None]
 ) -> list[View]:
     """Certified accuracy of each class, one figure for all runs with the same classes.
 
@@ -136,16 +136,14 @@ def parts(
     return [_classes_view(subjects, divided, radii) for divided in alike.values()]
 
 
-def _names_of(subject: Subject, class_names: Sequence[str] | None) -> tuple[str, ...] | None:
-    known = class_names or CLASSES.get(str(subject.told("data", "name")))
-    if subject.told("data", "class_map") is not None and not class_names:
-        known = None  # the labels are the network's numbers
+def _names_of(subject: ReportRun, class_names: Sequence[str] | None) -> tuple[str, ...] | None:
+    known = class_names or subject.run.class_names
     if known is None or int(subject.run.table["label"].max()) >= len(known):
         return None
     return tuple(shortened(plain_name(name)) for name in known)
 
 
-def _classes_view(subjects: Sequence[Subject], divided: Mapping[int, Sequence[Run]], radii: Sequence[float]) -> View:
+def _classes_view(subjects: Sequence[ReportRun], divided: Mapping[int, Sequence[Run]], radii: Sequence[float]) -> View:
     every = figures.styles(len(subjects))
     lowest = "; ".join(
         f"{subjects[at].name} {min(parts, key=lambda part: part.summary.acr).name}" for at, parts in divided.items()
@@ -163,7 +161,7 @@ def _classes_view(subjects: Sequence[Subject], divided: Mapping[int, Sequence[Ru
     )
 
 
-def samples(subjects: Sequence[Subject]) -> View | None:
+def samples(subjects: Sequence[ReportRun]) -> View | None:
     """The samples spent on each image by runs that stop early; None where there are none."""
     early = [one for one in subjects if "n" in one.run.table and one.run.summary.procedure not in ("fixed", None)]
     if not early:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maxup_smoothing.analysis.report.numbers import Table
-from maxup_smoothing.analysis.report.subjects import Subject, plain_name
+from maxup_smoothing.analysis.report.subjects import ReportRun
+from maxup_smoothing.analysis.report.text import plain_name
 from maxup_smoothing.analysis.runs.groups import extremes
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.statistics.rounding import floor_text
 from maxup_smoothing.data.dataset import Dataset
-from maxup_smoothing.data.official import CLASSES
 
 _COUNT = 12
 _LARGEST_SIDE = 96  # pixels; larger images are made smaller, smaller ones are kept as they are
@@ -39,7 +39,7 @@ class Tile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class ImageGroup:
     """Images of one kind: ``note`` says which of them are shown, as ``tiles`` or, without the data, as a ``table``."""
 
     title: str
@@ -53,11 +53,11 @@ class Gallery:
     """The groups of one run, of kinds that it has; ``reason`` says why there are no pictures, where there are none."""
 
     name: str
-    groups: tuple[Group, ...]
+    groups: tuple[ImageGroup, ...]
     reason: str | None = None
 
 
-def gallery(subject: Subject, dataset: Dataset | str) -> Gallery:
+def gallery(subject: ReportRun, dataset: Dataset | str) -> Gallery:
     """The surest mistakes, abstentions, and right answers with the smallest and the largest radius, a dozen each.
 
     Args:
@@ -88,10 +88,10 @@ def _kinds(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     ]
 
 
-def _group(subject: Subject, title: str, what: str, rows: pd.DataFrame, dataset: Dataset | str) -> Group:
+def _group(subject: ReportRun, title: str, what: str, rows: pd.DataFrame, dataset: Dataset | str) -> ImageGroup:
     first = rows[:_COUNT]
-    names = CLASSES.get(str(subject.told("data", "name")), ()) if isinstance(dataset, str) else dataset.classes
-    return Group(
+    names = subject.run.class_names or () if isinstance(dataset, str) else dataset.classes
+    return ImageGroup(
         title=title,
         note=_note(subject, what, first),
         tiles=() if isinstance(dataset, str) else _tiles(first, dataset),
@@ -99,7 +99,7 @@ def _group(subject: Subject, title: str, what: str, rows: pd.DataFrame, dataset:
     )
 
 
-def _note(subject: Subject, what: str, first: pd.DataFrame) -> str:
+def _note(subject: ReportRun, what: str, first: pd.DataFrame) -> str:
     """How many images of a kind there are, which are shown, and how many are tied at the radius of the first."""
     table = subject.run.table
     kind = _kind(table) == _kind(first)[0]

@@ -1,11 +1,12 @@
-"""What a reader of a report has to know before using its numbers: faults, differences, and what was warned of."""
+"""Warnings of a report: faults that the audit found, differences between runs, and recorded warnings."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from maxup_smoothing.analysis.comparison.settings import different_norm, refuted
-from maxup_smoothing.analysis.report.subjects import UNKNOWN, Subject, shown
+from maxup_smoothing.analysis.report.subjects import UNKNOWN, ReportRun
+from maxup_smoothing.analysis.report.text import shown
 from maxup_smoothing.analysis.runs import run
 
 _LEVELS = ("error", "warning", "note")
@@ -36,7 +37,7 @@ class Notice:
     text: str
 
 
-def notices(subjects: Sequence[Subject]) -> list[Notice]:
+def notices(subjects: Sequence[ReportRun]) -> list[Notice]:
     """All there is to warn of, the worst first.
 
     From the audit of each table, from what lies beside it, from the warnings that its manifest keeps (``warnings``,
@@ -48,7 +49,7 @@ def notices(subjects: Sequence[Subject]) -> list[Notice]:
     return sorted(found, key=lambda notice: _LEVELS.index(notice.level))
 
 
-def different_settings(subjects: Sequence[Subject]) -> list[str]:
+def different_settings(subjects: Sequence[ReportRun]) -> list[str]:
     """A sentence for each setting in which the runs are known to differ, and why that matters."""
     found = []
     for name, why in _SETTINGS.items():
@@ -71,8 +72,8 @@ def different_settings(subjects: Sequence[Subject]) -> list[str]:
     return found
 
 
-def agreement(subjects: Sequence[Subject]) -> str:
-    """In which of the settings that matter several runs agree, in which they differ, and which not all of them tell."""
+def agreement(subjects: Sequence[ReportRun]) -> str:
+    """In which settings that matter several runs agree, in which they differ, and which not all record."""
     told: dict[str, list[str | None]] = {
         "data": [_told(one, "data", "fingerprint") for one in subjects],
         "images": [" ".join(map(str, sorted(one.run.table["idx"]))) for one in subjects],
@@ -98,19 +99,19 @@ def agreement(subjects: Sequence[Subject]) -> str:
     return " ".join(text for text, names in parts.items() if names)
 
 
-def _told(subject: Subject, *keys: str) -> str | None:
+def _told(subject: ReportRun, *keys: str) -> str | None:
     value = subject.told(*keys)
     return None if value is None else shown(value)
 
 
-def _whose(values: Sequence[str | None], subjects: Sequence[Subject]) -> str:
+def _whose(values: Sequence[str | None], subjects: Sequence[ReportRun]) -> str:
     names: dict[str, list[str]] = {}
     for value, subject in zip(values, subjects, strict=True):
         names.setdefault(UNKNOWN if value is None else value, []).append(subject.name)
     return ", ".join(f"{value} ({', '.join(who)})" for value, who in names.items())
 
 
-def _of_run(subject: Subject) -> Iterator[Notice]:
+def _of_run(subject: ReportRun) -> Iterator[Notice]:
     for finding in subject.audit.findings:
         yield Notice(level=finding.level, about=subject.name, text=f"{finding.check}: {finding.message}")
     for text in subject.notes:
@@ -125,9 +126,9 @@ def _of_run(subject: Subject) -> Iterator[Notice]:
                 yield Notice(level="warning", about=subject.name, text=text)
 
 
-def _of_all(subjects: Sequence[Subject]) -> Iterator[Notice]:
-    if (text := run.different_images([subject.run for subject in subjects])) is not None:
-        yield Notice(level="warning", about="all runs", text=text)
+def _of_all(subjects: Sequence[ReportRun]) -> Iterator[Notice]:
+    if (differing := run.different_images([subject.run for subject in subjects])) is not None:
+        yield Notice(level="warning", about="all runs", text=f"not comparable: {differing}.")
     data = {str(found): subject for subject in subjects if (found := subject.told("data", "fingerprint"))}
     if len(data) > 1:
         names = "; ".join(f"{shown(one.told('data', 'name'))} ({one.name})" for one in data.values())

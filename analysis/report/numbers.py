@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from maxup_smoothing.analysis.comparison.outcomes import wrong_at
 from maxup_smoothing.analysis.comparison.significance import mean_interval
-from maxup_smoothing.analysis.report.subjects import Subject
+from maxup_smoothing.analysis.report.subjects import ReportRun
 from maxup_smoothing.certify.statistics.rounding import ceil_text, floor_text, fraction_text, radius_text
 from maxup_smoothing.certify.tables.population import false_certificates
 from maxup_smoothing.certify.tables.summary import certified_accuracy, contributions, radii_of
@@ -38,12 +38,12 @@ class Card:
     facts: tuple[tuple[str, str], ...]
 
 
-def chosen_radii(subjects: Sequence[Subject]) -> list[float]:
+def chosen_radii(subjects: Sequence[ReportRun]) -> list[float]:
     """The radii of a table of these runs: multiples of 0.25, as far as any of them reaches, a dozen at most."""
     return _thinned(max((radii_of(subject.run.table) for subject in subjects), key=len))
 
 
-def shared_radii(subjects: Sequence[Subject]) -> list[float]:
+def shared_radii(subjects: Sequence[ReportRun]) -> list[float]:
     """Radii at which one number may stand for each run: as far as all of them reach that certify anything at all.
 
     Beyond the ceiling of a small sigma its accuracy is 0 whatever the network, which would be no news of it.
@@ -56,7 +56,7 @@ def _thinned(radii: list[float]) -> list[float]:
     return radii[:: math.ceil(len(radii) / _MOST_RADII)]
 
 
-def card(subject: Subject, radius: float) -> Card:
+def card(subject: ReportRun, radius: float) -> Card:
     """The key figures of a run at one radius."""
     summary = subject.run.summary
     (row,) = certified_accuracy(subject.run.table, [radius]).to_dict("records")
@@ -76,7 +76,7 @@ def card(subject: Subject, radius: float) -> Card:
     )
 
 
-def accuracy_table(subject: Subject, radii: Sequence[float]) -> Table:
+def accuracy_table(subject: ReportRun, radii: Sequence[float]) -> Table:
     """Everything that is known of one run's certified accuracy, one row per radius, percentages of all images."""
     rows = []
     for row in certified_accuracy(subject.run.table, radii).to_dict("records"):
@@ -98,7 +98,7 @@ def accuracy_table(subject: Subject, radii: Sequence[float]) -> Table:
     )
 
 
-def joint_table(subjects: Sequence[Subject], radii: Sequence[float]) -> Table:
+def joint_table(subjects: Sequence[ReportRun], radii: Sequence[float]) -> Table:
     """Certified accuracies of several runs side by side, with intervals below them, and the ACR in the last line."""
     columns = []
     for subject in subjects:
@@ -112,8 +112,8 @@ def joint_table(subjects: Sequence[Subject], radii: Sequence[float]) -> Table:
     lines: list[tuple[Cell, ...]] = [
         (radius_heading(radius), *cells) for radius, *cells in zip(radii, *columns, strict=True)
     ]
-    averages = [acr_text(subject).split(" ", 1) for subject in subjects]
-    lines.append(("ACR", *((first, rest.strip("[]").replace(", ", " to ")) for first, rest in averages)))
+    averages = [_acr(subject) for subject in subjects]
+    lines.append(("ACR", *((acr, f"{low} to {high}") for acr, low, high in averages)))
     return Table(
         caption="Certified accuracy in percent of all images, with 95 % intervals, and average certified radius",
         header=("radius", *(subject.name for subject in subjects)),
@@ -127,19 +127,19 @@ def radius_heading(radius: float) -> Cell:
     return (radius_text(radius), "right, not abstained") if radius == 0 else radius_text(radius)
 
 
-def ceiling_text(subject: Subject) -> str:
+def ceiling_text(subject: ReportRun) -> str:
     """The largest radius that a run's n samples can prove, with as many decimals as figures and pictures show."""
     ceiling = subject.run.summary.ceiling
     return "not told by the rows" if ceiling is None else floor_text(ceiling, 3)
 
 
-def acr_text(subject: Subject) -> str:
+def acr_text(subject: ReportRun) -> str:
     """A run's average certified radius with its 95 % interval, rounded outwards: ``1.2185 [1.1531, 1.2825]``."""
-    low, high = mean_interval(contributions(subject.run.table))
-    return f"{floor_text(subject.run.summary.acr, 4)} [{floor_text(low, 4)}, {ceil_text(high, 4)}]"
+    acr, low, high = _acr(subject)
+    return f"{acr} [{low}, {high}]"
 
 
-def false_text(subject: Subject) -> str:
+def false_text(subject: ReportRun) -> str:
     """How many certificates of a run may be false, in words."""
     found = false_certificates(subject.run.table)
     if found is None:
@@ -160,6 +160,11 @@ def interval_text(low: float, high: float, images: int) -> str:
     """An interval of a share in percent, its limits rounded outwards."""
     digits = 2 + _digits(images)
     return f"{_points(floor_text(low, digits))} to {_points(ceil_text(high, digits))}"
+
+
+def _acr(subject: ReportRun) -> tuple[str, str, str]:
+    low, high = mean_interval(contributions(subject.run.table))
+    return floor_text(subject.run.summary.acr, 4), floor_text(low, 4), ceil_text(high, 4)
 
 
 def _points(fraction: str) -> str:

@@ -10,20 +10,20 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from maxup_smoothing.analysis.comparison.significance import LEVEL
-from maxup_smoothing.analysis.report import figures, images, numbers, overview, terms
-from maxup_smoothing.analysis.report.caveats import caveats
+from maxup_smoothing.analysis.report import figures, images, numbers, overview
 from maxup_smoothing.analysis.report.comparisons import pairs, require_control
 from maxup_smoothing.analysis.report.datasets import Library
 from maxup_smoothing.analysis.report.notices import agreement, notices
+from maxup_smoothing.analysis.report.overview import caveats, objective
 from maxup_smoothing.analysis.report.settings import differing, settings
-from maxup_smoothing.analysis.report.subjects import Subject
-from maxup_smoothing.analysis.report.text import filters, finished
+from maxup_smoothing.analysis.report.subjects import UNKNOWN, ReportRun
+from maxup_smoothing.analysis.report.text import filters, finished, shown
 from maxup_smoothing.certify.statistics.rounding import radius_text
 
 _HERE = Path(__file__).parent
 
 
-def build_page(subjects: Sequence[Subject], *, data_root: Path | None = None, control: str | None = None) -> str:
+def build_page(subjects: Sequence[ReportRun], *, data_root: Path | None = None, control: str | None = None) -> str:
     """The page of some runs, as HTML.
 
     Args:
@@ -33,7 +33,7 @@ def build_page(subjects: Sequence[Subject], *, data_root: Path | None = None, co
 
     Raises:
         ValueError: If the control is none of the runs.
-        FileNotFoundError: If ``data_root`` is no folder.
+        FileNotFoundError: If ``data_root`` is not a folder.
     """
     require_control(subjects, control)
     library = Library(data_root)
@@ -53,8 +53,8 @@ def build_page(subjects: Sequence[Subject], *, data_root: Path | None = None, co
         .render(
             title=overview.title(subjects),
             radius=radius_text(middle),
-            terms=terms.terms(subjects),
-            origins=[terms.origin(subject) for subject in subjects],
+            terms=terms(subjects),
+            origins=[origin(subject) for subject in subjects],
             caveats=caveats(subjects, data),
             alphas=sorted({subject.setting("alpha", source=False) for subject in subjects}),
             level=f"{100 * (1 - LEVEL):.0f}",
@@ -93,3 +93,29 @@ def _environment(names: Sequence[str]) -> Environment:
     )
     environment.filters.update(filters(names))
     return environment
+
+
+def terms(subjects: Sequence[ReportRun]) -> list[tuple[str, str]]:
+    """Names and explanations of r, sigma, n, alpha and ACR, with the values that the runs have."""
+    return [
+        ("radius r", "no change of the image whose ℓ₂ norm is below r changes the answer, pixels scaled to [0, 1]."),
+        ("sigma", f"standard deviation of the noise, in the same units of pixels: {_values(subjects, 'sigma')}."),
+        ("n", f"noisy copies of each image whose votes prove its radius: {_values(subjects, 'n')}."),
+        ("alpha", f"largest probability that the radius of an image is false: {_values(subjects, 'alpha')}."),
+        ("ACR", "average certified radius over all images, 0 for a wrong answer or an abstention."),
+    ]
+
+
+def origin(subject: ReportRun) -> str | None:
+    """How a run was trained, as its configuration records it; None where there is none."""
+    config = subject.config
+    if objective(subject) == UNKNOWN:
+        return None
+    parts = [f"Trained on the {objective(subject)}"]
+    forms = {"m": "m = {}", "sigma": "sigma = {}", "epochs": "{} epochs"}
+    parts += [form.format(shown(config[name], 20)) for name, form in forms.items() if config.get(name) is not None]
+    return f"{', '.join(parts)}."
+
+
+def _values(subjects: Sequence[ReportRun], name: str) -> str:
+    return " or ".join(dict.fromkeys(subject.setting(name, source=False) for subject in subjects))

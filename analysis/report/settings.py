@@ -1,4 +1,4 @@
-"""The settings of a report's runs: what differs between them as a table, and all that is recorded of each."""
+"""The recorded settings of the runs of a report, and a table of those that differ."""
 
 import hashlib
 import json
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from maxup_smoothing.analysis.report.numbers import Cell, Table
-from maxup_smoothing.analysis.report.subjects import UNKNOWN, Subject, shown
+from maxup_smoothing.analysis.report.subjects import UNKNOWN, ReportRun
+from maxup_smoothing.analysis.report.text import shown
 
 _MOST_ENTRIES = 400
 _MOST_DIFFERENCES = 40
@@ -18,7 +19,7 @@ _DEEPEST = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class RecordedSettings:
     """All that is recorded of a run: the commands that made it, and sections of names and values."""
 
     name: str
@@ -26,7 +27,7 @@ class Settings:
     sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 
 
-def settings(subject: Subject) -> Settings:
+def settings(subject: ReportRun) -> RecordedSettings:
     """Everything that stands in the files of a run, as it stands there."""
     notes = subject.told("notes")
     kept = notes if isinstance(notes, dict) else {}
@@ -42,21 +43,21 @@ def settings(subject: Subject) -> Settings:
     }
     parts: dict[str, Mapping[str, Any]] = {
         "The table": file,
-        "Certification (manifest)": subject.manifest,
+        "Certification (manifest)": subject.run.manifest,
         "Training (config.toml)": subject.config,
         "Training (environment.json)": subject.environment,
     }
-    return Settings(
+    return RecordedSettings(
         name=subject.name,
         commands=tuple((what, shown(command, _LONGEST_VALUE)) for what, command in commands if command),
         sections=tuple((title, _entries(values)) for title, values in parts.items() if values),
     )
 
 
-def differing(subjects: Sequence[Subject]) -> Table | None:
+def differing(subjects: Sequence[ReportRun]) -> Table | None:
     """What the files of at least two runs record with different values; None where that is nothing.
 
-    A value that only some runs record is no difference: files outlive the version that wrote them. Commands are left
+    A value that only some runs record is not a difference: files outlive the version that wrote them. Commands are left
     out, since what they set is there by itself.
     """
     told: dict[str, list[str | None]] = {}
@@ -85,11 +86,11 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _parts(subject: Subject) -> list[tuple[str, Mapping[str, Any]]]:
+def _parts(subject: ReportRun) -> list[tuple[str, Mapping[str, Any]]]:
     return [
         ("training", subject.config),
         ("training", subject.environment),
-        ("certification", subject.manifest),
+        ("certification", subject.run.manifest),
     ]
 
 

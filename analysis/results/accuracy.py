@@ -22,9 +22,9 @@ from maxup_smoothing.analysis.results.markdown import (
     values_text,
     warnings_text,
 )
-from maxup_smoothing.analysis.runs.compute import passes_text
 from maxup_smoothing.analysis.runs.evaluated import AccuracyFolder, Predictions
 from maxup_smoothing.analysis.runs.run import is_named
+from maxup_smoothing.analysis.runs.training import passes_text
 from maxup_smoothing.certify.statistics.binomial import proportion_interval
 from maxup_smoothing.certify.statistics.rounding import ceil_text, floor_text, fraction_text
 
@@ -39,7 +39,7 @@ are about which images were drawn; what another training seed would change is no
 Passes are those of the whole training over each training image, forward + backward. Runs of the same number of epochs
 are at equal epochs; runs whose training took the same time on the same device are at equal compute.
 """
-#: What a report says of the circumstances: a name, and where a folder tells it.
+#: What a report says of the circumstances: a name, and where a folder records it.
 _CONDITIONS: dict[str, Callable[[AccuracyFolder], object]] = {
     "training device": lambda folder: folder.environment.get("device"),
     "training threads": lambda folder: folder.environment.get("threads"),

@@ -20,7 +20,7 @@ from maxup_smoothing.analysis.results.markdown import (
     told_text,
     warnings_text,
 )
-from maxup_smoothing.analysis.runs.folders import RunFolder
+from maxup_smoothing.analysis.runs.folders import CertifiedFolder
 from maxup_smoothing.analysis.runs.run import different_stopping, is_named
 from maxup_smoothing.analysis.runs.training import copies_text
 from maxup_smoothing.certify.statistics.binomial import proportion_interval
@@ -43,8 +43,8 @@ Computed from the public per-example logs of the sources and rounded to nearest;
 the same images, n and alpha compare with ours. That a published number lies in an interval of ours is a coarse check:
 the interval is about which images were drawn, and the training seed of neither side is in it.
 """
-#: What a report says of the circumstances: a name, and where a folder tells it.
-_CONDITIONS: dict[str, Callable[[RunFolder], object]] = {
+#: What a report says of the circumstances: a name, and where a folder records it.
+_CONDITIONS: dict[str, Callable[[CertifiedFolder], object]] = {
     "training device": lambda folder: folder.environment.get("device"),
     "training threads": lambda folder: folder.environment.get("threads"),
     "training Python": lambda folder: folder.environment.get("python"),
@@ -70,7 +70,7 @@ _CONDITIONS: dict[str, Callable[[RunFolder], object]] = {
 
 
 def certified_sections(
-    folders: Sequence[RunFolder], controls: Sequence[str], published: Sequence[Published], figure_folder: str
+    folders: Sequence[CertifiedFolder], controls: Sequence[str], published: Sequence[Published], figure_folder: str
 ) -> tuple[list[str], dict[str, Figure]]:
     """The sections as pieces of Markdown, and the figures that they show, by file name.
 
@@ -80,7 +80,7 @@ def certified_sections(
         published: Rows shown beside runs of the same data set, sigma and architecture.
         figure_folder: Where the text will find its figures, relative to itself.
     """
-    groups: dict[tuple[str, float], list[RunFolder]] = {}
+    groups: dict[tuple[str, float], list[CertifiedFolder]] = {}
     for folder in folders:
         groups.setdefault((folder.dataset, folder.sigma), []).append(folder)
     parts, figures = list[str](), dict[str, Figure]()
@@ -98,7 +98,7 @@ def certified_sections(
     return parts, figures
 
 
-def _section(group: Sequence[RunFolder], controls: Sequence[str], published: Sequence[Published]) -> list[str]:
+def _section(group: Sequence[CertifiedFolder], controls: Sequence[str], published: Sequence[Published]) -> list[str]:
     radii = max((radii_of(folder.run.table) for folder in group), key=len)
     if group[0].sigma > 0.5:
         radii = radii[::2]  # steps of 0.5
@@ -116,7 +116,7 @@ def _section(group: Sequence[RunFolder], controls: Sequence[str], published: Seq
     return [*parts, "### Conditions\n", conditions_text(group, _CONDITIONS)]
 
 
-def _certified_table(group: Sequence[RunFolder], radii: Sequence[float]) -> str:
+def _certified_table(group: Sequence[CertifiedFolder], radii: Sequence[float]) -> str:
     lines = []
     for folder in group:
         summary, table = folder.run.summary, folder.run.table
@@ -129,11 +129,11 @@ def _certified_table(group: Sequence[RunFolder], radii: Sequence[float]) -> str:
     return table_text(["run", "seed", "images", "n", "alpha", "ACR", *map(radius_text, radii)], lines)
 
 
-def _training_table(group: Sequence[RunFolder]) -> str:
+def _training_table(group: Sequence[CertifiedFolder]) -> str:
     lines = []
     for folder in group:
         epochs = f"{folder.epochs} of {told_text(folder.config.get('epochs'))}"
-        rate, took = rate_text(folder.images_per_second()), minutes_text(folder.total_seconds())
+        rate, took = rate_text(folder.median("images_per_second")), minutes_text(folder.total_seconds())
         objective, arch, batch_size, dtype = map(folder.config.get, ("objective", "arch", "batch_size", "dtype"))
         facts = (objective, arch, copies_text(folder.config), batch_size, dtype)
         lines.append([escaped(folder.name), *map(told_text, facts), epochs, rate, took])
@@ -141,7 +141,7 @@ def _training_table(group: Sequence[RunFolder]) -> str:
     return table_text(["run", *header, "epochs", "images/s (median)", "training time"], lines)
 
 
-def _comparisons(control: RunFolder, group: Sequence[RunFolder], radii: Sequence[float]) -> list[str]:
+def _comparisons(control: CertifiedFolder, group: Sequence[CertifiedFolder], radii: Sequence[float]) -> list[str]:
     lines, sentences = [], []
     for folder in group:
         if folder is control:
@@ -159,7 +159,7 @@ def _comparisons(control: RunFolder, group: Sequence[RunFolder], radii: Sequence
     return [*table, "".join(sentences)]
 
 
-def _require_same_setting(folder: RunFolder, control: RunFolder) -> None:
+def _require_same_setting(folder: CertifiedFolder, control: CertifiedFolder) -> None:
     """What the manifests know and the rows do not: when a procedure that stops early did, and which data it was."""
     if (differing := different_stopping(folder.run, control.run)) is not None:
         raise ValueError(f"the manifests have different {differing}.")
@@ -175,7 +175,7 @@ def _difference(row: AtRadius, images: int) -> str:
     return f"{100 * row.difference:+.{digits}f} {interval}<br>p {p_text(row.p_holm)}"
 
 
-def _published(rows: Sequence[Published], group: Sequence[RunFolder], radii: Sequence[float]) -> list[str]:
+def _published(rows: Sequence[Published], group: Sequence[CertifiedFolder], radii: Sequence[float]) -> list[str]:
     ours = [set(folder.run.table["idx"]) for folder in group]
     lines = []
     for row in sorted(rows, key=lambda row: not any(row.same_images(idx) for idx in ours)):
@@ -193,7 +193,7 @@ def _published(rows: Sequence[Published], group: Sequence[RunFolder], radii: Seq
     return [table_text(header, lines), *(["".join(said)] if said else [])]
 
 
-def _reproduced(folder: RunFolder, row: Published, same_images: bool) -> str:
+def _reproduced(folder: CertifiedFolder, row: Published, same_images: bool) -> str:
     summary, name = folder.run.summary, escaped(folder.name)
     if (summary.n, summary.alpha) != (row.n, row.alpha):
         return (

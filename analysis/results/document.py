@@ -16,7 +16,7 @@ _WRITTEN = "Written by `python -m analysis results` from run folders; no number 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class MarkdownReport:
     """A Markdown text, and the figures that it shows, by the file name it shows them under."""
 
     markdown: str
@@ -29,7 +29,7 @@ def build_report(
     published: Sequence[Published],
     figure_folder: str,
     claims: Sequence[Claim] = (),
-) -> Report:
+) -> MarkdownReport:
     """All that the folders say: a section for each data set and sigma, data set without noise, and corpus.
 
     Args:
@@ -53,4 +53,4 @@ def build_report(
     )
     readings = [reading for reading, sections in kinds if sections]
     pieces = [piece for _, sections in kinds for piece in sections]
-    return Report(markdown="\n".join(["# Results\n", _WRITTEN, *readings, *pieces]), figures=figures)
+    return MarkdownReport(markdown="\n".join(["# Results\n", _WRITTEN, *readings, *pieces]), figures=figures)

@@ -18,9 +18,9 @@ from maxup_smoothing.analysis.results.markdown import (
     values_text,
     warnings_text,
 )
-from maxup_smoothing.analysis.runs.compute import passes_text
 from maxup_smoothing.analysis.runs.language import SPLITS, LanguageFolder
 from maxup_smoothing.analysis.runs.run import is_named
+from maxup_smoothing.analysis.runs.training import passes_text
 from maxup_smoothing.certify.statistics.rounding import ceil_text
 
 _MOST_EPOCHS = 12  # columns of the table of epochs

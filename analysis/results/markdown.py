@@ -1,4 +1,4 @@
-"""What the parts of the report of results have in common: Markdown tables, and values as text."""
+"""Markdown tables, and values as text, for all parts of the report of results."""
 
 import math
 import re

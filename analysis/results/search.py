@@ -1,4 +1,4 @@
-"""The log of a search: what differed between runs, and what held-out images said of each."""
+"""The log of a search: the configuration keys that differ between runs, and accuracy on held-out images."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -7,19 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from maxup_smoothing.analysis.results.markdown import escaped
+from maxup_smoothing.analysis.results.markdown import UNKNOWN, escaped
 from maxup_smoothing.analysis.runs.folders import load_training
 from maxup_smoothing.certify.statistics.rounding import floor_text
 
-_UNKNOWN = "–"
 #: Keys that say nothing about the recipe.
 _ASIDE = {"device", "tensorboard", "probe"}
 
 
-def experiments_text(folders: Sequence[Path]) -> str:
+def search_log_text(folders: Sequence[Path]) -> str:
     """A Markdown table, a line a run, the best by validation first, and above it what all runs have in common.
 
-    Of each run it tells the keys of its configuration with different values in the runs that have them, the average
+    Of each run it records the keys of its configuration with different values in the runs that have them, the average
     certified radius of the held-out images after the last epoch that certified them (rounded down), the best of the
     epochs if that is another, noisy accuracy after the last epoch, and minutes of training. Unfinished runs say so.
     Equal runs, and those without validation, which come last, are in the order of their names.
@@ -50,7 +49,7 @@ def _common(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _different(configs: Sequence[Mapping[str, Any]]) -> set[str]:
     """Keys with different values in the runs that have them.
 
-    A key that only some runs have is no difference by itself: folders outlive the version that wrote them, and each
+    A key that only some runs have is not a difference by itself: folders outlive the version that wrote them, and each
     version adds keys.
     """
     told: dict[str, list[Any]] = {}
@@ -73,8 +72,8 @@ def _line(
     cells = [
         escaped(name),
         escaped(differs) or "nothing",
-        floor_text(last, 4) if len(acr) else _UNKNOWN,
-        f"{floor_text(best, 4)} (epoch {epoch[acr.argmax()]})" if best > last else _UNKNOWN,
+        floor_text(last, 4) if len(acr) else UNKNOWN,
+        f"{floor_text(best, 4)} (epoch {epoch[acr.argmax()]})" if best > last else UNKNOWN,
         f"{noisy:.3f}",
         str(epochs) if epochs == planned else f"{epochs} of {planned}, unfinished",
         f"{seconds:.0f}",

@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 
 from maxup_smoothing.analysis.runs.run import Run, load
-from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.data.runtime import strict_json, toml
 from maxup_smoothing.data.runtime.untrusted import read_bytes
 
@@ -63,11 +62,10 @@ class TrainedFolder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFolder(TrainedFolder):
-    """What training and certification left; ``manifest`` is as it was read."""
+class CertifiedFolder(TrainedFolder):
+    """What training and certification left."""
 
     run: Run
-    manifest: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -87,11 +85,7 @@ class RunFolder(TrainedFolder):
 
     def certified(self, *keys: str) -> Any:
         """A value of the manifest by its section and name; None where it is not there."""
-        return manifests.told(self.manifest, *keys)
-
-    def images_per_second(self) -> float | None:
-        """Median over the epochs of the training images a second; None where the file does not say."""
-        return self.median("images_per_second")
+        return self.run.told(*keys)
 
     def warnings(self) -> list[str]:
         """What a reader must know before using the numbers: the run is unfinished, or its parts do not fit."""
@@ -119,7 +113,9 @@ class RunFolder(TrainedFolder):
             return None
 
 
-def load_folders(folders: Sequence[str | os.PathLike[str]], names: Sequence[str] | None = None) -> list[RunFolder]:
+def load_folders(
+    folders: Sequence[str | os.PathLike[str]], names: Sequence[str] | None = None
+) -> list[CertifiedFolder]:
     """Read certified run folders, and name them so that they differ.
 
     Args:
@@ -135,10 +131,10 @@ def load_folders(folders: Sequence[str | os.PathLike[str]], names: Sequence[str]
     for path in paths:
         require_files(path, _NEEDED)
     runs = load([path / "radii.tsv" for path in paths], names)
-    return [
-        RunFolder(run=run, manifest=manifests.read(path / "radii.manifest.json"), **vars(load_trained(path)))
-        for path, run in zip(paths, runs, strict=True)
-    ]
+    for run in runs:
+        if run.damage is not None:
+            raise ValueError(run.damage)
+    return [CertifiedFolder(run=run, **vars(load_trained(path))) for path, run in zip(paths, runs, strict=True)]
 
 
 def load_trained(path: Path) -> TrainedFolder:

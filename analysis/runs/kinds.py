@@ -1,4 +1,4 @@
-"""Run folders of every kind, told apart by what lies in them.
+"""Run folders of every kind, recognised by the files in them.
 
 A classifier's folder may hold a radius table, of `certify run`, and its accuracy on test images, of
 `python -m train.evaluate`; a language model's holds its perplexity.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from maxup_smoothing.analysis.runs.evaluated import ACCURACY, EVALUATE, AccuracyFolder, load_accuracy
-from maxup_smoothing.analysis.runs.folders import CERTIFY, RunFolder, load_folders, load_trained, require_files
+from maxup_smoothing.analysis.runs.folders import CERTIFY, CertifiedFolder, load_folders, load_trained, require_files
 from maxup_smoothing.analysis.runs.language import FINISH, PERPLEXITY, LanguageFolder, is_language, load_language
 from maxup_smoothing.analysis.runs.run import names
 
@@ -20,7 +20,7 @@ from maxup_smoothing.analysis.runs.run import names
 class Runs:
     """Runs by what is known of them; a classifier that was both certified and evaluated is in both lists."""
 
-    certified: Sequence[RunFolder] = ()
+    certified: Sequence[CertifiedFolder] = ()
     evaluated: Sequence[AccuracyFolder] = ()
     language: Sequence[LanguageFolder] = ()
 
@@ -53,7 +53,7 @@ def load_runs(folders: Sequence[str | os.PathLike[str]]) -> Runs:
 
 
 def _kinds(path: Path) -> set[str]:
-    """Which of the files that tell results are to be read."""
+    """Which of the files that record results are to be read."""
     if is_language(load_trained(path).config):
         require_files(path, {PERPLEXITY: FINISH})
         return {PERPLEXITY}

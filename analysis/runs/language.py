@@ -42,7 +42,7 @@ class LanguageFolder(TrainedFolder):
         name: As shown.
         result: perplexity.json as it was read.
         texts: By split, ``validation`` and ``test``.
-        parameters: Of the model; None where neither perplexity.json nor a checkpoint tells.
+        parameters: Of the model; None where neither perplexity.json nor a checkpoint records.
     """
 
     name: str

@@ -1,9 +1,9 @@
-"""Radius tables as named runs: short names that tell them apart, and a check that they cover the same images."""
+"""Radius tables as named runs, each with its manifest, and checks that runs can be compared."""
 
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from maxup_smoothing.certify.logs.reader import read_log
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables import population
 from maxup_smoothing.certify.tables.summary import Summary, summarize
+from maxup_smoothing.data.official import CLASSES
 
 _EARLY = ("sequential", "anytime")
 _STOPPING = ("n", "radii", "tolerance", "looks", "futility")
@@ -20,18 +21,59 @@ _STOPPING = ("n", "radii", "tolerance", "looks", "futility")
 
 @dataclass(frozen=True)
 class Run:
-    """One radius table with the name that figures and tables show."""
+    """One radius table with the name that figures and tables show, and the manifest that lies beside it.
+
+    Attributes:
+        name: As shown.
+        table: Its rows.
+        summary: Of the rows.
+        notes: What the log's reader assumed, repaired or knows to be wrong.
+        manifest: As it was read; empty where there is none, or it is damaged.
+        damage: Why the manifest cannot be read; None where it can, or where there is none.
+    """
 
     name: str
     table: pd.DataFrame
     summary: Summary
-    notes: tuple[str, ...] = ()  # what the log's reader assumed, repaired or knows to be wrong
-    stopping: Mapping[str, Any] | None = None  # when a procedure that stops early did, where a manifest tells
+    notes: tuple[str, ...] = ()
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    damage: str | None = None
+
+    def told(self, *keys: str) -> Any:
+        """A value of the manifest by its section and name; None where it is not there.
+
+        Raises:
+            ValueError: If there is a manifest that cannot be read.
+        """
+        if self.damage is not None:
+            raise ValueError(self.damage)
+        return manifests.told(self.manifest, *keys)
+
+    @property
+    def dataset(self) -> str | None:
+        """Name of the data set; None where the manifest does not record it."""
+        name = self.told("data", "name")
+        return None if name is None else str(name)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes of a well-known data set; None for another one.
+
+        A class map has given the labels the numbers of another network's classes, whose names are not known.
+        """
+        return None if self.told("data", "class_map") is not None else CLASSES.get(self.dataset or "")
+
+    @property
+    def stopping(self) -> Mapping[str, Any] | None:
+        """The settings that decide when a procedure stops early; None where no manifest records them."""
+        if manifests.told(self.manifest, "sampling", "procedure") not in _EARLY:
+            return None
+        return {name: manifests.told(self.manifest, "sampling", name) for name in _STOPPING}
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A curve that a file tells by itself, without images: ``table`` has ``radius``, rising, and ``accuracy``."""
+    """A curve that a file records by itself, without images: ``table`` has ``radius``, rising, and ``accuracy``."""
 
     name: str
     table: pd.DataFrame
@@ -42,7 +84,7 @@ def load(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None =
     """Read radius tables and name them.
 
     Args:
-        paths: Tables, or logs of any dialect that tells its radii; see `certify.logs.reader`.
+        paths: Tables, or logs of any dialect that records its radii; see `certify.logs.reader`.
         labels: Names to show, one a file; by default `names` of the paths.
 
     Raises:
@@ -78,7 +120,7 @@ def load_all(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | No
         if "radius" not in log.table:
             raise ValueError(f"{path} is a log of {log.kind} ({log.dialect}): it has no radii of images to show.")
         try:
-            found.append(Run(name, log.table, summarize(log.table), log.notes, _stopping(Path(path))))
+            found.append(Run(name, log.table, summarize(log.table), log.notes, *_manifest(Path(path))))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     return found
@@ -142,7 +184,7 @@ def is_named(name: str, asked: str) -> bool:
 
 
 def different_images(runs: Sequence[Run]) -> str | None:
-    """A warning if not all runs cover the same images; None if they do.
+    """In which images runs differ, without a full stop; None if all cover the same ones.
 
     Certified accuracies over different images differ for that reason alone.
     """
@@ -152,14 +194,14 @@ def different_images(runs: Sequence[Run]) -> str | None:
         only_other = len(set(other.table["idx"]) - set(first.table["idx"]))
         if only_first or only_other:
             return (
-                f"not comparable: {first.name} has {only_first} images that {other.name} has not, "
-                f"and {only_other} are missing the other way round."
+                f"{first.name} has {only_first} images that {other.name} has not, "
+                f"and {only_other} are missing the other way round"
             )
     return None
 
 
 def different_sigma(runs: Sequence[Run]) -> str | None:
-    """A warning, without a full stop, if runs were certified under different noise, as far as they tell; else None.
+    """A warning, without a full stop, if runs were certified under different noise, as far as they record; else None.
 
     Such radii may stand side by side, but a larger sigma buys large radii for accuracy at small ones: neither run is
     the better one for it.
@@ -190,18 +232,37 @@ def different_stopping(a: Run, b: Run) -> str | None:
 
 
 def unknown_stopping(runs: Sequence[Run]) -> list[str]:
-    """Names of the runs that stopped early, of which no manifest tells when."""
+    """Names of the runs that stopped early, of which no manifest records when."""
     return [run.name for run in runs if run.summary.procedure in _EARLY and run.stopping is None]
 
 
-def _stopping(path: Path) -> Mapping[str, Any] | None:
+def subject(runs: Sequence[Run]) -> str | None:
+    """The data set, network and noise that all runs have in common, for the title of a figure; None for nothing.
+
+    Raises:
+        ValueError: If a manifest cannot be read.
+    """
+    told: dict[str, list[object]] = {
+        "{}": [run.dataset for run in runs],
+        "network {}": [run.told("model", "arch") for run in runs],
+        "noise σ = {:g}": [run.summary.sigma for run in runs],
+    }
+    common = [
+        form.format(values[0])
+        for form, values in told.items()
+        if values and values[0] is not None and all(value == values[0] for value in values)
+    ]
+    return ", ".join(common) or None
+
+
+def _manifest(path: Path) -> tuple[dict[str, Any], str | None]:
+    """The manifest beside a table, and why it cannot be read."""
     try:
-        sampling = manifests.read(manifests.manifest_path(path)).get("sampling")
-    except (OSError, ValueError):
-        return None
-    if not isinstance(sampling, Mapping) or sampling.get("procedure") not in _EARLY:
-        return None
-    return {name: sampling.get(name) for name in _STOPPING}
+        return manifests.read(manifests.manifest_path(path)), None
+    except FileNotFoundError:
+        return {}, None
+    except (OSError, ValueError, RecursionError) as error:
+        return {}, str(error)
 
 
 def _stem(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Does MaxUp with Gaussian noise act as a penalty on the gradient norm? A check that can fail.
+"""A check, which can fail, that MaxUp with Gaussian noise acts as a penalty on the gradient norm.
 
 For a loss L with gradient g and Hessian H at an image x, independent standard normal z_1 … z_m, and M_m the largest of
 m independent standard normal numbers with mean c_m,
@@ -7,7 +7,7 @@ m independent standard normal numbers with mean c_m,
 
 Modules: ``constants`` (c_m and E[M_m²]), ``derivatives`` (g and what is needed of H), ``gradient_norm`` (draws, from
 the MaxUp loss that training uses), ``regression`` and ``verdict`` (statistics: numpy and statsmodels, no torch),
-``subjects`` (which networks), ``lab`` (from names to a report), ``report`` and ``drawings``.
+``networks`` (which networks), ``lab`` (from names to a report), ``report`` and ``figures``.
 
-The only package of ``analysis`` that imports torch and ``train``: what it examines is training itself.
+This is the only package of ``analysis`` that imports torch and ``train``: it examines training itself.
 """

@@ -57,7 +57,7 @@ def blom(m: int) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Moments:
     """A line of the table of constants: c_m, E[M_m²], the variance of M_m, and both approximations of c_m."""
 
     m: int
@@ -68,10 +68,10 @@ class Row:
     blom: float
 
 
-def table(ms: Sequence[int]) -> list[Row]:
+def table(ms: Sequence[int]) -> list[Moments]:
     """The constants of each m, in the order given."""
     return [
-        Row(
+        Moments(
             m=m,
             mean=moment(m, 1),
             second=moment(m, 2),

@@ -1,4 +1,4 @@
-"""Of a loss at each image: the gradient, and what the law needs of the Hessian, without ever forming it."""
+"""The gradient of a loss at each image, and products with the Hessian, which is never formed."""
 
 # Shapes: I images, E rows of a batch (images, or an image several times); dimension 0 of every input is the example.
 

@@ -1,4 +1,4 @@
-r"""What MaxUp adds to the loss at each image, drawn from the MaxUp loss that training uses.
+r"""Draws of what MaxUp adds to the loss at each image, from the MaxUp loss that training uses.
 
 **Shares.** ``train.maxup.maxup_loss`` returns one number, the mean over a batch. What it holds of each example is had
 from its derivative: give the loss of example b a weight w_b, which is 1. A maximum, a mean, or any other function that
@@ -42,7 +42,7 @@ _BATCHES = 8
 _AT_ONCE = 1_000_000  # noise values
 
 
-class MaxUp(Protocol):
+class MaxUpLoss(Protocol):
     """What is examined; ``train.maxup.maxup_loss`` is one."""
 
     def __call__(
@@ -90,10 +90,6 @@ class Draws:
         """Without bias for what remains of E D after the second order; no estimate of a trace is in it."""
         return self.first_SIG - self.sigmas[:, None, None] ** 2 / 2 * self.quadratic_IG
 
-    def estimate_SIG(self, constant: float, norm_I: Array) -> Array:
-        """Without bias for E D if ``constant`` is c_m: D - sigma max g'z + sigma c_m |g|."""
-        return self.first_SIG + self.sigmas[:, None, None] * constant * norm_I[:, None]
-
 
 def draw(
     model: nn.Module,
@@ -106,7 +102,7 @@ def draw(
     sigmas: Sequence[float],
     groups: int,
     seed: int,
-    maxup: MaxUp = maxup_loss,
+    maxup: MaxUpLoss = maxup_loss,
     noise: Callable[[float], Perturbation] = GaussianNoise,
     rows: int = 256,
     advance: Callable[[int], None] = lambda passes: None,
@@ -167,7 +163,7 @@ def draw(
 
 
 def shares(
-    maxup: MaxUp,
+    maxup: MaxUpLoss,
     model: nn.Module,
     per_example_loss: PerExampleLoss,
     perturb: Perturbation,

@@ -1,4 +1,4 @@
-"""From networks to verdicts and a report."""
+"""The run of the theory check: from networks to verdicts and a report."""
 
 # Shapes: I images.
 
@@ -15,11 +15,10 @@ from maxup_smoothing.analysis.theory import figures as drawings
 from maxup_smoothing.analysis.theory import networks, report
 from maxup_smoothing.analysis.theory.constants import moment
 from maxup_smoothing.analysis.theory.derivatives import Derivatives, corners, cross_entropy, derivatives_at, kinks
-from maxup_smoothing.analysis.theory.gradient_norm import Array, Draws, MaxUp, draw, largest_noise
-from maxup_smoothing.analysis.theory.networks import Subject
+from maxup_smoothing.analysis.theory.gradient_norm import Array, Draws, MaxUpLoss, draw, largest_noise
+from maxup_smoothing.analysis.theory.networks import Network
 from maxup_smoothing.analysis.theory.norms import Norms, measure
-from maxup_smoothing.analysis.theory.study import Study
-from maxup_smoothing.analysis.theory.verdict import REACH, Evidence, judge, summary
+from maxup_smoothing.analysis.theory.verdict import REACH, LawEvidence, Study, judge, summary
 from maxup_smoothing.data.runtime import console, hardware
 from maxup_smoothing.data.runtime.atomic import write_atomically
 from maxup_smoothing.train.maxup import PerExampleLoss, maxup_loss
@@ -63,11 +62,11 @@ class Settings:
 
 
 def examine(
-    subject: Subject,
+    subject: Network,
     settings: Settings,
     *,
     per_example_loss: PerExampleLoss = cross_entropy,
-    maxup: MaxUp = maxup_loss,
+    maxup: MaxUpLoss = maxup_loss,
     constant: Callable[[int], float] = expected_maximum,
     noise: Callable[[float], Perturbation] = GaussianNoise,
 ) -> Study:
@@ -215,9 +214,9 @@ def _write(out: Path, studies: Sequence[Study], norms: Sequence[Norms], settings
     write_atomically(out, text.encode())
 
 
-def _evidence(drawn: Draws, local: Derivatives, constant: float, largest_R: Array) -> Evidence:
+def _evidence(drawn: Draws, local: Derivatives, constant: float, largest_R: Array) -> LawEvidence:
     second = moment(drawn.m, 2)
-    return Evidence(
+    return LawEvidence(
         m=drawn.m,
         constant=constant,
         second=second,

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from maxup_smoothing.analysis.theory.derivatives import cross_entropy, gradient_norms
-from maxup_smoothing.analysis.theory.networks import Subject
+from maxup_smoothing.analysis.theory.networks import Network
 from maxup_smoothing.analysis.theory.regression import Interval, mean_interval
 from maxup_smoothing.train.perturbations import GaussianNoise
 from maxup_smoothing.train.seeds import generator
@@ -33,7 +33,7 @@ class Norms:
     noisy_I: Array | None
 
 
-def measure(subject: Subject, seed: int) -> Norms:
+def measure(subject: Network, seed: int) -> Norms:
     """Gradient norms at the images of a subject, and at N(0, sigma^2) noise around them, sigma that of training.
 
     The noise is a function of the seed: two networks with one sigma meet the same.

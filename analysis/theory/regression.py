@@ -1,4 +1,4 @@
-"""What draws say of the law: intervals against a margin, the limit for sigma to 0, and orders of what remains.
+"""Statistics of the draws: intervals against a margin, the limit for sigma to 0, and orders of remainders.
 
 All intervals have the level `CONFIDENCE`. One that lies inside 1 ± margin is the same as two one-sided tests, each at
 2.5 %, that both reject "off by the margin or more" (TOST); one that lies wholly outside shows that it is off.

@@ -1,4 +1,4 @@
-"""What was found, as Markdown."""
+"""The report of the theory check, as Markdown."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,7 @@ import numpy as np
 from maxup_smoothing.analysis.theory.constants import table
 from maxup_smoothing.analysis.theory.norms import Array, Norms, change
 from maxup_smoothing.analysis.theory.regression import CONFIDENCE, Interval
-from maxup_smoothing.analysis.theory.study import Study
-from maxup_smoothing.analysis.theory.verdict import SMOOTH_MARGIN, AtSigma, Verdict
+from maxup_smoothing.analysis.theory.verdict import SMOOTH_MARGIN, AtSigma, Study, Verdict
 
 _CONSTANTS = (2, 3, 4, 8, 16, 64, 100, 1000)
 _FIGURES = {

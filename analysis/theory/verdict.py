@@ -44,7 +44,7 @@ _ROUNDED = 1e-3  # an image counts where rounding is below this share of sigma c
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class LawEvidence:
     """What the verdict is about, as arrays; see ``gradient_norm.Draws`` and ``derivatives.Derivatives``.
 
     Attributes:
@@ -138,7 +138,7 @@ class Verdict:
     across: Across
 
 
-def judge(evidence: Evidence, *, smooth: bool) -> Verdict:
+def judge(evidence: LawEvidence, *, smooth: bool) -> Verdict:
     """The verdict on one network and one m.
 
     Raises:
@@ -197,19 +197,19 @@ def _verdict(
     return "PASS", f"all within {margin:.0%}{lost if smooth else ''}"
 
 
-def _estimate(evidence: Evidence, number: int) -> Array:
+def _estimate(evidence: LawEvidence, number: int) -> Array:
     """(I, G) without bias for E D at one sigma."""
     law_I = evidence.sigmas[number] * evidence.constant * evidence.norm_I
     return evidence.first_SIG[number] + law_I[:, None]
 
 
-def _resolved(evidence: Evidence, number: int) -> NDArray[np.bool_]:
+def _resolved(evidence: LawEvidence, number: int) -> NDArray[np.bool_]:
     """(I,): images whose rounding does not matter at this sigma."""
     law_I = evidence.sigmas[number] * evidence.constant * evidence.norm_I
     return np.asarray((law_I > 0) & (evidence.rounding_I <= _ROUNDED * law_I))
 
 
-def _at(evidence: Evidence, number: int, margin: float) -> AtSigma:
+def _at(evidence: LawEvidence, number: int, margin: float) -> AtSigma:
     sigma = float(evidence.sigmas[number])
     law_I = sigma * evidence.constant * evidence.norm_I
     estimate_IG = _estimate(evidence, number)
@@ -237,7 +237,7 @@ def _at(evidence: Evidence, number: int, margin: float) -> AtSigma:
     )
 
 
-def _limits(evidence: Evidence) -> tuple[Counter[str], float, Interval | None]:
+def _limits(evidence: LawEvidence) -> tuple[Counter[str], float, Interval | None]:
     """Judgements of the limit at each image, its largest deviation, and the pooled coefficient of sigma^2."""
     words, off = Counter[str](), math.nan
     bends, errors, laws, law_errors = list[float](), list[float](), list[float](), list[float]()
@@ -258,12 +258,12 @@ def _limits(evidence: Evidence) -> tuple[Counter[str], float, Interval | None]:
     return words, off, coefficient(*columns, freedom=evidence.first_SIG.shape[2] - 1)
 
 
-def _reached(evidence: Evidence) -> int:
+def _reached(evidence: LawEvidence) -> int:
     """Number of the last sigma that the law reaches, over all images; -1 for none."""
     return int((evidence.sigmas * evidence.frobenius_I.sum() <= REACH * evidence.norm_I.sum()).sum()) - 1
 
 
-def _orders(evidence: Evidence) -> tuple[Interval | None, Interval | None]:
+def _orders(evidence: LawEvidence) -> tuple[Interval | None, Interval | None]:
     """Exponents of what remains over the sigmas that the law reaches."""
     reached = slice(_reached(evidence) + 1)
     if reached.stop == 0:
@@ -277,7 +277,7 @@ def _orders(evidence: Evidence) -> tuple[Interval | None, Interval | None]:
     return first, second
 
 
-def _remainder(evidence: Evidence, remainder_SIG: Array) -> tuple[Interval | None, ...]:
+def _remainder(evidence: LawEvidence, remainder_SIG: Array) -> tuple[Interval | None, ...]:
     floor = evidence.rounding_I.mean()
     found = [mean_interval(remainder_G) for remainder_G in aligned(remainder_SIG, _reached(evidence))]
     return tuple(one if abs(one.value) > max(one.high - one.low, floor) else None for one in found)
@@ -287,3 +287,36 @@ def summary(verdicts: Sequence[Verdict]) -> Word:
     """One word for several m: FAIL if one fails, PASS if all pass."""
     words = {verdict.word for verdict in verdicts}
     return "FAIL" if "FAIL" in words else "PASS" if words == {"PASS"} else "NO VERDICT"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The law tried on one network.
+
+    Attributes:
+        name: Of the network.
+        images: Where the images are from, in words.
+        count: How many.
+        groups: Of m copies, at each image.
+        sigma: Of training; None if unknown.
+        nudge: Noise by which the images were moved beforehand.
+        kinks: Operations whose gradient jumps.
+        smooth: By which standard it was judged.
+        corners: Images in which the loss has no gradient.
+        reach: The sigma at which sigma |H|_F is a tenth of |g|, over all images: the law is not to be asked for more.
+        word: PASS, FAIL or NO VERDICT, of all m together.
+        verdicts: One for each m.
+    """
+
+    name: str
+    images: str
+    count: int
+    groups: int
+    sigma: float | None
+    nudge: float
+    kinks: tuple[str, ...]
+    smooth: bool
+    corners: int
+    reach: float
+    word: Word
+    verdicts: tuple[Verdict, ...]

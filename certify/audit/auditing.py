@@ -17,18 +17,17 @@ import numpy as np
 import pandas as pd
 
 from maxup_smoothing.certify.audit.radii import of_radii
-from maxup_smoothing.certify.logs.columns import ANY_TABLE
-from maxup_smoothing.certify.logs.findings import Finding, Log, Setting, of_indices, of_manifest, where
-from maxup_smoothing.certify.logs.log import Dialect, Given, Named, missing_rows
-from maxup_smoothing.certify.logs.log import Log as Whole
+from maxup_smoothing.certify.logs.findings import LogFinding, RawLog, Setting, of_indices, of_manifest, where
+from maxup_smoothing.certify.logs.log import Dialect, Given, Log, NamesColumns, missing_rows
 from maxup_smoothing.certify.logs.reader import DIALECTS, UnknownLogError, dialect_of, open_source
 from maxup_smoothing.certify.logs.rows import RUNNING, Rows
 from maxup_smoothing.certify.logs.settings import L2, beyond_l2
 from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.logs.tabular import ANY_TABLE
 from maxup_smoothing.certify.statistics.binomial import LARGEST_N
 from maxup_smoothing.data.runtime.console import one_line
 
-__all__ = ["Audit", "Finding", "Setting", "audit_log", "render"]
+__all__ = ["Audit", "LogFinding", "Setting", "audit_log", "render"]
 
 _SETTINGS = ("sigma", "n", "alpha")
 _WIDTH = 100
@@ -44,7 +43,7 @@ class Audit:
     sigma: Setting
     n: Setting
     alpha: Setting
-    findings: tuple[Finding, ...]
+    findings: tuple[LogFinding, ...]
 
     @property
     def ok(self) -> bool:
@@ -88,8 +87,8 @@ def audit_log(
         log, given = _read(path, given)
     except (OSError, ValueError) as error:
         check = "not-a-table" if isinstance(error, UnknownLogError) else "unreadable"
-        found = [Finding("error", check, str(error), 0)]
-        log, settings = Log(header=[]), {name: Setting(None, "unknown") for name in given}
+        found = [LogFinding("error", check, str(error), 0)]
+        log, settings = RawLog(header=[]), {name: Setting(None, "unknown") for name in given}
     else:
         beside, manifest = of_manifest(path, log)
         with np.errstate(over="ignore", under="ignore"):  # a log may say sigma is 1e-300
@@ -117,7 +116,7 @@ def render(result: Audit) -> str:
     return "\n".join(blocks)
 
 
-def _read(path: Path, given: dict[str, Any]) -> tuple[Log, dict[str, Any]]:
+def _read(path: Path, given: dict[str, Any]) -> tuple[RawLog, dict[str, Any]]:
     """The log's rows, each checked by itself, as the readers of `certify.logs` read it.
 
     Args:
@@ -137,7 +136,7 @@ def _read(path: Path, given: dict[str, Any]) -> tuple[Log, dict[str, Any]]:
         dialect: Dialect = next((one for one in DIALECTS if one.matches(source)), ANY_TABLE)
     else:
         dialect = dialect_of(source)
-    if isinstance(dialect, Named):
+    if isinstance(dialect, NamesColumns):
         return _of_rows(source, dialect.rows(source)), given
     found = dialect.read(source, Given(**given))
     if found.kind == "curve":
@@ -148,22 +147,24 @@ def _read(path: Path, given: dict[str, Any]) -> tuple[Log, dict[str, Any]]:
     return _of_whole(found, found.table.drop(columns=[name for name in given if given[name] is not None])), given
 
 
-def _of_whole(found: Whole, table: pd.DataFrame) -> Log:
+def _of_whole(found: Log, table: pd.DataFrame) -> RawLog:
     """A log that is read as a whole or not at all: arrays, votes, radii without labels."""
     texts = [_shortest(radius) for radius in table["radius"]] if "radius" in table else ["0.0"] * len(table)
     lines = list(range(1, len(table) + 1))
-    log = Log(header=list(map(str, table)), count=len(table), radii=texts, lines=lines)
+    log = RawLog(header=list(map(str, table)), count=len(table), radii=texts, lines=lines)
     log.rows = [{"radius": 0.0} | {str(name): value for name, value in row.items()} for row in table.to_dict("records")]
     log.indices = list(zip(table["idx"].tolist(), lines, strict=True))
     repeated = missing_rows(table["idx"].tolist())  # the audit says both in its own words
     notes = [note for note in found.notes if note not in repeated and not note.startswith("radii are printed")]
-    log.findings = [Finding("note", "log", f"{found.dialect}: {note}", 0) for note in notes]
+    log.findings = [LogFinding("note", "log", f"{found.dialect}: {note}", 0) for note in notes]
     if "radius" not in table:
-        log.findings.append(Finding("warning", "no-radius", f"a log of {found.kind}: there is no radius to audit.", 0))
+        log.findings.append(
+            LogFinding("warning", "no-radius", f"a log of {found.kind}: there is no radius to audit.", 0)
+        )
     return log
 
 
-def _of_norm(log: Log, given: dict[str, Any]) -> list[Finding]:
+def _of_norm(log: RawLog, given: dict[str, Any]) -> list[LogFinding]:
     """Whether the radii can be l2, where nothing tells another norm; of another one there is no lattice to hold to."""
     told = {name: [row[name] for row in log.rows] for name in ("radius", *_SETTINGS, "norm") if name in log.header}
     table = pd.DataFrame(told | {name: value for name, value in given.items() if value is not None})
@@ -171,31 +172,31 @@ def _of_norm(log: Log, given: dict[str, Any]) -> list[Finding]:
         return []
     if "norm" in told and set(told["norm"]) != {L2}:
         message = f"the radii are of the norm {told['norm'][0][:50]}: which of them votes can certify is not checked."
-        return [Finding("note", "norm", message, 0)]
+        return [LogFinding("note", "norm", message, 0)]
     doubt = beyond_l2(table)
-    return [] if doubt is None or set(_SETTINGS) <= set(table) else [Finding("warning", "norm", doubt, 0)]
+    return [] if doubt is None or set(_SETTINGS) <= set(table) else [LogFinding("warning", "norm", doubt, 0)]
 
 
-def _of_rows(source: Source, rows: Rows) -> Log:
+def _of_rows(source: Source, rows: Rows) -> RawLog:
     """The rows under a line that names their columns, with a finding for each kind of fault."""
-    log = Log(header=rows.header, rows=rows.fields, radii=rows.radii, lines=rows.lines)
+    log = RawLog(header=rows.header, rows=rows.fields, radii=rows.radii, lines=rows.lines)
     log.indices, log.count = rows.indices, rows.count
     if "radius" not in rows.header:
         message = "a PREDICT log, of predictions without radii: there is no radius to audit."
         if "count" in source.header:
             message = "there is no radius to audit; the votes in the column count are what radii follow from."
-        log.findings.append(Finding("warning", "no-radius", message, 0))
+        log.findings.append(LogFinding("warning", "no-radius", message, 0))
     elif "radius" not in source.header:
         name = source.header[rows.header.index("radius")]
-        log.findings.append(Finding("note", "columns", f"the column {name} is taken for the radius.", 0))
+        log.findings.append(LogFinding("note", "columns", f"the column {name} is taken for the radius.", 0))
     if rows.running:
         message = "correct is a running count of correct rows, not 0 or 1: certified accuracies from it are nonsense."
-        log.findings.append(Finding("error", "running-count", message, rows.count))
+        log.findings.append(LogFinding("error", "running-count", message, rows.count))
     last = len(source.lines)
     torn = not source.ended and source.body[-1][0] == last and len(source.body) > 1
     if torn:
         message = f"the file ends within line {last}: it was cut off there, and its last row may be too."
-        log.findings.append(Finding("warning", "torn-line", message, 1))
+        log.findings.append(LogFinding("warning", "torn-line", message, 1))
     faults: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
     for number, text in rows.faults:
         if not (torn and number == last):
@@ -203,13 +204,13 @@ def _of_rows(source: Source, rows: Rows) -> Log:
     for (check, _), found in faults.items():
         more = f" ({len(found)} such rows: {where([number for number, _ in found])})" if len(found) > 1 else ""
         message = f"line {found[0][0]}: {_short(found[0][1])}{more}"
-        log.findings.append(Finding("error", check, message, len(found)))
-    log.findings += [Finding("note", "log", note, 0) for note in rows.notes if note != RUNNING]
+        log.findings.append(LogFinding("error", check, message, len(found)))
+    log.findings += [LogFinding("note", "log", note, 0) for note in rows.notes if note != RUNNING]
     if not rows.count and not torn:
-        log.findings.append(Finding("warning", "empty", "there are no rows: nothing has been certified.", 0))
+        log.findings.append(LogFinding("warning", "empty", "there are no rows: nothing has been certified.", 0))
     if untidy := _untidy(source):
         message = f"{untidy} lines are blank, end with CR LF or have white space around their fields."
-        log.findings.append(Finding("note", "white-space", message, untidy))
+        log.findings.append(LogFinding("note", "white-space", message, untidy))
     return log
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maxup_smoothing.certify.logs.findings import Finding, Log, Setting, is_fixed, such_rows, where
+from maxup_smoothing.certify.logs.findings import LogFinding, RawLog, Setting, is_fixed, such_rows, where
 from maxup_smoothing.certify.statistics import lattice
 from maxup_smoothing.certify.statistics.binomial import LARGEST_N, lower_confidence_bound
 from maxup_smoothing.certify.statistics.lattice import SLACK, Fit, Floats, Integers, Printed
@@ -21,8 +21,8 @@ _STEP = 0.25  # tables report certified accuracy at its multiples
 
 
 def of_radii(
-    path: Path, log: Log, given: Mapping[str, float | None], recorded: Mapping[str, Any] | None
-) -> tuple[list[Finding], dict[str, Setting]]:
+    path: Path, log: RawLog, given: Mapping[str, float | None], recorded: Mapping[str, Any] | None
+) -> tuple[list[LogFinding], dict[str, Setting]]:
     """Whether the radii are possible for sigma, n and alpha, as told by columns, ``given``, ``recorded`` or inferred.
 
     Args:
@@ -34,7 +34,7 @@ def of_radii(
     Returns:
         The findings, and sigma, n and alpha with where each is from.
     """
-    found: list[Finding] = []
+    found: list[LogFinding] = []
     settings = {name: _setting(path, log, name, given[name], recorded or {}, found) for name in ("sigma", "n", "alpha")}
     if {"n_a", "p_a_lower", "n", "alpha", "sigma"} <= set(log.header):
         return found, settings  # each row was held against its own votes
@@ -67,7 +67,7 @@ def _impossible(
     sigma: Floats,
     lines: Sequence[int],
     level: str,
-) -> Iterator[Finding]:
+) -> Iterator[LogFinding]:
     """Radii that no votes prove, or not the votes that the log tells."""
     k = n if votes is None else np.minimum(votes, n)
     most = certified_radius(lower_confidence_bound(k, n, alpha), 1.0) * sigma
@@ -92,11 +92,11 @@ def _impossible(
         else:  # a radius may claim less than its votes prove
             message, weight = f"{radius} is below {most[row]:.6g}, which {k[row]} votes prove at {of}", "note"
         message = f"{where([lines[index] for index in at])}: {message}; {such_rows(len(at))}."
-        yield Finding(weight, check, message, len(at))
+        yield LogFinding(weight, check, message, len(at))
 
 
 def _inferred(
-    radii: Printed, votes: Integers | None, sigma: Floats | None, settings: dict[str, Setting], found: list[Finding]
+    radii: Printed, votes: Integers | None, sigma: Floats | None, settings: dict[str, Setting], found: list[LogFinding]
 ) -> dict[str, Setting]:
     """The settings with what the radii tell of the unknown ones, if they tell it; ``found`` gets a finding of it."""
     n, alpha = settings["n"], settings["alpha"]
@@ -113,7 +113,7 @@ def _inferred(
         message = (
             f"{largest}: none of the settings tried (n {_span(samples)}, alpha {_span(alphas)}) gives these radii."
         )
-        found.append(Finding("warning", "settings", message, 0))
+        found.append(LogFinding("warning", "settings", message, 0))
         return settings
     best = [fit for fit in fits if fit.off == fits[0].off]
     names = [
@@ -121,7 +121,7 @@ def _inferred(
     ]
     if len(best) > 1:
         message = f"{largest}: {len(best)} settings give these radii, {'; '.join(names[:6])}. Which one is unknown."
-        found.append(Finding("warning", "settings", message, 0))
+        found.append(LogFinding("warning", "settings", message, 0))
         return settings
     fit = best[0]
     if fit.evidence < _EVIDENCE:
@@ -129,18 +129,18 @@ def _inferred(
             f"{largest}: only {names[0]} gives these radii, but {fit.evidence} distinct ones, on a coarse part of its "
             f"lattice, are too few to be sure (at least {_EVIDENCE})."
         )
-        found.append(Finding("warning", "settings", message, 0))
+        found.append(LogFinding("warning", "settings", message, 0))
         return settings
     ceiling = f"its ceiling being {ceiling_radius(fit.n, fit.alpha, 1.0):.3g} sigma"
     message = (
         f"{largest}: of the settings tried only {names[0]} gives these radii, {ceiling}; {fit.evidence} distinct ones "
         "are on its lattice where that is coarse."
     )
-    found.append(Finding("note", "settings", message, 0))
+    found.append(LogFinding("note", "settings", message, 0))
     named = settings["sigma"].value
     if named is not None and fit.sigma is not None and fit.sigma != named:
         message = f"the file name says sigma {named:g}, the radii say {fit.sigma:g}."
-        found.append(Finding("warning", "settings", message, 0))
+        found.append(LogFinding("warning", "settings", message, 0))
     new = {"sigma": fit.sigma if fit.sigma is not None else named, "n": fit.n, "alpha": fit.alpha}
     return {
         name: setting if new[name] in (None, setting.value) else Setting(new[name], "inferred")
@@ -148,7 +148,7 @@ def _inferred(
     }
 
 
-def _rounding(radii: Printed, match: Fit | None) -> Iterator[Finding]:
+def _rounding(radii: Printed, match: Fit | None) -> Iterator[LogFinding]:
     """Radii that are printed larger than what was proved."""
     total = len(radii.radius)
     if radii.in_full:
@@ -159,22 +159,24 @@ def _rounding(radii: Printed, match: Fit | None) -> Iterator[Finding]:
             f"radii have {radii.format}: rounded to the nearest, as most scripts do, about half of the {total} are "
             f"above what was proved, by up to {most:.2g} %; which ones, only n, alpha and sigma tell."
         )
-        yield Finding("warning", "rounding", message, total)
+        yield LogFinding("warning", "rounding", message, total)
     elif match.down:
-        yield Finding("note", "rounding", f"radii have {radii.format}, and fit only if they are rounded down.", total)
+        yield LogFinding(
+            "note", "rounding", f"radii have {radii.format}, and fit only if they are rounded down.", total
+        )
     elif raised := int(match.raised.sum()):
         message = (
             f"radii have {radii.format}, rounded to the nearest: {raised} of {total} ({raised / total:.1%}) are "
             f"certainly above what was proved, such as {radii.radius[match.raised].max():g}, and {match.proved.sum()} "
             "certainly not; of the rest the digits do not tell."
         )
-        yield Finding("warning", "rounding", message, raised)
+        yield LogFinding("warning", "rounding", message, raised)
     else:
         message = f"radii have {radii.format}; of the {total} none is certainly rounded up, but any of them may be."
-        yield Finding("warning", "rounding", message, total)
+        yield LogFinding("warning", "rounding", message, total)
 
 
-def _ties(log: Log, rows: Sequence[int], radii: Printed, match: Fit | None) -> Iterator[Finding]:
+def _ties(log: RawLog, rows: Sequence[int], radii: Printed, match: Fit | None) -> Iterator[LogFinding]:
     """Correct rows printed at the very radii that tables report: ``radius >= r`` counts them, proved or not."""
     if radii.in_full or (match is not None and match.down):
         return
@@ -192,11 +194,11 @@ def _ties(log: Log, rows: Sequence[int], radii: Printed, match: Fit | None) -> I
     )
     if match is not None:
         message += f"; for {int((tied & match.raised).sum())} of them it certainly is"
-    yield Finding("warning", "ties", f"{message}.", int(tied.sum()))
+    yield LogFinding("warning", "ties", f"{message}.", int(tied.sum()))
 
 
 def _setting(
-    path: Path, log: Log, name: str, given: float | None, recorded: Mapping[str, Any], found: list[Finding]
+    path: Path, log: RawLog, name: str, given: float | None, recorded: Mapping[str, Any], found: list[LogFinding]
 ) -> Setting:
     """sigma, n or alpha as told; ``found`` gets a finding if what is ``given`` contradicts the log or its manifest."""
     column = {row[name] for row in log.rows if name in row}
@@ -209,7 +211,7 @@ def _setting(
     if given is not None:
         if setting.source != "unknown" and setting.value != given:
             message = f"{name} {given:g} was given, but the log's {setting.source} says {setting}."
-            found.append(Finding("error", "settings", message, 0))
+            found.append(LogFinding("error", "settings", message, 0))
         return Setting(given, "given") if setting.source in ("unknown", "manifest") else setting
     named = _sigma_of_name(path) if name == "sigma" and setting.source == "unknown" else None
     return setting if named is None else Setting(named, "file name")
@@ -231,7 +233,7 @@ def _sigma_of_name(path: Path) -> float | None:
     return numbers[-1] if numbers else None
 
 
-def _values(log: Log, rows: Sequence[int], name: str, settings: Mapping[str, Setting]) -> Floats | None:
+def _values(log: RawLog, rows: Sequence[int], name: str, settings: Mapping[str, Setting]) -> Floats | None:
     """A setting by row, None where it is unknown."""
     value, source = settings[name].value, settings[name].source
     if source in ("column", "differs by row"):
@@ -240,7 +242,7 @@ def _values(log: Log, rows: Sequence[int], name: str, settings: Mapping[str, Set
     return None if value is None else np.full(len(rows), value, dtype=np.float64)
 
 
-def _votes(log: Log, rows: Sequence[int]) -> Integers | None:
+def _votes(log: RawLog, rows: Sequence[int]) -> Integers | None:
     """The predicted class's votes, if the log has them."""
     name = next((name for name in _VOTES if name in log.header), None)
     texts = [str(log.rows[row][name]) for row in rows] if name else []

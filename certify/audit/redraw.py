@@ -17,8 +17,8 @@ import torch
 
 from maxup_smoothing.certify.engine.votes import Item, count_votes
 from maxup_smoothing.certify.noise import ESTIMATION, SELECTION
-from maxup_smoothing.certify.runs.reopen import compare, request_of, require_sections
-from maxup_smoothing.certify.runs.session import Session, open_session
+from maxup_smoothing.certify.runs.reopen import Overrides, brief, reopen_table, require_sections
+from maxup_smoothing.certify.runs.session import Session
 from maxup_smoothing.certify.statistics.certificate import Certificate, certificate_of, look_at
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.radius_table import read, sparse
@@ -79,31 +79,19 @@ class Report:
 
 def verify_table(
     file: Path,
-    model: str | None,
+    given: Overrides,
     *,
     rows: int | None,
     seed: int,
-    data: str | None = None,
-    data_root: Path | None = None,
-    device: str | None = None,
-    arch: str | None = None,
-    normalize: str | None = None,
-    weights: str | None = None,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> Report:
     """Draw rows of a table again and compare; see the module.
 
     Args:
         file: A radius table with its manifest beside it.
-        model: As for ``certify run``; by default the manifest's, relative to the working directory.
+        given: What the user says in place of the manifest.
         rows: How many, chosen at random; None for all.
         seed: Of that choice, at least 0.
-        data: Data set; by default the manifest's.
-        data_root: Where data sets lie.
-        device: By default the kind of device that the table was made on.
-        arch: Of another project's weights; by default the manifest's.
-        normalize: In front of the model; likewise.
-        weights: Of several sets in one file; likewise.
         advance: Called with the number of samples of each batch.
 
     Raises:
@@ -115,31 +103,19 @@ def verify_table(
     if seed < 0:
         raise ValueError(f"--seed must be at least 0, got {seed}.")
     table, stored = _rows_of(file), _stored(file)
-    request = request_of(
-        stored,
-        file,
-        model=model,
-        data=data,
-        data_root=data_root,
-        device=device,
-        arch=arch,
-        normalize=normalize,
-        weights=weights,
-    )
-    session = open_session(request, file.name, None)
-    errors, warnings = compare(stored, session.manifest)
+    reopened = reopen_table(file, stored, given)
     chosen: list[Row] = []
-    if not errors:
+    if not reopened.errors:
         count = len(table) if rows is None else min(rows, len(table))
         places = np.random.default_rng(seed).choice(len(table), size=count, replace=False)
         chosen = sorted((table[place] for place in places), key=lambda row: row.idx)
-    found = [redraw(session, row, stored["sampling"], advance) for row in chosen]
+    found = [redraw(reopened.session, row, stored["sampling"], advance) for row in chosen]
     return Report(
         rows=len(table),
         redrawn=tuple(row.idx for row in chosen),
         differences=tuple(difference for difference in found if difference is not None),
-        errors=tuple(errors),
-        warnings=tuple(warnings),
+        errors=tuple(map(brief, reopened.errors)),
+        warnings=tuple(map(brief, reopened.warnings)),
     )
 
 

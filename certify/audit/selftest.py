@@ -110,7 +110,7 @@ class Plan:
         truth: The classifier.
         trials: How many certificates.
         name: ``fixed``, ``sequential``, ``anytime`` or ``peeking``, which must be found false.
-        bound: See ``certify.statistics.looks.BOUNDS``.
+        bound: See ``certify.statistics.certificate.BOUNDS``.
         n0: Selection samples.
         n: Estimation samples, at most.
     """

@@ -22,10 +22,13 @@ DATA, the images, is one of
     mnist, fashion-mnist, fashion-sample, cifar10, cifar100
     images.npz                       with images and labels, or x_train, y_train, x_test, y_test (also x_val, y_val)
     folder                           with one folder of images per class, or with these in train, test or val
+    FILE.parquet, or a folder        of such files, as Hugging Face's `datasets` writes them (with pyarrow)
     images alone                     without labels: an .npz of images, a folder of images, or one image
 
+Images of different sizes need --resize and --crop, such as --resize 256 --crop 224 (docs/your_images.md).
+
 If DATA has only some of the network's classes, --class-map FILE names them: a line for each class with its name and its
-number in the network.
+number in the network. The network's own list of classes will do as well, such as synset_words.txt.
 
 An interrupted command continues its table when it is called again. Under torchrun the processes of `certify run` and
 `certify predict` share the images (docs/scale.md).
@@ -65,7 +68,7 @@ Model = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Data set name, FILE.npz, folder of class folders or images, or image.",
+        help="Data set name, FILE.npz, FILE.parquet, folder of class folders or images, or image.",
         show_default="the checkpoint's own",
     ),
 ]
@@ -153,6 +156,11 @@ def run(
     data: Data = None,
     split: Split = "test",
     class_map: options.ClassMap = None,
+    labels: options.Labels = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    grayscale: options.Grayscale = False,
     protocol: ProtocolName = "full",
     limit: Limit = None,
     sigma: Sigma = None,
@@ -218,6 +226,7 @@ def run(
     This is CERTIFY of Cohen et al. (2019): n0 samples select a class, and n new samples bound its probability. With
     --procedure sequential most images need a few hundred samples, at the same alpha.
     """
+    from maxup_smoothing.certify.runs.images import ImageOptions
     from maxup_smoothing.certify.runs.launch import certify_request
     from maxup_smoothing.certify.runs.session import Request
 
@@ -252,6 +261,9 @@ def run(
             randomized=randomized,
             weights=weights,
             class_map=class_map,
+            images=ImageOptions(
+                resize=resize, crop=crop, interpolation=interpolation, grayscale=grayscale, labels=labels
+            ),
         ),
         settings,
         wanted,
@@ -291,6 +303,11 @@ def predict(
     data: Data = None,
     split: Split = "test",
     class_map: options.ClassMap = None,
+    labels: options.Labels = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    grayscale: options.Grayscale = False,
     protocol: ProtocolName = "full",
     limit: Limit = None,
     sigma: Sigma = None,
@@ -328,6 +345,7 @@ def predict(
 
     This is PREDICT of Cohen et al. (2019). It abstains if n samples do not decide.
     """
+    from maxup_smoothing.certify.runs.images import ImageOptions
     from maxup_smoothing.certify.runs.launch import predict_request
     from maxup_smoothing.certify.runs.session import Request
     from maxup_smoothing.certify.statistics.prediction import PredictionSettings
@@ -356,6 +374,9 @@ def predict(
             randomized=randomized,
             weights=weights,
             class_map=class_map,
+            images=ImageOptions(
+                resize=resize, crop=crop, interpolation=interpolation, grayscale=grayscale, labels=labels
+            ),
         ),
         PredictionSettings(n=n, alpha=alpha, procedure=procedure),
     )

@@ -73,7 +73,8 @@ def attack(
     within the norm, on noise that the attack has not seen. A success within the certified radius is confirmed with many
     more samples. If it is confirmed, the command prints ALARM and stops with status 1. The radius table is not changed.
     """
-    from maxup_smoothing.certify.attack.opening import AttackRequest, attack_request
+    from maxup_smoothing.certify.attack.run import AttackRequest, attack_request
+    from maxup_smoothing.certify.runs.reopen import Overrides
 
     fixed, factors = arguments.radii(radii), _factors(radius_factors)
 
@@ -83,10 +84,18 @@ def attack(
 
     path, rows = attack_request(
         AttackRequest(
-            model=model,
             file=file,
+            given=Overrides(
+                model=model,
+                data=data,
+                data_root=data_root,
+                device=device,
+                arch=arch,
+                normalize=normalize,
+                weights=weights,
+            ),
             goals=chosen,
-            maximum=limit,
+            limit=limit,
             steps=steps,
             samples=samples,
             restarts=restarts,
@@ -99,12 +108,6 @@ def attack(
             out=None if out is None else file_in(out, "attacks.tsv"),
             save=save_images,
             overwrite=overwrite,
-            data=data,
-            data_root=data_root,
-            device=device,
-            arch=arch,
-            normalize=normalize,
-            weights=weights,
         )
     )
     print(_text(path, rows))

@@ -19,6 +19,11 @@ def check(
     data: Annotated[str | None, typer.Option(help="As in `certify run`.", show_default="the checkpoint's own")] = None,
     split: Annotated[str, typer.Option(help="Part of the data set: train, test or val.")] = "test",
     class_map: options.ClassMap = None,
+    labels: options.Labels = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    grayscale: options.Grayscale = False,
     protocol: Annotated[str, typer.Option(help="Which images the run will certify.")] = "full",
     limit: Annotated[
         int | None, typer.Option(min=1, help="Take only this many images, the first of the protocol.")
@@ -57,8 +62,9 @@ def check(
     predict` make the same checks with fewer images and fewer noisy copies.
     """
     from maxup_smoothing.certify.preflight.checks import THOROUGH
+    from maxup_smoothing.certify.runs.images import ImageOptions
     from maxup_smoothing.certify.runs.precheck import findings
-    from maxup_smoothing.certify.runs.session import Request, open_session
+    from maxup_smoothing.certify.runs.session import Request, open_session, with_images_read
 
     request = Request(
         model=model,
@@ -81,9 +87,10 @@ def check(
         randomized=randomized,
         weights=weights,
         class_map=class_map,
+        images=ImageOptions(resize=resize, crop=crop, interpolation=interpolation, grayscale=grayscale, labels=labels),
     )
     settings = ProcedureSettings(n0=100, n=n, alpha=alpha)
-    session = open_session(request, "check.tsv", settings)
+    session = with_images_read(open_session(request, "check.tsv", settings))
     found = findings(session, request, THOROUGH, settings.at(session.sigma), arguments.radii(radii))
     print(_title(session))
     print(render(found))

@@ -95,6 +95,29 @@ ClassMap = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="The network's number for each class of the data: lines of a name and a number."),
 ]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS|auto",
+        help="Resize the shorter side of each image; auto takes what a network of timm or torchvision declares.",
+        show_default="as the checkpoint was trained, else not",
+    ),
+]
+Crop = Annotated[
+    int | None,
+    typer.Option(metavar="PIXELS", help="Cut a square out of the centre of each image.", show_default="--resize"),
+]
+Interpolation = Annotated[
+    str | None,
+    typer.Option(
+        help="Filter of --resize: nearest, box, bilinear, hamming, bicubic, lanczos.", show_default="bilinear"
+    ),
+]
+Grayscale = Annotated[bool, typer.Option("--grayscale", help="Make one channel of images that are resized or cropped.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Labels of a folder of images alone: lines of a name and a class or number."),
+]
 DataRoot = Annotated[
     Path | None, typer.Option(envvar="DATA_ROOT", help="Folder with data sets; without it they are downloaded.")
 ]

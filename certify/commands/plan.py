@@ -16,11 +16,11 @@ from scipy import special
 
 from maxup_smoothing.certify.commands import arguments, options
 from maxup_smoothing.certify.planning import cost
-from maxup_smoothing.certify.statistics.looks import PROCEDURES
+from maxup_smoothing.certify.statistics.certificate import PROCEDURES
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings, Sampling
+from maxup_smoothing.certify.statistics.radius import probability_at
 from maxup_smoothing.certify.statistics.rounding import floor_text
 from maxup_smoothing.certify.statistics.sample_size import expectation, n_for_power, unanimous_n
-from maxup_smoothing.certify.statistics.thresholds import probability_at
 from maxup_smoothing.certify.tables.location import table_in
 
 if TYPE_CHECKING:  # it brings torch, whose import takes seconds
@@ -41,6 +41,11 @@ def plan(
     data: Annotated[str | None, typer.Option(help="As in `certify run`.")] = None,
     split: Annotated[str, typer.Option(help="Part of the data set: train, test or val.")] = "test",
     class_map: options.ClassMap = None,
+    labels: options.Labels = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    grayscale: options.Grayscale = False,
     protocol: Annotated[str, typer.Option(help="Which images the run will certify.")] = "full",
     limit: Annotated[
         int | None, typer.Option(min=1, help="Take only this many images, the first of the protocol.")
@@ -158,6 +163,7 @@ def plan(
             raise ValueError("without a MODEL the noise is not known; pass --sigma.")
         print(_reach(sampling_at(sigma), wanted))
         return
+    from maxup_smoothing.certify.runs.images import ImageOptions
     from maxup_smoothing.certify.runs.session import Request, open_session
 
     request = Request(
@@ -180,6 +186,7 @@ def plan(
         data_root=data_root,
         weights=weights,
         class_map=class_map,
+        images=ImageOptions(resize=resize, crop=crop, interpolation=interpolation, grayscale=grayscale, labels=labels),
     )
     session = open_session(request, "plan.tsv", dataclasses.replace(settings, procedure=procedure))
     if table is not None:

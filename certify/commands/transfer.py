@@ -94,8 +94,8 @@ def transfer(
     they differ and reduces the radii accordingly. Settings of the deployed network that are not given are those of the
     certified one. An interrupted command continues when it is called again.
     """
-    from maxup_smoothing.certify.transfer.deployment import Deployment
-    from maxup_smoothing.certify.transfer.run import open_transfer, transfer_rows
+    from maxup_smoothing.certify.runs.reopen import Overrides
+    from maxup_smoothing.certify.transfer.run import Deployment, open_transfer, transfer_rows
 
     wanted = arguments.radii(radii)
     deployment = Deployment(
@@ -113,17 +113,19 @@ def transfer(
     opened = open_transfer(
         file,
         deployment,
-        model=model,
+        Overrides(
+            model=model,
+            data=data,
+            data_root=data_root,
+            device=device,
+            arch=arch,
+            normalize=normalize,
+            weights=weights,
+        ),
         pairs=pairs,
         alpha=alpha,
         split=alpha_share,
-        maximum=limit,
-        data=data,
-        device=device,
-        arch=arch,
-        normalize=normalize,
-        weights=weights,
-        data_root=data_root,
+        limit=limit,
     )
     for text in opened.warnings:
         print(f"warning: {text}; a few answers may be rounded otherwise", file=sys.stderr)

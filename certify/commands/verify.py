@@ -81,6 +81,7 @@ def verify(
     anything else. Nothing is written.
     """
     from maxup_smoothing.certify.audit.redraw import DIFFERENT, verify_table
+    from maxup_smoothing.certify.runs.reopen import Overrides
 
     if rows != "all" and not (rows.isdecimal() and int(rows) > 0):
         raise ValueError(f"--rows must be all or a positive integer, got {rows!r}.")
@@ -88,15 +89,17 @@ def verify(
     with console.Meter("redrawing", "rows", 0, None, "samples") as meter:
         report = verify_table(
             file,
-            model,
+            Overrides(
+                model=model,
+                data=data,
+                data_root=data_root,
+                device=device,
+                arch=arch,
+                normalize=normalize,
+                weights=weights,
+            ),
             rows=None if rows == "all" else int(rows),
             seed=seed,
-            data=data,
-            data_root=data_root,
-            device=device,
-            arch=arch,
-            normalize=normalize,
-            weights=weights,
             advance=meter.advance,
         )
     print(_report(report, file, seed))

@@ -1,1 +1,1 @@
-"""Many workers and one table: torchrun, shards, and how their tables are joined."""
+"""Shares one run among several processes or jobs, by torchrun or by shards, and joins their tables."""

@@ -1,36 +1,35 @@
-"""One radius table from several of the same classifier, data and settings, such as those of several machines."""
+"""Merges radius tables of the same classifier, data and settings into one, such as tables from several machines."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from maxup_smoothing.certify.distributed import shards
 from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.certify.tables import micro_batch, slices
+from maxup_smoothing.certify.tables.radius_table import read_rows, section, sha256, write_rows
 from maxup_smoothing.certify.tables.row import Row
-from maxup_smoothing.certify.tables.stored import read_rows, section, sha256, write_rows
 
 
 def merge_tables(
     paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
-    """Write the rows of all tables, sorted by idx, with a manifest whose protocol says what they hold and from where.
+    """Write the rows of all tables, sorted by idx, and a manifest whose protocol lists the parts.
 
-    Shards of one protocol become the table of that protocol, which ``certify run`` goes on with where images are
-    missing and ``certify verify`` takes; what each part was stands in its manifest's notes.
+    Shards of one protocol become the table of that protocol. ``certify run`` can then add missing images to it, and
+    ``certify verify`` accepts it; the notes of its manifest describe each part.
 
-    Where several tables have the same idx their rows must agree, times aside; the first one's is taken.
+    If several tables have the same idx, their rows must agree except for the time; the first row is taken.
 
     Args:
-        paths: At least two radius tables. Their manifests must agree in everything but the protocol and the notes; so
-            the seed of the noise, too, of which each idx makes its own stream.
-        out: The new table, another file.
-        overwrite: Replace ``out`` if it exists.
+        paths: At least two radius tables. Their manifests must agree in everything but the protocol and the notes. That
+            includes the seed of the noise, from which each idx has its own stream.
+        out: The new table, in another file.
+        overwrite: Whether to replace ``out`` if it exists.
 
     Raises:
-        ValueError: If tables differ in a setting or a row, are damaged or lack a manifest; nothing is written then.
+        ValueError: If tables differ in a setting or a row, are damaged or lack a manifest. Nothing is written then.
         OSError: If files cannot be read or written.
     """
     files = [Path(path) for path in paths]
@@ -45,13 +44,13 @@ def merge_tables(
         rows, manifest = read_rows(file)
         if manifest is None:
             raise ValueError(
-                f"{file} has no {manifests.manifest_path(file).name}: what it was certified with is unknown."
+                f"{file} has no {manifests.manifest_path(file).name}, so its settings are unknown; put that file back."
             )
         shared.append(_shared(manifest))
         _require_same(files[0], shared[0], file, shared[-1])
         parts.append(_part(file, rows, manifest))
         protocols.append(section(manifest, "protocol"))
-        shrunk += micro_batch.by_idx(manifest, [row.idx for row in rows])
+        shrunk += manifests.micro_batches_by_idx(manifest, [row.idx for row in rows])
         for row in rows:
             other, before = found.setdefault(row.idx, (file, row))
             if replace(before, seconds=row.seconds) != row:
@@ -60,14 +59,17 @@ def merge_tables(
                     "manifests agree: at most one of them is right; certify it again."
                 )
     indices = sorted(found)
-    merged = {**shared[0], "protocol": {"name": "merged", "indices": slices.text(indices), "parts": parts}}
+    merged = {**shared[0], "protocol": {"name": "merged", "indices": manifests.slices_text(indices), "parts": parts}}
     if (protocol := shards.whole(protocols)) is not None:
         merged |= {"protocol": protocol, "notes": _notes(parts, protocols, shrunk)}
     write_rows(out, merged, [found[idx][1] for idx in indices], sources=files, overwrite=overwrite)
 
 
 def _shared(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What must agree: not the images, nor the files that recomputed rows are from; both are told of each part."""
+    """The entries of a manifest that must agree: all but the images and the source files of recomputed rows.
+
+    The merged manifest records those two for each part.
+    """
     kept = {name: value for name, value in manifest.items() if name != "notes"} | {"protocol": {}}
     if "recomputed" in kept:
         steps = kept["recomputed"]
@@ -78,7 +80,7 @@ def _shared(manifest: dict[str, Any]) -> dict[str, Any]:
 def _require_same(first: Path, old: dict[str, Any], file: Path, new: dict[str, Any]) -> None:
     if (differing := manifests.difference(old, new)) is not None:
         raise ValueError(
-            f"{first} was certified with {differing.replace('this run uses', f'{file} with')}; only tables of the same "
+            f"{first} was certified with {differing.told(f'{file} with')}; only tables of the same "
             "settings can be merged."
         )
 
@@ -92,13 +94,17 @@ def _part(file: Path, rows: Sequence[Row], manifest: dict[str, Any]) -> dict[str
 def _notes(
     parts: Sequence[dict[str, Any]], protocols: Sequence[dict[str, Any]], shrunk: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The notes of shards as one: the first one's, for a run that goes on; what any of them warns of, and all."""
+    """The notes of merged shards: those of the first shard, for a run that adds images, and those of each part."""
     first = parts[0].get("notes")
     notes: dict[str, Any] = {**(first if isinstance(first, dict) else {}), "parts": list(parts)}
     notes["images"] = shards.asked(protocols, [manifests.told(part, "notes", "images") for part in parts])
     threads = [manifests.told(part, "notes", "threads") for part in parts]
     notes["threads"] = threads[0] if all(number == threads[0] for number in threads) else threads
     notes["micro_batch"] = shrunk or None
+    digests = [manifests.told(part, "notes", "images_sha256") for part in parts]
+    notes["images_sha256"] = {
+        idx: one for told in digests if isinstance(told, Mapping) for idx, one in told.items()
+    } or None
     return {name: value for name, value in notes.items() if value is not None}
 
 

@@ -1,7 +1,7 @@
-"""The tables of several processes that share a run: each is durable by itself, and one run gathers them.
+"""The tables of processes that share a run: each process writes its own durable table, and a later step joins them.
 
-Process 2 of a run into ``radii.tsv`` writes ``radii.rank-2.tsv``, a table like any other. Whatever run opens
-``radii.tsv`` next, of however many processes, first takes the rows of all such files into it, and deletes them.
+Process 2 of a run into ``radii.tsv`` writes ``radii.rank-2.tsv``, a table like any other. The next run that opens
+``radii.tsv``, with any number of processes, first moves the rows of all such files into it, and deletes the files.
 """
 
 import glob
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from maxup_smoothing.certify.tables import micro_batch
+from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.durable import DurableTable
 from maxup_smoothing.certify.tables.prediction_table import PredictionRow
 from maxup_smoothing.certify.tables.row import Row
@@ -22,12 +22,12 @@ R = TypeVar("R", Row, PredictionRow)
 
 
 def path_of(out: Path, rank: int) -> Path:
-    """The table of a process."""
+    """The path of a process's own table."""
     return out.with_name(f"{out.stem}.rank-{rank}{_suffix(out)}")
 
 
 def found(out: Path) -> list[Path]:
-    """The tables of processes that are there."""
+    """The tables of single processes that exist."""
     if not out.parent.is_dir():
         return []
     candidates = out.parent.glob(f"{glob.escape(out.stem)}.rank-*{glob.escape(_suffix(out))}")
@@ -35,23 +35,23 @@ def found(out: Path) -> list[Path]:
 
 
 def discard(out: Path) -> None:
-    """Delete them, where the run begins anew."""
+    """Delete the tables of single processes, because the run begins anew."""
     _remove(out, found(out))
 
 
 def gather(table: DurableTable[R], manifest: Mapping[str, Any]) -> None:
-    """Take the rows of all parts into the table, sorted by idx, and delete the parts.
+    """Move the rows of all parts into the table, sorted by idx, and delete the parts.
 
-    The table is locked throughout, and so is each part until it is gone. A crash on the way loses nothing: the parts
-    are deleted when the whole table is on disk, and a row that is in both is taken once.
+    The table stays locked throughout, and so does each part until it is deleted. A crash on the way loses nothing: the
+    parts are deleted only when the whole table is on disk, and a row that is in both is taken once.
 
     Args:
-        table: Open for writing.
-        manifest: Of this run, with which the parts must agree.
+        table: The table of the whole run, open for writing.
+        manifest: The manifest of this run, with which the parts must agree.
 
     Raises:
-        ValueError: If a part is of another run or damaged, is being written, or two disagree about a row; nothing is
-            changed then.
+        ValueError: If a part is damaged, belongs to another run, is being written, or two disagree about a row. Nothing
+            is changed then.
         OSError: If a file cannot be read or written.
     """
     with ExitStack() as stack:
@@ -59,7 +59,7 @@ def gather(table: DurableTable[R], manifest: Mapping[str, Any]) -> None:
             _remove(table.path, [])
             return
         rows = dict(table.done)
-        shrunk = micro_batch.by_idx(table.manifest, list(table.done))
+        shrunk = manifests.micro_batches_by_idx(table.manifest, list(table.done))
         for part in parts:
             for row in part.done.values():
                 before = rows.setdefault(row.idx, row)
@@ -68,8 +68,8 @@ def gather(table: DurableTable[R], manifest: Mapping[str, Any]) -> None:
                         f"idx {row.idx} of {part.path} is not what {table.path} has; at most one of them is right. "
                         "Keep the one that `certify verify` confirms, and delete the other."
                     )
-            told = micro_batch.by_idx(part.manifest, list(part.done))
-            shrunk += [change for change in told if change not in shrunk]
+            changes = manifests.micro_batches_by_idx(part.manifest, list(part.done))
+            shrunk += [change for change in changes if change not in shrunk]
         if shrunk:
             table.annotate({"micro_batch": shrunk})
         table.rewrite([rows[idx] for idx in sorted(rows)])
@@ -82,15 +82,15 @@ def _is_part(file: Path, out: Path) -> bool:
 
 
 def _suffix(out: Path) -> str:
-    return out.suffix or ".tsv"  # else ``.rank-2`` would be one, and the manifest the whole table's
+    return out.suffix or ".tsv"  # else ``.rank-2`` would count as the suffix, and all parts would share a manifest
 
 
 def _remove(out: Path, files: Sequence[Path]) -> None:
-    """Delete parts, and the manifests of those that are gone: a part without its manifest would be refused."""
+    """Delete parts first, then manifests without a part: a part without its manifest would be refused."""
     for file in files:
         os.unlink(file)
     if files:
-        sync_folder(out.parent)  # a power cut must not undo this and keep what follows
+        sync_folder(out.parent)  # else a power cut could bring a part back after its manifest is deleted
     for beside in out.parent.glob(f"{glob.escape(out.stem)}.rank-*.manifest.json"):
         rank = beside.name[len(f"{out.stem}.rank-") : -len(".manifest.json")]
         if rank.isdigit() and not path_of(out, int(rank)).exists():

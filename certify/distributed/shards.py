@@ -1,4 +1,4 @@
-"""``--shard i/N``: a part of the images, for jobs that cannot talk to each other."""
+"""``--shard i/N``: divides the images among independent jobs, which do not communicate."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,47 +6,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_MOST = 1_000_000
+_MOST = 1_000_000  # largest number of shards
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Every ``count``-th image of a protocol, from the ``number``-th on: hard images are spread over all shards."""
+    """Every ``count``-th image of a protocol, from image ``number`` (0, 1, …) on; this spreads hard images evenly."""
 
     number: int
     count: int
 
     def __str__(self) -> str:
-        """As a user writes it."""
+        """The shard as a user writes it, such as 0/3."""
         return f"{self.number}/{self.count}"
 
     def of(self, indices: Sequence[int]) -> list[int]:
         """This shard's part of a protocol's images.
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If the part is empty.
         """
         if len(indices) <= self.number:
             raise ValueError(f"--shard {self} has no image: there are {len(indices)}; use fewer shards.")
         return list(indices[self.number :: self.count])
 
     def described(self, protocol: Mapping[str, Any]) -> dict[str, Any]:
-        """A manifest's section ``protocol``, whose ``indices`` are start:stop:step, for this shard alone."""
+        """This shard's section ``protocol`` of a manifest, from that of the whole; ``indices`` is start:stop:step."""
         start, stop, step = map(int, protocol["indices"].split(":"))
         slice_text = f"{start + self.number * step}:{stop}:{self.count * step}"
         return {**protocol, "indices": slice_text, "shard": str(self)}
 
     def file_name(self, name: str) -> str:
-        """The table of this shard where the whole would be ``name``."""
+        """The file name of this shard's table, if that of the whole table is ``name``."""
         path = Path(name)
         return f"{path.stem}.shard-{self.number}-of-{self.count}{path.suffix}"
 
 
 def parse(text: str | None) -> Shard | None:
-    """The shard that a user names, None for none.
+    """Parse the value of ``--shard``; None stays None.
 
     Raises:
-        ValueError: If it is not i/N with 0 <= i < N.
+        ValueError: If it is not i/N with 0 <= i < N, N at most 1,000,000.
     """
     if text is None:
         return None
@@ -57,10 +57,10 @@ def parse(text: str | None) -> Shard | None:
 
 
 def require_same_everywhere(seed: int | None, batch_size: int | None) -> None:
-    """Refuse what each shard would choose for itself: their tables could not be merged.
+    """Require the options that each shard would otherwise choose for itself; their tables could not be merged.
 
     Raises:
-        ValueError: With the options that are missing.
+        ValueError: If an option is missing; the message names it.
     """
     if missing := [name for name, value in (("--seed", seed), ("--batch-size", batch_size)) if value is None]:
         raise ValueError(
@@ -70,13 +70,13 @@ def require_same_everywhere(seed: int | None, batch_size: int | None) -> None:
 
 
 def whole(protocols: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The protocol that shards are of.
+    """The protocol of which the given tables are shards.
 
     Args:
-        protocols: Sections ``protocol`` of manifests.
+        protocols: The sections ``protocol`` of the tables' manifests.
 
     Returns:
-        Its section; None if these are not shards of one protocol, each another one.
+        The section ``protocol`` of the whole; None if the tables are not different shards of one protocol.
     """
     found = [_whole(protocol) for protocol in protocols]
     shards = {str(protocol.get("shard")) for protocol in protocols}
@@ -86,14 +86,14 @@ def whole(protocols: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def asked(protocols: Sequence[Mapping[str, Any]], images: Sequence[object]) -> int | None:
-    """Of how many images of the protocol shards are, where all were asked for the first so many of it.
+    """The number of images that all shards together were asked for, counted from the protocol's first image.
 
     Args:
-        protocols: Sections of shards of one protocol, each another one.
-        images: How many images each was asked for.
+        protocols: The sections ``protocol`` of different shards of one protocol.
+        images: The number of images that each shard was asked for.
 
     Returns:
-        Their sum; None if a shard is missing, or they are not of the same images.
+        The sum of these numbers; None if a shard is missing, or the shards do not divide the same images.
     """
     found = [parse(str(protocol.get("shard"))) for protocol in protocols]
     total = sum(number for number in images if isinstance(number, int))
@@ -105,7 +105,7 @@ def asked(protocols: Sequence[Mapping[str, Any]], images: Sequence[object]) -> i
 
 
 def _whole(protocol: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What one shard says of the protocol, and of how many shards there are."""
+    """The whole protocol according to one shard, with the number of shards as ``shards``; None if it is not a shard."""
     try:
         shard = parse(str(protocol.get("shard")))
         start, stop, step = map(int, str(protocol.get("indices")).split(":"))

@@ -1,4 +1,4 @@
-"""What torchrun tells the processes that it starts, read from the environment; torch itself is not needed for that."""
+"""Reads what torchrun sets in the environment of the processes that it starts; this does not import torch."""
 
 import os
 
@@ -9,17 +9,17 @@ def local_rank() -> int | None:
 
 
 def shares() -> bool:
-    """Whether this is one of several processes of torchrun."""
+    """Whether this process is one of several that torchrun has started."""
     return local_rank() is not None and _number("WORLD_SIZE") != 1
 
 
 def is_first() -> bool:
-    """Whether it is the one that talks."""
+    """Whether this process is the one that writes messages: the first of torchrun's, or a single one."""
     return _number("RANK") in (0, None)
 
 
 def restarts() -> int:
-    """How often torchrun may start the processes anew."""
+    """How often torchrun may restart the processes."""
     return _number("TORCHELASTIC_MAX_RESTARTS") or 0
 
 

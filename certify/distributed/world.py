@@ -1,11 +1,11 @@
-"""The processes that torchrun starts, as far as certifying needs them: who I am, and a shared store.
+"""The processes of a run that torchrun starts: their numbers, and the store that they share.
 
-Images are independent, so there is nothing to reduce and no process group is made, of gloo or of nccl: the store of
-torchrun's rendezvous is enough. An image goes to whichever process asks first, by a counter in that store, so a slow
-process takes fewer and holds nobody up.
+Images are independent, so there is nothing to reduce, and no process group (gloo or nccl) is needed: the store of
+torchrun's rendezvous is enough. A counter in the store gives the next image to the process that asks first. A slow
+process thus takes fewer images and does not delay the others.
 
-The store may outlive the processes: torchrun starts new ones, on several machines even with different counts of
-restarts. So the processes agree on a name for their life first, under which nothing of an earlier one is found.
+The store may outlive the processes: torchrun may start new ones, on several machines even with different counts of
+restarts. So the processes first agree on a new name, a prefix under which the store holds nothing of earlier processes.
 """
 
 import secrets
@@ -22,29 +22,29 @@ from maxup_smoothing.data.runtime.signals import INTERRUPTED, TERMINATED, Stoppe
 
 T = TypeVar("T")
 
-_PATIENCE = 1800.0  # seconds until all must have come; torchrun starts them together
-_POLL = 0.1  # seconds between two looks; whoever waits is ended by torchrun if what it waits for dies
+_PATIENCE = 1800.0  # seconds within which all processes must have started; torchrun starts them together
+_POLL = 0.1  # seconds between two looks into the store; torchrun ends a waiting process if another one dies
 
 
 class Store(Protocol):
-    """What is used of torch.distributed.Store, whose methods are atomic."""
+    """The methods of torch.distributed.Store that are used here; they are atomic."""
 
     def set(self, key: str, value: bytes, /) -> None:
         """Store a value."""
 
     def get(self, key: str, /) -> bytes:
-        """The value, when it is there."""
+        """The value of a key; waits until it exists."""
 
     def add(self, key: str, value: int, /) -> int:
-        """Add to a counter, which begins at 0; its new value."""
+        """Add to a counter, which begins at 0, and return its new value."""
 
     def check(self, keys: list[str], /) -> bool:
-        """Whether the keys are there."""
+        """Whether all keys exist."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run: this is number ``rank`` of ``size``. By default there is one, and no store."""
+    """The processes of a run, seen from process ``rank`` of ``size``. By default there is one process, and no store."""
 
     rank: int = 0
     size: int = 1
@@ -52,27 +52,27 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this process talks, and writes what all share."""
+        """Whether this is the first process, which writes the messages and the files that all share."""
         return self.rank == 0
 
     def of_first(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """What ``make`` returns in the first process, which alone calls it; in all of them.
+        """Call ``make`` in the first process only, and return its result in all processes.
 
         Args:
-            name: Each only once.
-            make: May raise; torchrun then ends the others.
+            name: A name for the result in the store; each name may be used only once.
+            make: The function to call. If it raises, torchrun ends the other processes.
         """
         if self.store is None:
             return make()
         if self.first:
             self.store.set(name, make())
         else:
-            while not self.store.check([name]):  # `wait` would keep Python from signals
+            while not self.store.check([name]):  # not `wait`, during which Python could not handle signals
                 time.sleep(_POLL)
         return self.store.get(name)
 
     def claimed(self, items: Sequence[T]) -> Iterator[T]:
-        """Those of the items, the same ones in all processes, that this process is the first to ask for, in order."""
+        """Yield the items that this process is the first to ask for, in order; all processes must pass equal items."""
         if self.store is None:
             yield from items
             return
@@ -80,15 +80,15 @@ class World:
             yield items[place]
 
     def unclaimed(self, total: int) -> int:
-        """How many of so many items nobody has asked for."""
+        """How many of ``total`` items no process has asked for."""
         return max(0, total - (0 if self.store is None else self.store.add("claimed", 0)))
 
     def meet(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Return when all processes have come here.
+        """Wait until all processes have called this.
 
         Args:
-            name: Each only once.
-            meanwhile: Called now and then.
+            name: A name for this meeting; each name may be used only once.
+            meanwhile: A function that is called repeatedly while this process waits, and once at the end.
         """
         if self.store is None:
             return
@@ -99,7 +99,7 @@ class World:
         meanwhile()
 
     def leave(self) -> None:
-        """The last call of a process: who holds the store must be the last to end."""
+        """Make the last call of a process: the first one waits for the others, because the store may end with it."""
         if self.store is not None:
             self.store.add("left", 1)
             until = time.monotonic() + 60
@@ -108,12 +108,12 @@ class World:
 
 
 class Tally:
-    """Progress of all processes, shown by the first.
+    """Adds up the progress of all processes, so that one of them can show it.
 
     Args:
-        world: The processes.
-        show: Called with the samples and rows since the last call, of all of them; None where nothing is shown.
-        every: Seconds between two looks into the store.
+        world: The processes of the run.
+        show: A function that is called with the new samples and rows of all processes; None if nothing is shown.
+        every: Seconds between two exchanges through the store.
     """
 
     def __init__(self, world: World, show: Callable[[int, int], None] | None, every: float = 1.0) -> None:
@@ -131,7 +131,7 @@ class Tally:
             self.tell()
 
     def tell(self) -> None:
-        """Tell the others, and show what they have told."""
+        """Add this process's progress to the totals in the store, and show what is new in them."""
         if (store := self._world.store) is None:
             return
         totals = [store.add(name, own) for name, own in zip(("samples", "rows"), self._own, strict=True)]
@@ -144,10 +144,10 @@ class Tally:
 
 @contextmanager
 def join() -> Iterator[World]:
-    """The world that torchrun has started, or a world of this process alone.
+    """Enter the world of the processes that torchrun has started, or a world of this process alone.
 
     Raises:
-        ValueError: If the store is gone, since its process is.
+        ValueError: If the store cannot be reached any more, because its process has ended.
     """
     if not torchrun.shares():
         yield World()
@@ -162,24 +162,25 @@ def join() -> Iterator[World]:
             if rank == 0:
                 raise
             status = stop.code if isinstance(stop, SystemExit) else INTERRUPTED
-            raise Stopped(status if isinstance(status, int) else TERMINATED, "") from stop  # one of all talks
+            # No text: the first process alone writes the message.
+            raise Stopped(status if isinstance(status, int) else TERMINATED, "") from stop
         world.leave()
     except dist.DistError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"the store that the processes share is gone ({reason}). What was finished is on disk; the same command "
-            "goes on."
+            f"the store that the processes share is gone ({reason}). Finished images are on disk; run the same command "
+            "to go on."
         ) from error
 
 
 def agree(store: Store, rank: int, size: int, patience: float = _PATIENCE) -> str:
-    """A name that the processes of this life share, and no process of an earlier one.
+    """Agree on a name that all processes of this start share, and that no earlier start has used.
 
-    The first process makes the name. Each other one signs under it with a word of its own, and goes on when the first
-    one has answered with that very word, which only one that lives can.
+    The first process makes the name. Each other process writes a random word under it, and accepts the name when the
+    first process has answered with this word. Only a process that runs now can do that.
 
     Raises:
-        ValueError: If some do not come.
+        ValueError: If some processes do not start within ``patience`` seconds.
     """
     until = time.monotonic() + patience
     word = secrets.token_hex(8)

@@ -13,7 +13,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from maxup_smoothing.certify.models.classifier import BaseClassifier
-from maxup_smoothing.certify.tables import micro_batch
+from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.durable import DurableTable
 from maxup_smoothing.data.runtime.signals import WORDS, Stop, Stopped
 
@@ -133,7 +133,7 @@ class Guard(Oversight):
         self._f, self._mark = self._classifier.mark(self._probe_NCHW), self._table.mark()
         self._checked = time.monotonic()
         self._classifier.on_smaller = self._tell_of_memory
-        before = micro_batch.last(self._table.manifest)
+        before = manifests.last_micro_batch(self._table.manifest)
         if self._classifier.micro_batch != (before or self._classifier.batch_size):
             self._note_memory()
         self._stop.__enter__()

@@ -15,8 +15,7 @@ from maxup_smoothing.certify.engine.guard import Oversight, paced
 from maxup_smoothing.certify.engine.votes import Item, count_votes
 from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.noise import ESTIMATION, PREDICTION, SELECTION, NoiseSource
-from maxup_smoothing.certify.statistics.certificate import Certificate, certificate_of, look_at
-from maxup_smoothing.certify.statistics.looks import Look
+from maxup_smoothing.certify.statistics.certificate import Certificate, Look, certificate_of, look_at
 from maxup_smoothing.certify.statistics.prediction import PredictionSampling, prediction
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.statistics.radius import ABSTAIN

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maxup_smoothing.certify.logs.columns import ADAPTIVE
 from maxup_smoothing.certify.logs.log import NO_ROWS, UNLABELLED, Given, Log, frame
 from maxup_smoothing.certify.logs.mat import read_arrays
 from maxup_smoothing.certify.logs.settings import radius_notes
 from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.logs.tabular import ADAPTIVE
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 
 _MAGIC = b"\x93NUMPY"
@@ -26,7 +26,7 @@ _ADAPTIVE = ("idx", "label", "predict", "radius proved", "correct", "levels_need
 
 
 @dataclass(frozen=True)
-class Macer:
+class MacerRadii:
     """``hard`` and ``soft`` radii, -1 where wrong or abstained."""
 
     name: str = "macer"

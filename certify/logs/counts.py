@@ -145,7 +145,7 @@ def _gaussian(table: pd.DataFrame) -> bool:
     It is sigma / (2 sqrt 2) d^(1/p - 1/2) (1 / sqrt(1 - p_a) + 1 / sqrt(p_b)) with p_b = 1 - p_a; Kumar et al. (2020).
     """
     if _IID not in table:
-        return False  # nothing tells the noise
+        return False  # nothing records the noise
     rows = table[(table["predict"] != ABSTAIN) & (table["p_a_lower"] > 0.5)]
     if rows.empty:
         return False
@@ -188,7 +188,7 @@ def _votes(source: Source) -> dict[int, tuple[int, list[int]]]:
 
 
 def _arguments(path: Path) -> dict[str, float]:
-    """sigma and alpha of the configuration beside a log, as far as it tells them."""
+    """sigma and alpha of the configuration beside a log, as far as it records them."""
     beside = path.with_name("certify_args.json")
     if not beside.is_file() or beside.stat().st_size > 1_000_000:
         return {}

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from maxup_smoothing.certify.logs.log import Given, Log, frame
-from maxup_smoothing.certify.logs.numbers import numbered, split
-from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.logs.source import Source, numbered, split
 from maxup_smoothing.certify.tables.row import PARSERS
 
 _EXPECTED = (
@@ -21,7 +20,7 @@ _HEADERS = [(radius, accuracy) for radius in _RADIUS for accuracy in _ACCURACY]
 
 
 @dataclass(frozen=True)
-class Curve:
+class CurveLog:
     """Radii and accuracies, a pair a line, perhaps under ``radius accuracy``; or a line of each."""
 
     name: str = "curve"
@@ -113,7 +112,7 @@ def _curve(source: Source, numbers: Sequence[int], radii: Sequence[str], accurac
     """Radii and accuracies as numbers.
 
     Raises:
-        ValueError: If one is no number in its range, radii do not rise, or accuracies rise; with its line.
+        ValueError: If one is not a number in its range, radii do not rise, or accuracies rise; with its line.
     """
     found: _Points = [], []
     for number, first, second in zip(numbers, radii, accuracies, strict=True):

@@ -10,9 +10,8 @@ import numpy as np
 from scipy import special
 
 from maxup_smoothing.certify.logs.log import NO_ROWS, UNLABELLED, Given, Log, missing_rows, unlabelled
-from maxup_smoothing.certify.logs.numbers import numbered, split
 from maxup_smoothing.certify.logs.settings import radius_notes
-from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.logs.source import Source, numbered, split
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, upper_confidence_bound
 from maxup_smoothing.certify.statistics.radius import certified_radius
 from maxup_smoothing.certify.tables.row import PARSERS

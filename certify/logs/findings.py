@@ -1,4 +1,4 @@
-"""A certification log as the audit has read it, what is found in it, and whether its images are those expected."""
+"""A log as the audit has read it, its findings, and the check that its images are those expected."""
 
 import re
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ _SPLITS = (10_000, 26_032, 50_000, 60_000, 73_257)  # images of MNIST and CIFAR,
 
 
 @dataclass(frozen=True)
-class Finding:
+class LogFinding:
     """One kind of fault in a log: ``level`` is error, warning or note, ``rows`` how many rows have it."""
 
     level: str
@@ -37,7 +37,7 @@ class Setting:
 
 
 @dataclass(kw_only=True)
-class Log:
+class RawLog:
     """A log's rows without a fault, with the digits of their ``radii`` and their ``lines`` in the file.
 
     ``count`` and ``indices``, the pairs (idx, line), are of all rows; ``findings`` are those of single rows.
@@ -49,7 +49,7 @@ class Log:
     radii: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     indices: list[tuple[int, int]] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[LogFinding] = field(default_factory=list)
 
 
 def where(lines: Sequence[int]) -> str:
@@ -63,7 +63,7 @@ def such_rows(number: int) -> str:
     return f"{number} such row{'s' * (number != 1)}"
 
 
-def of_manifest(path: Path, log: Log) -> tuple[list[Finding], dict[str, Any]]:
+def of_manifest(path: Path, log: RawLog) -> tuple[list[LogFinding], dict[str, Any]]:
     """Whether the manifest beside a log agrees with its rows, and the manifest; {} if there is none that can be read.
 
     A log of ours must have one; other projects write none.
@@ -73,12 +73,12 @@ def of_manifest(path: Path, log: Log) -> tuple[list[Finding], dict[str, Any]]:
         manifest = manifests.read(beside)
     except FileNotFoundError:
         message = f"there is no {beside.name} beside it: which model was certified, and with which noise, is unknown."
-        return [Finding("warning", "manifest", message, 0)] if set(log.header) >= _OURS else [], {}
+        return [LogFinding("warning", "manifest", message, 0)] if set(log.header) >= _OURS else [], {}
     except (OSError, ValueError, RecursionError) as error:
-        return [Finding("error", "manifest", str(error), 0)], {}
+        return [LogFinding("error", "manifest", str(error), 0)], {}
     sampling = manifest.get("sampling")
     if not isinstance(sampling, dict):
-        return [Finding("error", "manifest", f"{beside.name} has no section `sampling`.", 0)], {}
+        return [LogFinding("error", "manifest", f"{beside.name} has no section `sampling`.", 0)], {}
     found = []
     for name in ("sigma", "alpha", "n", "n0"):
         # Other procedures stop when they like: their n is what a row used, the manifest's the most.
@@ -89,11 +89,11 @@ def of_manifest(path: Path, log: Log) -> tuple[list[Finding], dict[str, Any]]:
                 f"{where([log.lines[index] for index in other])}: {name} is {log.rows[other[0]][name]}, the manifest "
                 f"says {str(sampling.get(name))[:50]}; {such_rows(len(other))}."
             )
-            found.append(Finding("error", "manifest", message, len(other)))
+            found.append(LogFinding("error", "manifest", message, len(other)))
     return found, manifest
 
 
-def of_indices(log: Log, manifest: Mapping[str, Any]) -> Iterator[Finding]:
+def of_indices(log: RawLog, manifest: Mapping[str, Any]) -> Iterator[LogFinding]:
     """Images that are there twice or not at all; by their stride where no manifest says which are expected."""
     lines: dict[int, list[int]] = defaultdict(list)
     for idx, line in log.indices:
@@ -102,27 +102,27 @@ def of_indices(log: Log, manifest: Mapping[str, Any]) -> Iterator[Finding]:
         idx, repeats = next(iter(twice.items()))
         rows = sum(len(found) - 1 for found in twice.values())
         message = f"idx {idx} is there {len(repeats)} times, {where(repeats)}; in all {rows} too many."
-        yield Finding("error", "duplicate-idx", message, rows)
+        yield LogFinding("error", "duplicate-idx", message, rows)
     there = sorted(lines)
     if (expected := _expected(manifest)) is not None:
         if strangers := [idx for idx in there if idx not in expected]:
             message = f"idx {strangers[0]} is none of the manifest's images; {such_rows(len(strangers))}."
-            yield Finding("error", "protocol", message, len(strangers))
+            yield LogFinding("error", "protocol", message, len(strangers))
         if missing := len(expected) - len(there) + len(strangers):
             message = f"{missing} of the {len(expected)} images that the manifest names have no row."
-            yield Finding("warning", "missing-rows", message, missing)
+            yield LogFinding("warning", "missing-rows", message, missing)
         return
     steps = Counter(after - before for before, after in pairwise(there))
     stride, share = steps.most_common(1)[0] if steps else (0, 0)
     if share < 0.9 * steps.total() or not steps:
-        return  # a choice of images that no rule tells
+        return  # a choice of images that no rule records
     start, last = there[0], there[-1]
     gaps = [before + stride for before, after in pairwise(there) if after - before > stride]
     if missing := sum(step // stride - 1 for step in steps.elements() if step > stride):
         message = (
             f"idx goes up in steps of {stride}, but {missing} of the rows are missing, that of idx {gaps[0]} first."
         )
-        yield Finding("warning", "missing-rows", message, missing)
+        yield LogFinding("warning", "missing-rows", message, missing)
     ends = [size for size in _SPLITS if size > last]
     whole = any(last + stride >= size for size in ends) or (stride == 1 and (last + 1 - start) % 50 == 0)
     if ends and not whole:
@@ -132,7 +132,7 @@ def of_indices(log: Log, manifest: Mapping[str, Any]) -> Iterator[Finding]:
             f"the last idx is {last}, in steps of {stride} from {start}: no known data set ends there. Of {ends[0]} "
             f"images {most} would have a row, {most - here} more than here."
         )
-        yield Finding("warning", "truncated", message, most - here)
+        yield LogFinding("warning", "truncated", message, most - here)
 
 
 def is_fixed(row: Mapping[str, Any]) -> bool:

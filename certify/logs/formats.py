@@ -1,4 +1,4 @@
-"""Files that are no text of rows, named for what they are, each with the command that makes a log of it."""
+"""Files that are not logs, recognised by their first bytes, each with the command that makes a log of it."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""A log of another project as it is read: what the caller adds to the file, and the table that comes out."""
+"""A log of another project in our terms: settings that the caller gives, and the table."""
 
 import math
 import re
@@ -8,14 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
-from maxup_smoothing.certify.logs.findings import Log as Indexed
-from maxup_smoothing.certify.logs.findings import of_indices
+from maxup_smoothing.certify.logs.findings import RawLog, of_indices
 from maxup_smoothing.certify.logs.source import Source
 from maxup_smoothing.certify.statistics.binomial import LARGEST_N
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.tables.row import FIELD_COLUMNS
 
-KINDS = ("radii", "predictions", "curve", "sampling")
 NO_ROWS = "the table has no rows: nothing has been certified yet."
 UNLABELLED = (
     "labels and classes are not told: label 0 and predict 0 stand for right, predict -1 for wrong or abstained."
@@ -34,7 +32,7 @@ class Log:
     """A log in our terms.
 
     Attributes:
-        table: Columns and dtypes as `radius_table.read` gives them; ``time`` is nan where the log does not tell it.
+        table: Columns and dtypes as `radius_table.read` gives them; ``time`` is nan where the log does not record it.
         dialect: Name of the dialect.
         kind: ``radii`` (certificates), ``predictions`` (no radii), ``curve`` (``radius`` and ``accuracy``, no images)
             or ``sampling`` (votes or their bounds, with ``radius`` where it follows from them).
@@ -49,7 +47,7 @@ class Log:
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What the caller knows and the file may not tell; None is unknown. ``alpha`` is one-sided.
+    """What the caller knows and the file may not record; None is unknown. ``alpha`` is one-sided.
 
     ``norm`` is what radii measure: l2, l1, linf or another word.
     """
@@ -71,7 +69,7 @@ class Given:
             raise ValueError(f"alpha must be in (0, 1), got {self.alpha}.")
 
     def or_told(self, name: str, told: Any) -> Any:
-        """The value that the file tells, or else the one given.
+        """The value that the file records, or else the one given.
 
         Raises:
             ValueError: If both are there and differ, or neither is.
@@ -90,7 +88,7 @@ class Given:
         """The table with a column for each value given.
 
         Raises:
-            ValueError: If the table tells another value.
+            ValueError: If the table records another value.
         """
         for name in ("sigma", "n", "alpha"):
             value = getattr(self, name)
@@ -105,7 +103,7 @@ class Given:
         """The table with the norm given, in a column ``norm``.
 
         Raises:
-            ValueError: If the table tells another norm.
+            ValueError: If the table records another norm.
         """
         if "norm" in table and set(table["norm"]) != {self.norm}:
             raise ValueError(f"the norm {self.norm} was given, but the file says {table['norm'].iloc[0][:50]}.")
@@ -127,7 +125,7 @@ class Dialect(Protocol):
 
 
 @runtime_checkable
-class Named(Protocol):
+class NamesColumns(Protocol):
     """A dialect whose rows stand under a line that names their columns."""
 
     def rows(self, source: Source) -> Any:
@@ -175,5 +173,5 @@ def missing_columns(header: Sequence[str]) -> str | None:
 
 def missing_rows(idx: Sequence[int]) -> list[str]:
     """Notes on images that a log should have, judged by the stride of their numbers."""
-    found = of_indices(Indexed(header=[], indices=[(number, 0) for number in idx]), {})
+    found = of_indices(RawLog(header=[], indices=[(number, 0) for number in idx]), {})
     return [f"stops after {len(idx)} rows: {one.message}" if one.check == "truncated" else one.message for one in found]

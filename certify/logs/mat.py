@@ -27,7 +27,7 @@ def read_arrays(data: bytes, names: Collection[str]) -> dict[str, NDArray[np.flo
         names: Of the arrays that are wanted; others are not read.
 
     Raises:
-        ValueError: If the file is damaged, or such a variable is no array of at most `MOST_NUMBERS` numbers.
+        ValueError: If the file is damaged, or such a variable is not an array of at most `MOST_NUMBERS` numbers.
     """
     order = {b"IM": "<", b"MI": ">"}.get(data[126:_HEADER])
     if order is None or struct.unpack(f"{order}H", data[124:126]) != (_VERSION,):

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from maxup_smoothing.certify.logs.arrays import AdaptiveArray, Macer, Rs4a
-from maxup_smoothing.certify.logs.columns import DIALECTS as COLUMNS
-from maxup_smoothing.certify.logs.columns import Ours
+from maxup_smoothing.certify.logs.arrays import AdaptiveArray, MacerRadii, Rs4a
 from maxup_smoothing.certify.logs.counts import GenGaussian, VotesByClass
-from maxup_smoothing.certify.logs.curve import Curve
+from maxup_smoothing.certify.logs.curve import CurveLog
 from maxup_smoothing.certify.logs.dsrs import DsrsRadii, DsrsSampling
 from maxup_smoothing.certify.logs.formats import binary_format, text_format
 from maxup_smoothing.certify.logs.log import Dialect, Given, Log, missing_columns
 from maxup_smoothing.certify.logs.settings import beyond_l2
 from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.logs.tabular import DIALECTS as COLUMNS
+from maxup_smoothing.certify.logs.tabular import Ours
 from maxup_smoothing.certify.logs.votes import VoteRows, why_no_votes
 
 __all__ = ["DIALECTS", "LARGEST", "Log", "UnknownLogError", "dialect_of", "is_log_folder", "open_source", "read_log"]
@@ -29,8 +29,8 @@ LARGEST = 500_000_000
 
 #: All dialects; the first that matches reads the file.
 DIALECTS: tuple[Dialect, ...] = (
-    Macer(), Rs4a(), AdaptiveArray(), Ours(), GenGaussian(), VotesByClass(), *COLUMNS, DsrsSampling(), VoteRows(),
-    Curve(), DsrsRadii(),
+    MacerRadii(), Rs4a(), AdaptiveArray(), Ours(), GenGaussian(), VotesByClass(), *COLUMNS, DsrsSampling(), VoteRows(),
+    CurveLog(), DsrsRadii(),
 )  # fmt: skip
 
 
@@ -49,10 +49,10 @@ def read_log(
 
     Args:
         path: A file, or the folder that rs4a writes.
-        sigma: Standard deviation of the noise in [0, 1] pixel units, positive, where the file does not tell it.
-        n: Estimation samples, in [1, 1e9], where the file does not tell them.
-        alpha: One-sided failure probability, in (0, 1), where the file does not tell it.
-        norm: What the radii measure, l2, l1, linf or another word, where the file does not tell it. A folder of arrays
+        sigma: Standard deviation of the noise in [0, 1] pixel units, positive, where the file does not record it.
+        n: Estimation samples, in [1, 1e9], where the file does not record them.
+        alpha: One-sided failure probability, in (0, 1), where the file does not record it.
+        norm: Norm of the radii, l2, l1, linf or another word, where the file does not record it. A folder of arrays
             may have radii in several norms, of which these are read.
 
     Returns:
@@ -81,7 +81,7 @@ def open_source(path: str | os.PathLike[str]) -> Source:
 
     Raises:
         UnknownLogError: If it is no text and no file of arrays, such as a compressed file or a pickle.
-        ValueError: If it is no file, or larger than `LARGEST`.
+        ValueError: If it is not a file, or larger than `LARGEST`.
         OSError: If it cannot be read.
     """
     path = Path(path)

@@ -10,7 +10,7 @@ from typing import Any
 from maxup_smoothing.certify.logs.log import NO_ROWS
 from maxup_smoothing.certify.logs.source import Source
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
-from maxup_smoothing.certify.tables.row import parse_fields
+from maxup_smoothing.certify.tables.row import PARSERS, parse_fields
 
 RUNNING = "correct was a running count: recomputed as predict == label."
 _BOOLEANS = {
@@ -139,15 +139,15 @@ class Rows:
             row = dict(zip(self.header, texts, strict=False))
             more = [*added.values(), *([_hit(row)] if "correct" not in self.header else [])]
             try:
+                if "\t".join(texts).count("\t") != len(self.header) - 1:
+                    word = _WORDS[self._source.separator]
+                    raise ValueError(f"expected {len(self.header)} {word}-separated fields, got {len(texts)}.")
                 fields = parse_fields("\t".join([*texts, *more]), names)
             except ValueError as error:
-                message = str(error)
-                if message.startswith("expected "):
-                    word = _WORDS[self._source.separator]
-                    message = f"expected {len(self.header)} {word}-separated fields, got {len(texts)}."
-                self.faults.append((number, message))
+                self.faults.append((number, str(error)))
                 if self._is_cut(number):
-                    self._short = len(texts) < len(self.header) or message.startswith(f"{self.header[-1]} must be")
+                    malformed = [name for name, text in row.items() if not _is_parsed(name, text)]
+                    self._short = len(texts) < len(self.header) or malformed[:1] == self.header[-1:]
                     continue
             else:
                 self.fields.append(fields)
@@ -224,6 +224,15 @@ def _with_point(text: str) -> str:
 
 def _lines(count: int) -> str:
     return f"{count} line{'s were' if count > 1 else ' was'}"
+
+
+def _is_parsed(name: str, text: str) -> bool:
+    """Whether a field by itself is well formed."""
+    try:
+        PARSERS.get(name, str)(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _hit(row: Mapping[str, str]) -> str:

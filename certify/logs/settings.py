@@ -1,4 +1,4 @@
-"""What printed radii tell: how they were rounded, which n and alpha are behind them, and whether they can be l2."""
+"""Settings inferred from printed radii: their rounding, n and alpha, and whether they can be l2."""
 
 from collections.abc import Iterable, Sequence
 
@@ -31,7 +31,7 @@ def infer_settings(radii: Iterable[float | str], sigma: float | None = None) -> 
 
 
 def radius_notes(texts: Sequence[str], sigma: float | None, settings_told: bool) -> list[str]:
-    """Notes on positive radii as they are printed: their rounding, and n and alpha if the log does not tell them.
+    """Notes on positive radii as they are printed: their rounding, and n and alpha if the log does not record them.
 
     Args:
         texts: The radii above 0.
@@ -61,10 +61,10 @@ def radius_notes(texts: Sequence[str], sigma: float | None, settings_told: bool)
 
 
 def norm_of(table: pd.DataFrame) -> str | None:
-    """What a table's radii measure: the norm that it tells, l2 where it tells none, None where its radii refute that.
+    """The norm of the radii: the one recorded, l2 where none is, None where the radii refute that.
 
     Raises:
-        ValueError: If it tells several.
+        ValueError: If it records several.
     """
     if "norm" in table:
         told = sorted(set(table["norm"].tolist()))
@@ -77,7 +77,7 @@ def norm_of(table: pd.DataFrame) -> str | None:
 def beyond_l2(table: pd.DataFrame) -> str | None:
     """Why radii of which no norm is told cannot be l2, and what to do; None if they can be.
 
-    They cannot where one is above the ceiling of its sigma, n and alpha. Those that the table does not tell are the
+    They cannot where one is above the ceiling of its sigma, n and alpha. Those that the table does not record are the
     largest of the usual ones, `certify.statistics.lattice.SIGMAS`, ``SAMPLES`` and ``ALPHAS``. Our own tables are l2.
     """
     if "norm" in table or "status" in table or len(table) == 0:

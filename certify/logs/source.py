@@ -1,4 +1,4 @@
-"""A file as dialects look at it: its lines, and the table in it with its columns and what separates them.
+"""A file as dialects read it: its lines, the columns of its table, and grids of numbers without a header.
 
 A table may stand in the captured output of a terminal: lines before the one that names the columns are left out, and so
 are comments. Fields are separated by tabs, commas, semicolons or spaces.
@@ -12,6 +12,9 @@ from functools import cached_property
 from pathlib import Path
 
 from maxup_smoothing.certify.tables.row import FIELD_COLUMNS
+
+_NUMBER = re.compile(r"-?[0-9]+\.?[0-9]*(e[+-]?[0-9]+)?|-?\.[0-9]+|nan|-?inf", re.IGNORECASE)
+_BETWEEN = re.compile(r"[\s,;]+")
 
 _SEPARATORS = ("\t", ";", ",", " ")
 _NAMES = {*FIELD_COLUMNS, "original_idx", "counts", "count", "l2_radius", "exact_radius", "radius proved", "p1"}
@@ -140,3 +143,28 @@ def _names_columns(fields: Sequence[str], separator: str) -> bool:
     if separator == " " and (not names or names[0] not in ("idx", "original_idx", "label")):
         return False
     return len(known) >= 2 and (not known.isdisjoint(("idx", "original_idx")) or {"label", "predict"} <= known)
+
+
+def split(line: str) -> list[str]:
+    """The numbers of a line as texts; tabs, spaces, commas and semicolons stand between them."""
+    return [text for text in _BETWEEN.split(line.strip()) if text]
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a decimal number."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def numbered(source: Source, names: Sequence[Sequence[str]] = ()) -> list[tuple[int, list[str]]]:
+    """The lines of numbers, each with its number; empty where the first line is none and no header.
+
+    Args:
+        source: The file.
+        names: Headers that may stand above the numbers, each a sequence of names in small letters.
+    """
+    lines = source.whole
+    if lines and tuple(split(lines[0][1].lower())) in set(map(tuple, names)):
+        lines = lines[1:]
+    if not lines or not all(map(is_number, split(lines[0][1]))):
+        return []
+    return [(number, split(line)) for number, line in lines]

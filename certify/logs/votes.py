@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxup_smoothing.certify.logs.log import Given, Log, frame
-from maxup_smoothing.certify.logs.numbers import numbered
-from maxup_smoothing.certify.logs.source import Source
+from maxup_smoothing.certify.logs.source import Source, numbered
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, certified_radius
 
@@ -80,7 +79,7 @@ class VoteRows:
 
 
 def why_no_votes(source: Source) -> str | None:
-    """Why lines of whole numbers are no votes that are known, and what to do; None for other files."""
+    """Why lines of whole numbers are not votes that are known, and what to do; None for other files."""
     lines = numbered(source)
     if not lines or len(lines[0][1]) < 3 or not all(map(_COUNT.fullmatch, lines[0][1])):
         return None

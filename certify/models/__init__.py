@@ -1,1 +1,1 @@
-"""Anything that can be certified, as one frozen function of a batch."""
+"""Loads a model of any supported kind, and makes it one frozen function from image batches to classes."""

@@ -1,4 +1,4 @@
-"""Faster forms of the same network: batch norm folded into convolutions, and torch.compile with frozen weights."""
+"""Makes faster forms of a network: batch norms folded into convolutions, and torch.compile with frozen weights."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,17 +17,17 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def fold_batch_norm(model: nn.Module, image_shape: Sequence[int]) -> tuple[nn.Module | None, str]:
-    """A copy of the model whose batch norms are part of their convolutions, if that is the same function.
+    """A copy of the model with its batch norms folded into their convolutions, if that is the same function.
 
-    Folding is done and compared with the original in float64, on noise around a grey image, and given up where the
-    logits differ, where the model cannot be traced, or where there is nothing to fold.
+    Folding is done in float64, and compared there with the original on noise around a grey image. It is given up if the
+    logits differ, the model cannot be traced, or there is nothing to fold.
 
     Args:
-        model: In evaluation mode, in float32, from (B, C, H, W) images to logits.
-        image_shape: (C, H, W).
+        model: The network, in evaluation mode, with float32 weights, from (B, C, H, W) images to logits.
+        image_shape: Shape (C, H, W) of one image.
 
     Returns:
-        The copy, and what was done: "17 batch norms folded"; or None, and "not folded: …".
+        The copy and a note such as "17 batch norms folded"; or None and the reason, "not folded: …".
     """
     norms = _count(model)
     if not norms:
@@ -38,7 +38,7 @@ def fold_batch_norm(model: nn.Module, image_shape: Sequence[int]) -> tuple[nn.Mo
     try:
         original = original.double()
         folded = _fold(symbolic_trace(original))
-    except Exception as error:  # whatever tracing meets in a user's code: it is not needed
+    except Exception as error:  # tracing a user's code can raise any exception, and folding is optional
         return None, f"not folded: cannot be traced ({type(error).__name__})"
     done = norms - _count(folded)
     if not done:
@@ -49,7 +49,7 @@ def fold_batch_norm(model: nn.Module, image_shape: Sequence[int]) -> tuple[nn.Mo
     try:
         with torch.inference_mode():
             expected, found = original(x.clone()), folded(x.clone())
-    except Exception as error:  # layers that fix a dtype
+    except Exception as error:  # some layers fix a dtype
         return None, f"not folded: cannot be run in float64 ({type(error).__name__})"
     if not (isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor)):
         return None, "not folded: the output is not a tensor"
@@ -60,7 +60,7 @@ def fold_batch_norm(model: nn.Module, image_shape: Sequence[int]) -> tuple[nn.Mo
 
 
 def _fold(traced: GraphModule) -> GraphModule:
-    """Fold every batch norm whose input is a convolution that nothing else reads."""
+    """Fold every batch norm whose input is a convolution with no other reader."""
     modules = dict(traced.named_modules())
     for node in traced.graph.nodes:
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
@@ -85,27 +85,27 @@ Function = Callable[[Tensor], Tensor]
 
 
 def compiled(function: Function, x_BCHW: Tensor) -> tuple[Function, str | None]:
-    """A compiled form of a function of one batch, whose shape, layout and device stay those of ``x_BCHW``.
+    """Compile a function of one batch; each later batch must have the shape, layout and device of ``x_BCHW``.
 
-    Weights become constants, which lets the CPU's kernels lay them out beforehand. On CUDA the whole pass is captured
-    as a CUDA graph; the function's result is then valid until the next call.
+    Weights become constants, so that the CPU's kernels can choose their memory layout beforehand. On CUDA the whole
+    pass is captured as a CUDA graph; its result is then valid only until the next call.
 
     Args:
-        function: From a batch to a tensor; reads no gradients.
-        x_BCHW: A batch on which to compile and try it.
+        function: A function from a batch to a tensor that needs no gradients.
+        x_BCHW: A batch on which the function is compiled and tried.
 
     Returns:
-        The compiled function, and None; or the function itself, and why it could not be compiled.
+        The compiled function and None; or the function itself and the reason why it could not be compiled.
     """
     options: dict[str, str | int | bool | Callable[..., Any]] = {"freezing": True}
     options["triton.cudagraphs"] = x_BCHW.is_cuda
     try:
         with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch about itself
-            torch._dynamo.reset()  # or the eighth batch size tried in one process would silently run uncompiled
+            warnings.simplefilter("ignore")  # torch warns about its own code
+            torch._dynamo.reset()  # else the eighth batch size tried in one process would silently run uncompiled
             candidate: Function = torch.compile(function, dynamic=False, options=options)
             candidate(x_BCHW)
-    except Exception as error:  # whatever a compiler, its absence or an exotic network raises: it is not needed
+    except Exception as error:  # a missing compiler or an unusual network can raise anything; compiling is optional
         return function, _reason(error)
     return candidate, None
 

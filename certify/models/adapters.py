@@ -1,4 +1,4 @@
-"""Models that are no modules of PyTorch: functions of arrays, ONNX files, and exported programs."""
+"""Wraps models that are not PyTorch code: functions of arrays, ONNX files, and exported programs."""
 
 # Shapes: B rows, K classes; C channels, H height, W width.
 
@@ -16,21 +16,21 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from maxup_smoothing.certify.models.memory import is_out_of_memory
-from maxup_smoothing.certify.models.outputs import logits_of
+from maxup_smoothing.data.runtime.memory import is_out_of_memory
+from maxup_smoothing.data.runtime.user_code import logits_of
 
-#: From float32 images (B, C, H, W) to logits (B, K), or to integer classes (B,); see `ArrayFunction`.
+#: A function from float32 images (B, C, H, W) to logits (B, K), or to integer classes (B,); see `ArrayFunction`.
 ArrayCallable = Callable[[Any], Any]
 
 
 class ArrayFunction(nn.Module):
-    """Any function from a batch of arrays or tensors to logits or classes, as a module.
+    """A module that calls a function from a batch of arrays or tensors to logits or classes.
 
     Args:
-        function: From float32 images (B, C, H, W), in [0, 1] plus noise, to logits (B, K), or to integer classes (B,),
-            where a negative one is a vote for no class. It must treat each row by itself. It gets NumPy arrays, and
-            tensors of torch if it fails with arrays.
-        num_classes: K, for classes; logits tell it themselves.
+        function: A function from float32 images (B, C, H, W), in [0, 1] plus noise, to logits (B, K) or integer classes
+            (B,). A negative class is a vote for no class. It must treat each row by itself. It gets NumPy arrays, or
+            torch tensors if it fails on arrays.
+        num_classes: Number of classes K, needed only if the function returns classes; 0 if unknown.
 
     Raises:
         ValueError: When called, if the function returns anything else.
@@ -39,15 +39,15 @@ class ArrayFunction(nn.Module):
     def __init__(self, function: ArrayCallable, num_classes: int) -> None:
         super().__init__()
         self._function, self._num_classes = function, num_classes
-        self._of_tensors: bool | None = None  # not known before the first call
+        self._of_tensors: bool | None = None  # whether it takes tensors; unknown before the first call
         self.eval()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ArrayFunction":
-        """Itself: what it calls is not ours to copy, and sessions of a runtime cannot be copied."""
+        """The same object: the user's function may hold state that cannot be copied, such as a runtime's session."""
         return self
 
     def after(self, first: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> "ArrayFunction":
-        """The function of what ``first`` makes of the images."""
+        """The composition: the images go through ``first``, and its result through this function."""
 
         def both(x_BCHW: Any) -> Any:
             if isinstance(x_BCHW, Tensor):
@@ -57,7 +57,7 @@ class ArrayFunction(nn.Module):
         return ArrayFunction(both, self._num_classes)
 
     def _called(self, x_BCHW: Tensor) -> Any:
-        """What the function returns for arrays or, if it takes none, for tensors."""
+        """What the function returns for an array, or for a tensor if it fails on arrays."""
         if self._of_tensors:
             return self._function(x_BCHW.detach())
         try:
@@ -75,7 +75,7 @@ class ArrayFunction(nn.Module):
         return returned
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits, (B, K); of classes, 1 for the class and 0 for the others."""
+        """Logits, (B, K). Classes become logits of 1 for the class and 0 for the others; NaN for a negative class."""
         returned = self._called(x_BCHW)
         if isinstance(returned, Mapping | tuple) or hasattr(returned, "logits"):
             returned = logits_of(returned, len(x_BCHW), self._num_classes)
@@ -91,8 +91,8 @@ class ArrayFunction(nn.Module):
             )
         if not self._num_classes:
             raise ValueError(
-                "the function returns classes, and nothing says how many there are: the images have no labels, or a "
-                "class map numbers them; return logits (B, K)."
+                "the function returns classes, and their number is not known: the images have no labels, or a class "
+                "map numbers them; return logits (B, K)."
             )
         if found.size and found.max() >= self._num_classes:
             raise ValueError(f"the function returned class {found.max()}, but there are {self._num_classes} classes.")
@@ -105,9 +105,15 @@ class ArrayFunction(nn.Module):
 
 @dataclass(frozen=True)
 class ForeignModel:
-    """A model, the batch sizes that it accepts, the SHA-256 of its file, and the type of its 8-bit pixels, if any.
+    """A model that was read from a program or an ONNX file.
 
-    Of an ONNX file also the names of its inputs, and its other outputs with their last dimension, if that is fixed.
+    Attributes:
+        model: The model as a module.
+        batch_sizes: Smallest and largest batch that it accepts.
+        sha256: SHA-256 of its file.
+        pixels: Integer type of its input, whose pixels are from 0 to 255; None if it takes floats.
+        inputs: Names of the inputs of an ONNX file.
+        outputs: Further outputs of an ONNX file by name, with the size of the last dimension; None if not fixed.
     """
 
     model: nn.Module
@@ -119,29 +125,29 @@ class ForeignModel:
 
     @property
     def pixels_text(self) -> str:
-        """What is done for a model of 8-bit pixels."""
+        """A note for the user on how the input of a model of 8-bit pixels is made."""
         return f"the model takes {self.pixels} pixels: noisy images are rounded to the nearest of 0 … 255 and clipped"
 
 
-ANY_BATCH = (1, 2**31)
+ANY_BATCH = (1, 2**31)  # batch sizes of a model that accepts all
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
-#: Of pixels from 0 to 255. What a wider unsigned type or a signed byte means is not known.
+#: Integer inputs, taken as pixels from 0 to 255. For other integer types, such as int8 or uint16, the range is unclear.
 _BYTES = {"tensor(uint8)": np.uint8, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
 
 
 def onnx_model(path: Path, image_shape: Sequence[int], num_classes: int, device: torch.device) -> ForeignModel:
-    """A model from an ONNX file, run by onnxruntime.
+    """Read a model from an ONNX file; onnxruntime runs it.
 
     Args:
-        path: A file with one input, (B, C, H, W), whose first output is logits (B, K) or classes (B,). Of integers it
-            gets pixels from 0 to 255: noisy images rounded to the nearest and clipped.
-        image_shape: (C, H, W).
-        num_classes: Of the data set, for models that return classes.
-        device: The CPU, or a CUDA device if onnxruntime has been installed for it.
+        path: The ONNX file; one input (B, C, H, W), whose first output holds logits (B, K) or classes (B,). An integer
+            input gets pixels from 0 to 255: noisy images, rounded to the nearest whole number and clipped.
+        image_shape: Shape (C, H, W) of one image.
+        num_classes: Number of classes K of the data set, for models that return classes; 0 if unknown.
+        device: The CPU, or a CUDA device if the installed onnxruntime supports CUDA.
 
     Raises:
         ValueError: If onnxruntime is missing, or the file is not as described.
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If the file does not exist.
     """
     _require_file(path)
     if importlib.util.find_spec("onnxruntime") is None:
@@ -150,7 +156,7 @@ def onnx_model(path: Path, image_shape: Sequence[int], num_classes: int, device:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # its errors come as exceptions, too
+    options.log_severity_level = 4  # no error logs: each error also comes as an exception
     providers: list[Any] = ["CPUExecutionProvider"]
     if device.type == "cuda":
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -158,7 +164,7 @@ def onnx_model(path: Path, image_shape: Sequence[int], num_classes: int, device:
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # its exceptions have no common base of their own
+    except Exception as error:  # onnxruntime's exceptions have no common base class
         raise ValueError(f"onnxruntime cannot load {path}: {_line(error)}.") from error
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type not in {**_FLOATS, **_BYTES}:
@@ -186,47 +192,47 @@ def onnx_model(path: Path, image_shape: Sequence[int], num_classes: int, device:
         return found
 
     sizes = (shape[0], shape[0]) if isinstance(shape[0], int) else ANY_BATCH
-    # Weights in files of their own are seen by `BaseClassifier.fingerprint`.
+    # The SHA-256 does not cover weights in external files; `BaseClassifier.fingerprint` covers them by the logits.
     others = {one.name: one.shape[-1] if one.shape else None for one in session.get_outputs()[1:]}
     return ForeignModel(ArrayFunction(run, num_classes), sizes, _sha256(path), pixels, (name,), others)
 
 
 def program(path: Path, num_classes: int) -> ForeignModel:
-    """A model from a file of TorchScript, on the CPU; one that was frozen stays there.
+    """Read a TorchScript program onto the CPU. A frozen program stays there, because nothing can move its weights.
 
     Args:
-        path: Of a program with one input, (B, C, H, W).
-        num_classes: Of the data set.
+        path: The TorchScript file; its program has one input (B, C, H, W).
+        num_classes: Number of classes K of the data set; 0 if unknown.
 
     Raises:
-        ValueError: If torch cannot read it.
+        ValueError: If torch cannot read the file.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that TorchScript is deprecated: a user cannot mend that here
+            warnings.simplefilter("ignore")  # "TorchScript is deprecated": the user cannot act on that here
             script = torch.jit.load(path, map_location="cpu")
-    except Exception as error:  # in whatever way the damage asks for
-        raise ValueError(f"{path} is no TorchScript program that this torch can read: {_line(error)}.") from error
-    if not hasattr(script, "training"):  # frozen: weights are constants of its code, which nothing can move
+    except Exception as error:  # a damaged file can raise any exception
+        raise ValueError(f"{path} is not a TorchScript program that this torch can read: {_line(error)}.") from error
+    if not hasattr(script, "training"):  # frozen: its weights are constants of the code, which nothing can move
         frozen = ArrayFunction(lambda x_BCHW: script(torch.from_numpy(x_BCHW)).detach().numpy(), num_classes)
         return ForeignModel(frozen, ANY_BATCH, _sha256(path))
     for parameter in script.parameters():
-        parameter.requires_grad_(False)  # or copies of it would be part of a graph
+        parameter.requires_grad_(False)  # else copies of it would belong to an autograd graph
     model = nn.Sequential(script)
     model.training = script.training
     return ForeignModel(model, ANY_BATCH, _sha256(path))
 
 
 def exported_program(path: Path, device: torch.device) -> ForeignModel:
-    """A model from a file of ``torch.export.save``.
+    """Read a program that ``torch.export.save`` wrote.
 
     Args:
-        path: Of a program with one input, (B, C, H, W), exported in evaluation mode.
-        device: Where it will run; constants inside the program move there.
+        path: The file; its program has one input (B, C, H, W), and was exported in evaluation mode.
+        device: The device on which the program will run; its constants are moved there.
 
     Raises:
         ValueError: If the file is not as described.
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If the file does not exist.
     """
     from torch.export.passes import move_to_device_pass
 
@@ -234,10 +240,10 @@ def exported_program(path: Path, device: torch.device) -> ForeignModel:
     logger = logging.getLogger("torch.export")
     level = logger.level
     try:
-        logger.setLevel(logging.CRITICAL)  # it would print the traceback of what is said below
+        logger.setLevel(logging.CRITICAL)  # else it prints a traceback before our one-line message
         program = torch.export.load(path)
-    except Exception as error:  # a zip file, a schema, operators that are not registered …
-        raise ValueError(f"{path} is no program of torch.export that this torch can read: {_line(error)}.") from error
+    except Exception as error:  # from the zip file, the schema, or operators that are not registered
+        raise ValueError(f"{path} is not a torch.export program that this torch can read: {_line(error)}.") from error
     finally:
         logger.setLevel(level)
     for node in program.graph.nodes:
@@ -257,12 +263,12 @@ def exported_program(path: Path, device: torch.device) -> ForeignModel:
         sizes = (max(1, int(limits.lower)), int(min(limits.upper, ANY_BATCH[1])))
     model = move_to_device_pass(program, str(device)).module() if device.type != "cpu" else program.module()
     for module in model.modules():
-        module.training = False  # the mode is part of the program, and was checked above; eval() is not supported
+        module.training = False  # the program fixes the mode, which was checked above; it does not support eval()
     return ForeignModel(model, sizes, _sha256(path))
 
 
 def _argument(node: Any, name: str, default: Any) -> Any:
-    """The value of an operator's argument by its name in the schema."""
+    """The value of an operator's argument, looked up by its name in the operator's schema."""
     if not hasattr(node.target, "_schema"):
         return default
     for position, argument in enumerate(node.target._schema.arguments):

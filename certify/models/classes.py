@@ -1,4 +1,4 @@
-"""Whether a network and a data set have the same classes; where not, the likely cause and what mends it."""
+"""Checks that a network and a data set have the same classes; if not, the error names the likely cause and the fix."""
 
 # Shapes: B rows of a batch, K classes; C channels, H height, W width.
 
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from maxup_smoothing.certify.models.adapters import ArrayFunction
 from maxup_smoothing.data.dataset import Dataset, listed
 
-if TYPE_CHECKING:  # which imports this module
+if TYPE_CHECKING:  # `loading` imports this module
     from maxup_smoothing.certify.models.loading import LoadedModel
 
-#: In the manifest of a network with one logit.
+#: What the manifest says of a network with one logit.
 ONE_LOGIT = "one, taken as a sign: class 1 where it is above 0, else class 0"
 _MAP = "pass --class-map FILE, with a line for each class: its {what} and its number in the network"
 
@@ -25,18 +25,19 @@ _Loaded = TypeVar("_Loaded", bound="LoadedModel")
 
 
 def fitted(loaded: _Loaded, name: str, num_classes: int, dataset: Dataset | None = None) -> _Loaded:
-    """A model with the classes of a data set.
+    """Check a loaded model against the classes of a data set.
 
-    A single logit z becomes the two logits 0 and z where there are two classes, or none is known.
+    A single logit z becomes the two logits 0 and z, if the data set has two classes or their number is not known.
 
     Args:
-        loaded: As it was loaded.
-        name: What the user called it.
-        num_classes: Of the data set; 0 if it has no labels, or a class map has numbered them as the network does.
-        dataset: For the message.
+        loaded: The loaded model.
+        name: The user's name of the model, for messages.
+        num_classes: Number of classes of the data set; 0 if it has no labels, or a class map numbers them as the
+            network does.
+        dataset: The data set, for its labels and for messages; None if not known.
 
     Raises:
-        ValueError: If the classes are others; with the cause and the fix.
+        ValueError: If the classes differ; with the cause and the fix.
     """
     if loaded.num_classes == 1:
         if num_classes not in (0, 2):
@@ -69,7 +70,7 @@ def fitted(loaded: _Loaded, name: str, num_classes: int, dataset: Dataset | None
 
 
 def names_told(told: object, num_classes: int) -> tuple[str, ...]:
-    """The class names that a checkpoint tells; none if they are not one for each class."""
+    """The class names that a checkpoint records; empty unless there is exactly one for each class."""
     return tuple(map(str, told)) if isinstance(told, list) and len(told) == num_classes else ()
 
 
@@ -78,12 +79,12 @@ def _number(num_classes: int) -> str:
 
 
 def _fix(loaded: "LoadedModel", wanted: int, dataset: Dataset | None) -> str:
-    """What mends different numbers of classes, by the evidence of both sides."""
+    """The advice for different numbers of classes, from what is known of the model and of the data set."""
     found = loaded.num_classes
     others = loaded.foreign.outputs if loaded.foreign is not None else {}
     if loaded.foreign is not None and (other := [output for output, size in others.items() if size == wanted]):
         return (
-            f"output {other[0]} of the file has {wanted}, but the first output counts; keep that one with "
+            f"output {other[0]} of the file has {wanted}, but the first output is used; keep only {other[0]} with "
             f"onnx.utils.extract_model(FILE, NEW, {list(loaded.foreign.inputs)}, {other[:1]})"
         )
     if dataset is None:
@@ -95,27 +96,27 @@ def _fix(loaded: "LoadedModel", wanted: int, dataset: Dataset | None) -> str:
         return f"no label is 0 and the largest is {top}, so the labels count from 1; save labels - 1"
     map_fix = _MAP.format(what="number in the data set" if numbered else "name")
     if wanted > found:
-        return f"the network does not know all of its classes; use images of its classes alone, or {map_fix}"
+        return f"the network lacks some classes of the data set; use only images of the network's classes, or {map_fix}"
     missing = [name for name in loaded.classes if name not in dataset.classes]
     empty_class = "make an empty folder for each of them"
     if archive:
         empty_class = "save the names of all classes as classes in the .npz"
     if dataset.named and (folder or archive) and len(missing) == found - wanted:
-        return f"it lacks {listed(missing)} of the network's classes; {empty_class}"
+        return f"the data set lacks {listed(missing)} of the network's classes; {empty_class}"
     if found > 2 * wanted or not (folder or archive):
-        return f"it seems to be a part of the network's classes; {map_fix}"
+        return f"the data set seems to have only some of the network's classes; {map_fix}"
     if numbered:
         return (
-            f"its largest label is {top}; if no image is of the last classes, save the names of all {found} as classes "
+            f"the largest label is {top}; if the last classes have no image, save the names of all {found} as classes "
             f"in the .npz, such as numpy.array([str(k) for k in range({found})]); if they are numbered otherwise, "
             f"{map_fix}"
         )
-    return f"if there are classes without an image, {empty_class}; if not, {map_fix}"
+    return f"if some classes have no image, {empty_class}; if not, {map_fix}"
 
 
 def _sign_of(model: nn.Module) -> nn.Module:
-    """A network with one logit z as one of two, 0 and z: a tie is class 0."""
-    if isinstance(model, ArrayFunction):  # stays one, which has its own arithmetic
+    """Turn a network with one logit z into one with two, 0 and z; for z = 0 the class is 0."""
+    if isinstance(model, ArrayFunction):  # it stays a function of arrays, whose arithmetic cannot be cast
 
         def two_logits(x_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
             z_B1 = model(torch.from_numpy(x_BCHW)).numpy()
@@ -123,7 +124,7 @@ def _sign_of(model: nn.Module) -> nn.Module:
 
         return ArrayFunction(two_logits, 2)
     sign = _Sign()
-    sign.training = False  # not `eval` of the whole, which exported programs refuse
+    sign.training = False  # not by eval(), which exported programs do not support
     both = nn.Sequential(model, sign)
     both.training = False
     return both

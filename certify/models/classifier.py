@@ -1,4 +1,4 @@
-"""The base classifier f exactly as it is certified: these weights, this arithmetic, this batch size."""
+"""The base classifier f as it is certified: a frozen network with fixed weights, arithmetic and batch size."""
 
 # Shapes: B rows of a batch, K classes; C channels, H height, W width.
 
@@ -24,16 +24,23 @@ from maxup_smoothing.certify.models.contents import (
     require_initialised,
     weights_hash,
 )
-from maxup_smoothing.certify.models.memory import OutOfMemory, advice, in_parts, is_out_of_memory
-from maxup_smoothing.certify.models.outputs import input_dtypes, logits_of
-from maxup_smoothing.certify.models.user_code import ModelError, user_code
+from maxup_smoothing.certify.models.memory import advice, in_parts
+from maxup_smoothing.certify.models.outputs import input_dtypes
+from maxup_smoothing.data.runtime.memory import OutOfMemory, is_out_of_memory
+from maxup_smoothing.data.runtime.user_code import ModelError, logits_of, user_code
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What f was at some time: the hash of its state, and its logits of some rows; None where it has none of them."""
+    """A record of f at one time, with which a later change is found.
+
+    Attributes:
+        state: SHA-256 of the weights and buffers; None for a model without any.
+        x_BCHW: The rows that f was shown.
+        logits_BK: Its logits for them; None for a randomised f.
+    """
 
     state: str | None
     x_BCHW: Tensor
@@ -43,34 +50,34 @@ class Mark:
 class BaseClassifier:
     """A frozen network from image batches to classes.
 
-    Batches always have ``batch_size`` rows (the engine pads the last), because a kernel may round differently at
-    another size, and then f would be another function.
+    Batches always have ``batch_size`` rows; the engine pads the last one. A kernel may round differently at another
+    size, and f would then be another function.
 
-    A new classifier runs the model exactly as it came: its own dtype and memory layout, nothing folded. ``prepare``
-    then looks for a faster form of the same function.
+    A new classifier runs the model exactly as given: in its own dtype and memory layout, with nothing folded.
+    ``prepare`` then looks for a faster form of the same function.
 
     Args:
-        model: From (B, C, H, W) images in [0, 1] plus noise to (B, K) logits, in evaluation mode; for other outputs see
-            ``logits_of``. It is copied if it can be: later changes to it do not reach the copy.
+        model: The network, in evaluation mode. It maps (B, C, H, W) images in [0, 1] plus noise to (B, K) logits; for
+            other outputs see ``logits_of``. If it can be copied, the copy runs, and later changes do not reach it.
         num_classes: Number of logits K.
-        device: Where f runs.
-        dtype: None for the model's own arithmetic. "float32", "bfloat16" or "float16" casts all weights, which makes
-            another function of a model whose weights are of another kind.
-        batch_size: Rows of every forward pass.
-        image_shape: (C, H, W). If given, the classifier is prepared.
-        examples: float32 (N, C, H, W), noisy images to prepare it on; random numbers around grey without.
-        compile: Run it through torch.compile; see ``models.acceleration``. It needs ``image_shape``, and takes seconds.
-        smallest_batch: Fewest rows that the model accepts.
-        randomized: The model draws random numbers of its own, afresh for every row; see ``preflight.independence``.
+        device: The device on which f runs.
+        dtype: None keeps the model's own arithmetic. "float32", "bfloat16" or "float16" casts all weights; if they are
+            of another dtype, the cast model is another function.
+        batch_size: Number of rows of every forward pass.
+        image_shape: Shape (C, H, W) of one image. If it is given, ``prepare`` is called.
+        examples: Noisy images for ``prepare``, float32 (N, C, H, W); by default random numbers around grey.
+        compile: Whether to use torch.compile; see ``models.acceleration``. It needs ``image_shape``, and takes seconds.
+        smallest_batch: Smallest number of rows that the model accepts.
+        randomized: Whether the model draws new random numbers of its own for every row; see ``preflight.independence``.
 
     Attributes:
-        dtype_name: "float32", "bfloat16", "float16", or "given" where the model's weights are of another kind.
+        dtype_name: "float32", "bfloat16", "float16", or "given" where the model's weights are of another dtype.
         layout: Memory layout of f's input.
         folding: How many batch norms are folded into convolutions, or why none is; see ``certify.models.acceleration``.
-        fallbacks: Forms of the network that turned out to be another function, or none, and why.
-        compiled: None if it runs compiled, else why it does not.
-        micro_batch: Rows that go through at once: fewer than a batch after memory ran out; see ``models.memory``.
-        on_smaller: Called whenever ``micro_batch`` has become smaller.
+        fallbacks: Faster forms of the network that are not used, each with the reason.
+        compiled: None if f runs compiled, else the reason why it does not.
+        micro_batch: Number of rows of one forward pass: fewer than a batch after memory ran out; see ``models.memory``.
+        on_smaller: A function that is called whenever ``micro_batch`` has become smaller.
         workers: Classifiers that may run at the same time, on the same weights; this one is the first.
 
     Raises:
@@ -94,7 +101,7 @@ class BaseClassifier:
         if dtype not in (None, GIVEN, *DTYPES):
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
         if isinstance(model, ArrayFunction) and (dtype not in (None, GIVEN, FLOAT32) or compile):
-            raise ValueError("a function of arrays has its own arithmetic: dtype must be float32, and compile off.")
+            raise ValueError("a function of arrays has its own arithmetic: leave dtype and compile out.")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         require_evaluation_mode(model)
@@ -112,7 +119,7 @@ class BaseClassifier:
         self._given = self._placed(model, cast=self.dtype_name != own)
         self._model, self._cast = self._given, self.dtype_name != own
         self._logits: Callable[[Tensor], Tensor] = self._cast_and_run
-        # The first that the model takes: images are float32, but a model of 16 bits may want its own.
+        # Input dtypes to try, in this order: images are float32, but a 16-bit model may need its own dtype.
         self._inputs = input_dtypes(model) if self.dtype_name == GIVEN else [DTYPES[self.dtype_name]]
         self.compiled: str | None = "not asked for"
         if compile and image_shape is None:
@@ -124,17 +131,17 @@ class BaseClassifier:
 
     @property
     def arithmetic(self) -> str:
-        """The dtype of the weights in words, for users."""
+        """The dtype of the weights, in words for users."""
         kinds = sorted(str(kind).removeprefix("torch.") for kind in fractional_dtypes(self._given))
         return f"{' and '.join(kinds)} as given" if self.dtype_name == GIVEN else self.dtype_name
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the input that the network gets."""
+        """The dtype of the network's input."""
         return self._inputs[0]
 
     def _placed(self, model: nn.Module, cast: bool) -> nn.Module:
-        """A copy of the model on the device, in the arithmetic that was asked for; itself where none can be made."""
+        """A copy of the model on the device, cast if asked for; the model itself if it cannot be copied."""
         frozen, reason = copied(model)
         if cast:
             complex_weights = any(kind.is_complex for kind in fractional_dtypes(model))
@@ -151,23 +158,23 @@ class BaseClassifier:
         return self._moved(frozen)
 
     def _moved(self, model: nn.Module) -> nn.Module:
-        """The model on the device; one that is there already is not touched."""
+        """The model on the device; a model that is already there is not touched."""
         there = torch.empty(0, device=self.device).device
         tensors = (*model.parameters(), *model.buffers())
         return model if all(tensor.device == there for tensor in tensors) else model.to(self.device)
 
     def prepare(self, examples_NCHW: Tensor, *, fold: bool = True) -> None:
-        """Take the fastest form of the network that gives the logits of the model as it came.
+        """Choose the fastest form of the network that gives the same logits as the given model.
 
-        In this order: batch norms folded into convolutions, and images laid out channels last; one of the two; neither.
-        What turns out to be another function on the examples, beyond rounding, is noted in ``fallbacks``.
+        It tries, in this order: folded batch norms with a channels-last layout, folding alone, channels last alone. A
+        form whose logits on the examples differ by more than rounding is not used; ``fallbacks`` records it.
 
         Args:
-            examples_NCHW: float32, (N, C, H, W), at least one: noisy images, as f will get them.
+            examples_NCHW: Noisy images, as f will get them: float32, (N, C, H, W), at least one.
             fold: Whether to try folding.
 
         Raises:
-            ValueError: If the model cannot be run on them; with what it raised and where.
+            ValueError: If the model fails on the examples; the message says what it raised and where.
         """
         fixed = self.randomized or isinstance(self._model, ArrayFunction) or self._model is not self._given
         given = self.as_given(max(self.smallest_batch, min(1 if fixed else 16, self.batch_size)))
@@ -189,7 +196,7 @@ class BaseClassifier:
             return
         copy_BCHW = kept_BCHW.clone()
         if not given.same_logits(expected_BK, given.logits(copy_BCHW)):
-            return  # it changes from call to call, and nothing can be compared; `preflight.independence` refuses it
+            return  # the logits change between calls, so no form can be compared; `preflight.independence` refuses f
         folded = None
         if fold and self.dtype_name in DTYPES:
             folded, self.folding = fold_batch_norm(self._given, x_BCHW.shape[1:])
@@ -224,7 +231,7 @@ class BaseClassifier:
         return laid_out.to(memory_format=layout)  # type: ignore[call-overload]
 
     def as_given(self, rows: int) -> "BaseClassifier":
-        """The network as it came, so many rows at a time: neither folded nor compiled, in the layout of its tensors."""
+        """The given network with ``rows`` rows a forward pass: neither folded nor compiled, in contiguous layout."""
         found = self.resized(rows)
         found._model, found.layout = self._given, torch.contiguous_format
         found._logits, found.compiled = found._cast_and_run, "not asked for"
@@ -232,7 +239,7 @@ class BaseClassifier:
         return found
 
     def resized(self, batch_size: int) -> "BaseClassifier":
-        """The same network, uncompiled, with so many rows of every forward pass."""
+        """The same network, uncompiled, with ``batch_size`` rows in every forward pass."""
         found = copy.copy(self)
         found.workers = [found]
         found.batch_size = found.micro_batch = batch_size
@@ -241,9 +248,12 @@ class BaseClassifier:
         return found
 
     def employ(self, count: int) -> bool:
-        """Let so many workers classify at the same time; False, and one as before, if that is not certain to be safe.
+        """Let ``count`` workers classify at the same time, if that is certain to be safe.
 
-        A randomised f has one worker, since all would draw from one generator.
+        A randomised f keeps one worker, because several would draw from the same generator.
+
+        Returns:
+            True if there are now ``count`` workers; False if it is not certainly safe and there is one.
         """
         self.workers = [self]
         if self.compiled is None or self.randomized or self.device.type != "cpu":
@@ -259,7 +269,7 @@ class BaseClassifier:
         return True
 
     def agree_on_memory(self) -> None:
-        """Give all workers the fewest rows at a time that any of them was left with."""
+        """Set the micro-batch of every worker to the smallest one among them."""
         rows = min(worker.micro_batch for worker in self.workers)
         before = self.micro_batch
         for worker in self.workers:
@@ -276,7 +286,7 @@ class BaseClassifier:
         return logits_of(self._model(input_BCHW), len(x_BCHW), self.num_classes)
 
     def _settle_input(self, x_BCHW: Tensor) -> None:
-        """Find out which dtype the network wants its images in, float32 if it takes that."""
+        """Find the input dtype that the network accepts; float32 is tried first."""
         while len(self._inputs) > 1:
             try:
                 self._model(x_BCHW.to(self._inputs[0], copy=True, memory_format=self.layout))
@@ -288,7 +298,7 @@ class BaseClassifier:
                 self._inputs = self._inputs[:1]
 
     def _forward(self, x_BCHW: Tensor) -> Tensor:
-        """The logits, by as many rows at a time as there is memory for."""
+        """The logits of all rows, computed with as many rows at a time as memory allows."""
         while True:
             try:
                 with user_code("the model"):
@@ -296,7 +306,7 @@ class BaseClassifier:
             except (RuntimeError, MemoryError, ValueError) as error:
                 if isinstance(error, ModelError) or not is_out_of_memory(error):
                     raise
-            # Outside the handler: the error holds the frames, and with them the memory, of the pass that failed.
+            # Outside the handler, because the error keeps the failed pass's frames, and thus its memory, alive.
             self._halve()
 
     def _halve(self) -> None:
@@ -315,7 +325,7 @@ class BaseClassifier:
         self.on_smaller()
 
     def compile(self, image_shape: Sequence[int]) -> None:
-        """Compile f, and keep that only if its logits are those of the network up to rounding; see ``compiled``."""
+        """Compile f; use the result only if its logits agree with the network's up to rounding. See ``compiled``."""
         x_BCHW = self._probe(self.batch_size, image_shape)
         self._logits, self.compiled = compiled(self._cast_and_run, x_BCHW)
         with torch.inference_mode():
@@ -330,11 +340,11 @@ class BaseClassifier:
             x_BCHW: float32, (B, C, H, W), on the classifier's device.
 
         Returns:
-            int64, (B,): the first largest logit, or K where a logit is NaN or plus infinity, or all are minus
-            infinity. Such a row is counted, and is a vote for no class.
+            int64, (B,): the index of the largest logit (the first one of equal ones). It is K if a logit is NaN or plus
+            infinity, or if all are minus infinity; such a row counts as a sample, and is a vote for no class.
 
         Raises:
-            ValueError: If the model does not return K logits for each row, or memory runs out and cannot be saved.
+            ValueError: If the model does not return K logits for each row, or memory runs out for the fewest rows.
         """
         logits_BK = self._forward(x_BCHW)
         if logits_BK.shape != (len(x_BCHW), self.num_classes):
@@ -346,28 +356,28 @@ class BaseClassifier:
         return torch.where(valid_B, logits_BK.argmax(dim=1), self.num_classes)
 
     def empty_batch(self, image_shape: Sequence[int]) -> Tensor:
-        """An input batch to be filled, float32, (batch_size, C, H, W)."""
+        """An uninitialised input batch, float32, (batch_size, C, H, W)."""
         shape = (self.batch_size, *image_shape)
         return torch.empty(shape, dtype=torch.float32, device=self.device, memory_format=self.layout)
 
     @torch.inference_mode()
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        """What the network returns for a whole batch, in its own dtype."""
-        return self._forward(x_BCHW).clone()  # of a CUDA graph, the next call overwrites it
+        """The network's logits for a whole batch, in the dtype that it returns."""
+        return self._forward(x_BCHW).clone()  # the next call of a CUDA graph overwrites its output
 
     @torch.inference_mode()
     def mark(self, probe_NCHW: Tensor) -> Mark:
-        """What ``change_since`` compares with later.
+        """Record f's state and some of its logits, for ``change_since``.
 
         Args:
-            probe_NCHW: uint8, at least one image.
+            probe_NCHW: uint8 images, (N, C, H, W), at least one.
         """
         state = weights_hash(self._model) if self.sha256 is not None else None
         x_BCHW = self._among_noise(probe_NCHW)
         return Mark(state, x_BCHW, None if self.randomized else self.logits(x_BCHW.clone()))
 
     def change_since(self, mark: Mark) -> str | None:
-        """How f has changed: its weights and buffers, or its logits beyond rounding; None if it has not."""
+        """How f has changed since ``mark``: in its weights and buffers, or its logits beyond rounding; None if not."""
         for worker in self.workers if self.sha256 is not None else ():
             if (now := weights_hash(worker._model)) != mark.state:
                 return f"SHA-256 {mark.state} is now {now}"
@@ -382,15 +392,15 @@ class BaseClassifier:
         return expected_BK.shape == found_BK.shape and not bool(self.differing(expected_BK, found_BK).any())
 
     def differing(self, expected_BK: Tensor, found_BK: Tensor, tolerance: float | None = None) -> Tensor:
-        """Which rows have other logits, beyond rounding: bool, (B,).
+        """Which rows have logits that differ by more than rounding: bool, (B,).
 
-        The unit is the median over the rows of the larger one of the two largest logits, which decide: a few logits
-        that are huge, such as those of classes that are masked, hide nothing.
+        The unit is a median over rows: of each row's two largest logits, which decide the class, the larger absolute
+        value. A few huge logits, such as those of masked classes, therefore do not hide a difference.
 
         Args:
-            expected_BK: Logits.
-            found_BK: Logits of the same rows.
-            tolerance: In that unit, and relative to each logit; by default that of f's arithmetic.
+            expected_BK: Logits of some rows.
+            found_BK: Logits of the same rows, from another computation.
+            tolerance: Allowed difference, in that unit plus relative to each logit; by default ``self.tolerance``.
         """
         expected_BK, found_BK = expected_BK.double(), found_BK.double()
         tolerance = self.tolerance if tolerance is None else tolerance
@@ -401,7 +411,7 @@ class BaseClassifier:
 
     @property
     def tolerance(self) -> float:
-        """Of the rounding of logits, in the unit of ``differing``: by the least precise arithmetic known to be used."""
+        """Tolerance of ``differing`` for rounding: 0.05 if the input or any weight has 16 bits, else 0.001."""
         used = {self.dtype, *(kind for kind in fractional_dtypes(self._model) if kind.is_floating_point)}
         return 5e-2 if any(torch.finfo(kind).bits < 32 for kind in used) else 1e-3
 
@@ -411,7 +421,7 @@ class BaseClassifier:
         return x_BCHW.normal_(0.5, 0.5, generator=generator).to(memory_format=self.layout)
 
     def _among_noise(self, images: Tensor) -> Tensor:
-        """Up to 32 images with fixed noise in the first rows of a batch, and noise around grey behind them."""
+        """A batch with fixed noise: images with noise in the first rows (at most 32), and noisy grey in the others."""
         used = images[:32].to(self.device)
         rows = min(32, self.batch_size)
         x_BCHW = self._probe(self.batch_size, images.shape[1:])
@@ -419,15 +429,17 @@ class BaseClassifier:
         return x_BCHW
 
     def fingerprint(self, images: Tensor) -> dict[str, str | None]:
-        """What the weights' hash cannot see, the code, on the first images of a data set and fixed noise.
+        """f's answers on the first images of a data set with fixed noise.
+
+        They reveal a change of the model's code, which the hash of the weights cannot.
 
         Args:
-            images: uint8, (N, C, H, W), at least one; the first 32 are taken.
+            images: uint8 images, (N, C, H, W), at least one; the first 32 are used.
 
         Returns:
-            For the manifest: f's classes of them, and for an f without weights of its own, such as a function of
-            arrays, also the SHA-256 of all its logits, to the bit; None for others, whose last bits may depend on the
-            number of threads. Nothing of a randomised f, whose answers cannot be repeated.
+            Two entries for the manifest. ``classes_on_probe`` holds the classes. ``logits_sha256`` is the SHA-256 of
+            the logits for an f without weights of its own, such as a function of arrays. It is None for other models,
+            whose last bits may depend on the number of threads. A randomised f cannot repeat its answers: empty.
         """
         if self.randomized:
             return {}
@@ -439,15 +451,15 @@ class BaseClassifier:
         return {"classes_on_probe": classes, "logits_sha256": None if self.sha256 else logits}
 
     def describe(self) -> dict[str, Any]:
-        """Definition of f for the manifest: what must be equal for two runs to certify the same function."""
+        """The definition of f for the manifest. Two runs certify the same function only if all of it is equal."""
         cuda = self.device.type == "cuda"
-        told: dict[str, Any] = {"fallbacks": self.fallbacks} if self.fallbacks else {}
+        more: dict[str, Any] = {"fallbacks": self.fallbacks} if self.fallbacks else {}
         if self.dtype_name == GIVEN:
-            told["weights"] = sorted(str(kind).removeprefix("torch.") for kind in fractional_dtypes(self._given))
+            more["weights"] = sorted(str(kind).removeprefix("torch.") for kind in fractional_dtypes(self._given))
         if self._not_hashed:
-            told["not_hashed"] = self._not_hashed
+            more["not_hashed"] = self._not_hashed
         if self.randomized:
-            told["randomized"] = True
+            more["randomized"] = True
         return {
             "weights_sha256": self.sha256,
             "num_classes": self.num_classes,
@@ -459,16 +471,17 @@ class BaseClassifier:
             "device": torch.cuda.get_device_name(self.device) if cuda else f"cpu ({cpu_capability()})",
             "torch": torch.__version__,
             "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32 if cuda else False,
-            **told,
+            **more,
         }
 
 
 def require_evaluation_mode(model: nn.Module) -> None:
     """Refuse a model in training mode.
 
+    In training mode batch norm couples the samples of a batch, and dropout randomises f. No deployed model does that.
+
     Raises:
-        ValueError: If any module of it is. Batch norm would then couple the samples of a batch and dropout would
-            randomise f; neither is what gets deployed.
+        ValueError: If any module of the model is in training mode.
     """
     for name, module in model.named_modules():
         if module.training:
@@ -479,5 +492,5 @@ def require_evaluation_mode(model: nn.Module) -> None:
 
 
 def cpu_capability() -> str:
-    """The instruction set that torch's kernels use, on which their rounding depends."""
+    """The instruction set that torch's CPU kernels use; their rounding depends on it."""
     return str(torch.backends.cpu.get_cpu_capability())

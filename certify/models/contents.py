@@ -1,4 +1,4 @@
-"""What a module holds: the arithmetic of its weights, their hash, and a copy of all."""
+"""Reads the content of a module: the dtypes of its weights, their hash, and copies of the module."""
 
 import copy
 import hashlib
@@ -14,7 +14,7 @@ FLOAT32, GIVEN = "float32", "given"
 
 
 def own_arithmetic(model: nn.Module) -> str:
-    """``"float32"`` where all fractional weights and buffers are float32, else ``"given"``."""
+    """``"float32"`` if all floating-point and complex weights and buffers are float32, else ``"given"``."""
     return FLOAT32 if fractional_dtypes(model) <= {torch.float32} else GIVEN
 
 
@@ -28,7 +28,7 @@ def require_initialised(model: nn.Module) -> None:
     """Refuse a model with lazy layers that have not seen an input yet.
 
     Raises:
-        ValueError: If a weight has no shape.
+        ValueError: If a weight or buffer has no shape yet.
     """
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):
@@ -36,23 +36,23 @@ def require_initialised(model: nn.Module) -> None:
 
 
 def copied(model: nn.Module) -> tuple[nn.Module | None, str]:
-    """A deep copy, and ""; or None, and why none can be made."""
+    """A deep copy and an empty text; or None and the type of the error, if the model cannot be copied."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # copying a program of torch.export warns of what torch itself calls
+        warnings.simplefilter("ignore")  # copying a torch.export program warns about torch's own code
         try:
             return copy.deepcopy(model), ""
-        except Exception as error:  # locks, open files, weights made by other weights: whatever a module holds
+        except Exception as error:  # a module may hold a lock, an open file, or weights computed from others
             return None, type(error).__name__
 
 
-#: Packages whose modules only read their own state in a forward pass in evaluation mode.
+#: Packages whose modules do not change their state in a forward pass in evaluation mode.
 _READ_ONLY = frozenset(("torch", "torchvision", "timm", "transformers", "maxup_smoothing"))
 
 
 def beside(model: nn.Module) -> nn.Module | None:
-    """A second model on the same weights that may run in another thread at the same time; None if that is not certain.
+    """A second model on the same weights, which may run in another thread at the same time; None if that may be unsafe.
 
-    It is for modules of known packages alone. What code of others shares between two calls cannot be seen.
+    Only modules of known packages are accepted, because other code may share hidden state between two calls.
     """
     known = (
         type(module).__module__.partition(".")[0] in _READ_ONLY
@@ -70,7 +70,7 @@ def beside(model: nn.Module) -> nn.Module | None:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """SHA-256 of the names, types, shapes and values of all parameters, buffers and further state, in order."""
+    """SHA-256 of the names, dtypes, shapes and values of all parameters, buffers and extra state, in order."""
     digest = hashlib.sha256()
     for name, value in _state(model).items():
         if isinstance(value, Tensor) and _dense(value):
@@ -84,7 +84,7 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def not_hashed(model: nn.Module) -> list[str]:
-    """Names of state that `weights_hash` knows by its type alone."""
+    """Names of state entries whose values `weights_hash` cannot read; it hashes only their type."""
     return [name for name, value in _state(model).items() if b"unknown contents" in _contents(value)]
 
 
@@ -103,7 +103,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def _contents(value: object) -> Iterator[bytes]:
-    """Bytes that say what ``value`` holds, piece by piece."""
+    """The content of ``value`` as pieces of bytes, for the hash."""
     if isinstance(value, Tensor):
         yield f"{value.layout} {value.dtype} {tuple(value.shape)}\n".encode()
         if value.is_quantized:

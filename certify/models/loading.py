@@ -1,6 +1,6 @@
-"""Where a model comes from: a checkpoint of ours, a factory in Python, a file or a library of others.
+"""Loads the model to certify: a checkpoint of this package, a Python factory, or another project's file or library.
 
-The only module of ``certify`` that knows ``train``.
+This is the only module of ``certify`` that imports ``train``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,6 @@ import safetensors
 import torch
 from torch import nn
 
-from maxup_smoothing.certify.models import factories, hub
 from maxup_smoothing.certify.models.adapters import (
     ANY_BATCH,
     ArrayFunction,
@@ -26,14 +25,17 @@ from maxup_smoothing.certify.models.classes import fitted, names_told
 from maxup_smoothing.certify.models.classifier import require_evaluation_mode
 from maxup_smoothing.certify.models.normalizations import NORMALIZATIONS, Normalization, normalization, settled
 from maxup_smoothing.certify.models.weight_files import WeightFile, is_program
-from maxup_smoothing.certify.models.weights import Undecided, weights_of
+from maxup_smoothing.certify.models.weights import Undecided, Weights, weights_of
+from maxup_smoothing.data import preprocessing
 from maxup_smoothing.data.dataset import Dataset
-from maxup_smoothing.train import checkpoint
+from maxup_smoothing.data.preprocessing import Preprocessing
+from maxup_smoothing.train import checkpoint, models
 from maxup_smoothing.train.checkpoint import Architecture, require_plain_archive
+from maxup_smoothing.train.models import factories, hub
 from maxup_smoothing.train.models.normalize import Normalize
 
-CHECKPOINT = "checkpoint.safetensors"  # in a run folder
-#: Endings of files that hold another project's weights; `.safetensors` may, too.
+CHECKPOINT = "checkpoint.safetensors"  # name of the checkpoint in a run folder
+#: Endings of files that hold another project's weights; a `.safetensors` file may hold them, too.
 WEIGHT_FILES = (".pth", ".tar", ".pt", ".th", ".bin", ".ckpt")
 _MOST_CLASSES = 100_000
 _CPU = torch.device("cpu")
@@ -41,18 +43,18 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A model and what is known of it.
+    """A model and what is known about it.
 
     Attributes:
-        model: In evaluation mode, on the CPU or where its factory put it.
+        model: The network, in evaluation mode, on the CPU or where its factory put it.
         num_classes: Number of logits.
-        sigma: The noise it was trained with; None if unknown.
-        source: For the manifest.
-        batch_sizes: Smallest and largest batch that it accepts.
-        config: With which it was trained, {} if unknown.
-        notes: What a user should know of how it was read, a line each.
-        classes: Their names, of a checkpoint that tells them.
-        foreign: What is known of a program or an ONNX file.
+        sigma: Standard deviation of the noise in training, in [0, 1] pixel units; None if unknown.
+        source: Where the model comes from, for the manifest.
+        batch_sizes: Smallest and largest batch that the model accepts.
+        config: The training configuration, {} if unknown.
+        notes: What a user should know about how the model was read, one line each.
+        classes: Names of the classes, if the checkpoint records them.
+        foreign: What is known about a program or an ONNX file; None for other models.
     """
 
     model: nn.Module
@@ -80,28 +82,29 @@ def load(
     device: torch.device = _CPU,
     dataset: Dataset | None = None,
 ) -> LoadedModel:
-    """Load a model and show it a few grey images of the data set's shape.
+    """Load a model and try it on a few grey images of the data set's shape.
 
     Args:
-        name: A checkpoint of ours (``.safetensors``, or its run folder); ``package.module:factory`` or
+        name: A checkpoint of this package (``.safetensors``, or its run folder); ``package.module:factory`` or
             ``file.py:factory``, a callable without arguments that returns an ``nn.Module`` or a function of arrays (see
             ``models.adapters``); a program of ``torch.export`` (``.pt2``) or TorchScript (``.pt``); an ``.onnx`` file;
-            ``timm:NAME`` or ``torchvision:NAME``; or weights of another project (``.pth``, ``.ckpt``,
-            ``.safetensors`` …).
-        image_shape: (C, H, W) of the data set's images.
-        num_classes: Of the data set; the model must have as many. 0 if nothing says it: of images without labels, or
-            of classes that are numbered as the model's by a class map.
-        arch: Of another project's weights: a name in ``train.models``, ``timm:NAME`` or ``torchvision:NAME``.
-        normalize: In front of the model; see ``certify.models.normalizations``.
-        otherwise: The same for another project's weights, if neither ``normalize`` nor they themselves say anything.
-        weights: Of several sets of weights in one file: ``ema``, ``raw``, or the name of a set.
-        batch_size: Rows of a forward pass, with which it is tried.
-        options: How a user spells these options, for messages: from ``arch`` to ``--arch``.
-        device: Where it will run, for the kinds that must know it at once; others are moved there later.
-        dataset: To say why the classes are others.
+            ``timm:NAME`` or ``torchvision:NAME``; ``hf:FOLDER``, a local folder of transformers; or weights of another
+            project (``.pth``, ``.ckpt``, ``.safetensors`` …).
+        image_shape: Shape (C, H, W) of the data set's images.
+        num_classes: Number of classes of the data set; the model must have as many. 0 if unknown: the images have no
+            labels, or a class map numbers the classes as the model does.
+        arch: Architecture of another project's weights: what ``train.models.build`` takes, such as ``resnet110``,
+            ``timm:NAME`` or ``file.py:factory``.
+        normalize: Normalisation to put in front of the model; see ``certify.models.normalizations``.
+        otherwise: Normalisation for another project's weights, if neither ``normalize`` nor their file states one.
+        weights: Which set to take from a file with several sets of weights: ``ema``, ``raw``, or the name of a set.
+        batch_size: Number of rows of a forward pass, with which the model is tried; None if not known yet.
+        options: Spells an option as the user writes it, for messages: from ``arch`` to ``--arch``.
+        device: Where the model will run. Some kinds must know it when they are loaded; others are moved there later.
+        dataset: The data set, for messages that explain why the classes do not fit.
 
     Raises:
-        ValueError: If it cannot be loaded, does not take such images, or has other classes; with the fix.
+        ValueError: If the model cannot be loaded, does not take such images, or has other classes; with the fix.
         OSError: If a file does not exist, or weights cannot be downloaded.
     """
     path = _in_folder(Path(name)) if Path(name).is_dir() else Path(name)
@@ -110,7 +113,10 @@ def load(
     others = holds_weights_of_others(path)
     for option, value in (("arch", arch), ("weights", weights)):
         if value is not None and (script or not others) and (path.exists() or ":" in name):
-            raise ValueError(f"{options(option)} is for files of weights alone; {name} says itself what it is.")
+            raise ValueError(
+                f"{options(option)} is only for files that hold nothing but weights; {name} also describes its model, "
+                "so leave the option out."
+            )
     if script:
         loaded = _from_file("torchscript", program(path, num_classes), asked)
     elif others:
@@ -127,8 +133,9 @@ def load(
         loaded = _from_factory(name, asked)
     else:
         raise ValueError(
-            f"{name!r} is no model: give a .safetensors checkpoint or its run folder, package.module:factory, an .onnx "
-            f"or .pt2 file, timm:NAME, torchvision:NAME, or a {' or '.join(WEIGHT_FILES[:2])} file with --arch."
+            f"{name!r} is not a model: give a .safetensors checkpoint or its run folder, package.module:factory, an "
+            ".onnx or .pt2 file, timm:NAME, torchvision:NAME, hf:FOLDER, or a "
+            f"{' or '.join(WEIGHT_FILES[:2])} file with --arch."
         )
     found = accepted(loaded.model, image_shape, loaded.batch_sizes, batch_size, options("batch-size"))
     notes = (f"{name} takes one image at a time, so it runs at batch size 1",) if found.narrowed else ()
@@ -137,10 +144,10 @@ def load(
 
 
 def trained_on(name: str) -> str:
-    """The data set that a checkpoint of ours was trained on.
+    """The name of the data set that a checkpoint of this package was trained on.
 
     Raises:
-        ValueError: If ``name`` is another kind of model.
+        ValueError: If ``name`` is another kind of model, or does not exist.
     """
     path = _in_folder(Path(name)) if Path(name).is_dir() else Path(name)
     if not path.exists() and ":" not in name:
@@ -166,9 +173,35 @@ def trained_for(name: str) -> Architecture | None:
     return checkpoint.load(path).architecture
 
 
+def trained_with(name: str) -> Preprocessing | None:
+    """How images of any size were prepared for a checkpoint of ours in training; None if they were not, or of others.
+
+    Raises:
+        ValueError: If its configuration makes no sense.
+    """
+    path = Path(name) / CHECKPOINT if Path(name).is_dir() else Path(name)
+    if path.suffix != ".safetensors" or not path.is_file() or not _is_ours(path):
+        return None
+    found = checkpoint.load(path)
+    config = found.metadata.get("config", {})
+    told = {key: config[key] for key in ("resize", "crop", "interpolation") if config.get(key)}
+    if not told.keys() & {"resize", "crop"}:
+        return None
+    return preprocessing.recorded({**told, "grayscale": found.architecture.image_shape[0] == 1}, str(path))
+
+
+def declared(name: str) -> Preprocessing | None:
+    """How the library of a network prepares images for it; None for another model.
+
+    Raises:
+        ValueError: As ``load``, or if the library prepares them in a way that is not known here.
+    """
+    return hub.declared(name) if hub.is_name(name) else None
+
+
 @dataclass(frozen=True)
 class _Asked:
-    """What is wanted of a model; see ``load``."""
+    """The caller's requirements for a model; see the arguments of ``load``."""
 
     image_shape: Sequence[int]
     num_classes: int
@@ -180,7 +213,7 @@ class _Asked:
 
 
 def _in_folder(folder: Path) -> Path:
-    """The checkpoint of a run folder."""
+    """The path of a run folder's checkpoint."""
     if (folder / CHECKPOINT).is_file():
         return folder / CHECKPOINT
     files = sorted(file.name for file in folder.iterdir() if file.suffix in (*WEIGHT_FILES, ".safetensors", ".onnx"))
@@ -189,12 +222,12 @@ def _in_folder(folder: Path) -> Path:
 
 
 def holds_weights_of_others(path: Path) -> bool:
-    """Whether this is a file of another project's weights, by its name or, where ours has the same, by what it says."""
+    """Whether this is a file of another project's weights: by its ending, or for ``.safetensors`` by its metadata."""
     return path.suffix in WEIGHT_FILES or (path.suffix == ".safetensors" and not _is_ours(path))
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file of tensors was written by our training; damaged and missing ones are left to our reader."""
+    """Whether our training wrote this file. Also True if damaged or missing: our reader then says what is wrong."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return bool({checkpoint.METADATA, checkpoint.LANGUAGE} & (file.metadata() or {}).keys())
@@ -204,13 +237,13 @@ def _is_ours(path: Path) -> bool:
 
 def _from_checkpoint(path: Path, asked: _Asked) -> LoadedModel:
     if asked.normalize is not None:
-        raise ValueError(f"{path} holds its normalisation, from its training; leave {asked.options('normalize')} out.")
+        raise ValueError(f"{path} holds the normalisation of its training; leave {asked.options('normalize')} out.")
     loaded = checkpoint.load(path)
     expected = loaded.architecture.image_shape
     if tuple(asked.image_shape) != expected:
-        ours, theirs = ("x".join(map(str, shape)) for shape in (expected, asked.image_shape))
+        wanted, given = ("x".join(map(str, shape)) for shape in (expected, asked.image_shape))
         raise ValueError(
-            f"{path} takes {ours} images, the data set has {theirs}; "
+            f"{path} takes {wanted} images, the data set has {given}; "
             f"it was trained on {loaded.metadata.get('config', {}).get('dataset', 'another data set')}."
         )
     config = loaded.metadata.get("config", {})
@@ -259,23 +292,46 @@ def _from_factory(name: str, asked: _Asked) -> LoadedModel:
     return _in_front(model, {"kind": "factory", "factory": name.removeprefix("./")}, asked, notes=tuple(notes))
 
 
-def _from_weights(path: Path, asked: _Asked) -> LoadedModel:
+def weight_file(path: Path) -> WeightFile:
+    """Another project's weights.
+
+    Raises:
+        FileNotFoundError: If there are none.
+        ValueError: If the file is damaged or holds more than weights.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}.")
-    if asked.arch is None:
-        option = asked.options("arch")
-        raise ValueError(f"{path} holds weights only; say of what with {option} NAME, such as resnet110.")
     try:
         require_plain_archive(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged or not a PyTorch file ({error}).") from error
-    file = WeightFile(path)
+    return WeightFile(path)
+
+
+def told(path: Path, found: Weights) -> list[str]:
+    """What a user should know of how weights were read, a line each."""
+    notes = []
+    if found.name is not None:
+        notes.append(f"{path}: the weights {found.name} are used")
+    if found.unused:
+        notes.append(f"{path}: not used are {', '.join(found.unused[:4])}{' …' * (len(found.unused) > 4)}")
+    if found.place:
+        notes.append(f"{path}: its normalisation is used ({found.place})")
+    return notes
+
+
+def _from_weights(path: Path, asked: _Asked) -> LoadedModel:
+    if path.is_file() and asked.arch is None:
+        option = asked.options("arch")
+        raise ValueError(f"{path} holds weights only; say of what with {option} NAME, such as resnet110.")
+    file = weight_file(path)
     try:
         return _with_weights(file, asked)
     except Undecided:
         raise
     except ValueError:
-        # The network may have other classes than the data set, which `fitted` explains; its last layer has as many.
+        # The number of classes may differ from the data set's: try the length of the last tensor, the last layer's
+        # bias. If that network loads, `fitted` explains the difference.
         last = next((tensor for part in file.parts.values() for tensor in reversed(part.values()) if tensor.ndim), None)
         if last is None or len(last) in (0, asked.num_classes) or len(last) > _MOST_CLASSES:
             raise
@@ -287,14 +343,18 @@ def _from_weights(path: Path, asked: _Asked) -> LoadedModel:
 
 
 def _with_weights(file: WeightFile, asked: _Asked) -> LoadedModel:
-    """The network of the architecture and number of classes that were asked for, with the weights of a file."""
+    """A network of the architecture and number of classes asked for, with the weights of a file."""
     path, arch, option = file.path, asked.arch or "", asked.options
     if not asked.num_classes:
-        raise ValueError(f"nothing says how many classes {path} has.")
+        raise ValueError(
+            f"the number of classes of {path} is not known: the images have no labels, or a class map numbers them. "
+            "Build the network in a factory, and name that."
+        )
     default = normalization(asked.otherwise or "none")
     channels, height, width = asked.image_shape
-    if hub.is_name(arch):
-        empty = hub.untrained(arch, asked.num_classes)
+    foreign = models.is_foreign(arch)
+    if foreign:
+        empty = models.network(arch, asked.image_shape, asked.num_classes)
         network = empty.model
         default = default if asked.otherwise is not None else (tuple(empty.mean), tuple(empty.std))
     else:
@@ -303,7 +363,7 @@ def _with_weights(file: WeightFile, asked: _Asked) -> LoadedModel:
             arch=arch,
             image_shape=(channels, height, width),
             num_classes=asked.num_classes,
-            options={"shortcut": shortcut} if arch.startswith("resnet") else {},  # "pad" leaves no name behind
+            options={"shortcut": shortcut} if arch.startswith("resnet") else {},  # "pad" shortcuts have no weights
         )
         model = architecture.build()
         network = model.get_submodule("backbone")
@@ -312,25 +372,21 @@ def _with_weights(file: WeightFile, asked: _Asked) -> LoadedModel:
     given = None if asked.normalize is None else normalization(asked.normalize)
     mean, std = settled(file, found.normalization, found.place, given, default, channels, option=option("normalize"))
     network.load_state_dict(found.state)
-    if hub.is_name(arch):
+    if foreign:
         model = _normalized(network, (mean, std), asked.image_shape)
     else:
         model.set_submodule("normalize", Normalize(mean, std, channels))
     source: dict[str, Any] = {"kind": "weights", "arch": arch, "normalize": [list(mean), list(std)]}
-    notes = []
     if found.name is not None:
         source["weights"] = found.name
-        notes.append(f"{path}: the weights {found.name} are used")
-    if found.unused:
-        notes.append(f"{path}: not used are {', '.join(found.unused[:4])}{' …' * (len(found.unused) > 4)}")
     if found.place:
         source["normalize_from"] = found.place
-        notes.append(f"{path}: its normalisation is used ({found.place})")
+    notes = told(path, found)
     return LoadedModel(model=model.eval(), num_classes=asked.num_classes, source=source, notes=notes)
 
 
 def _in_front(model: nn.Module, source: dict[str, Any], asked: _Asked, **known: Any) -> LoadedModel:
-    """A model with the normalisation that was asked for as its first layer."""
+    """The model, with the normalisation that was asked for as its first layer."""
     if asked.normalize is not None and (pair := normalization(asked.normalize)) != NORMALIZATIONS["none"]:
         model = _normalized(model, pair, asked.image_shape)
         source = {**source, "normalize": [list(part) for part in pair]}
@@ -344,5 +400,5 @@ def _normalized(network: nn.Module, pair: Normalization, image_shape: Sequence[i
     place = next(network.parameters(), torch.zeros(()))
     whole = nn.Sequential(first.to(place.device), network)
     for module in (whole, first):
-        module.training = False  # not eval(): programs do not support it
+        module.training = False  # not by eval(), which exported programs do not support
     return whole

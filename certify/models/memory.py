@@ -1,9 +1,9 @@
-"""Forward passes when memory runs out: the same rows, fewer at a time.
+"""Splits a forward pass into parts with fewer rows when memory runs out.
 
-This is sound. A certificate is about the function that was sampled, and that is the network on so many rows at a time:
-another number of rows may round differently, which makes it another f, as another batch size does. So that no
-certificate mixes the two, inputs in hand begin again with the same noise when the number changes (``scheduler``),
-and the manifest says from which row on it holds. That memory ran out has nothing to do with the noise.
+This is sound. A certificate is about the function that was sampled: the network on a fixed number of rows at a time.
+Another number of rows may round differently, so it makes another f, as another batch size does. No certificate mixes
+the two: when the number changes, unfinished inputs begin again with the same noise (``scheduler``). The manifest
+records from which row on the new number holds. Whether memory runs out does not depend on the noise.
 """
 
 # Shapes: B rows of a batch, K classes; C channels, H height, W width.
@@ -13,46 +13,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: What allocators say, apart from those that raise torch.OutOfMemoryError.
-_SAID = (
-    "can't allocate memory",  # torch on a CPU
-    "not enough memory",  # the same on Windows
-    "out of memory",  # CUDA and its libraries
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "Failed to allocate memory",  # onnxruntime
-    "bad allocation",
-    "bad_alloc",
-)
-
-
-class OutOfMemory(ValueError):
-    """Memory ran out, and f takes no fewer rows at a time; the message has the fix."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, or the one that it was raised from, says that memory has run out."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    if isinstance(error, RuntimeError) or error.__cause__ is not None:
-        said = f"{error} {error.__cause__ or ''}"
-        return any(words in said for words in _SAID)
-    return False
-
 
 def advice(device: torch.device, dtype: str) -> str:
-    """What a network of one row at a time can still do for less memory: only what is not done already."""
+    """How a user can save memory if even one row is too many; options that are already in use are left out."""
     other = ["--device cpu"] * (device.type != "cpu") + ["--dtype bfloat16"] * (dtype == "float32")
     return f"pass {' or '.join(other)}" if other else "free some memory"
 
 
 def in_parts(function: Callable[[Tensor], Tensor], x_BCHW: Tensor, rows: int) -> Tensor:
-    """``function`` on ``rows`` rows at a time, or on all if they are no more.
+    """Call ``function`` on ``rows`` rows at a time, or once if there are no more rows than that.
 
-    The last part is filled up with rows of the one before it, so that all have one size.
+    The last part is filled up with rows of the part before it, so that all parts have the same size.
 
     Returns:
-        What it returns for all rows, (B, K).
+        The results for all rows, (B, K).
     """
     total = len(x_BCHW)
     if total <= rows:

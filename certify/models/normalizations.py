@@ -1,4 +1,4 @@
-"""Normalisations in front of a model: by name, as numbers, and as a file of weights stores them."""
+"""Normalisations in front of a model: by name, as numbers, or from a file of weights."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,10 @@ import torch
 
 from maxup_smoothing.certify.models.weight_files import WeightFile
 
-#: Mean and standard deviation a channel.
+#: Means and standard deviations, one number a channel, or one for all channels.
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
-#: Normalisations of other projects' models, mean and standard deviation a channel, by the name `--normalize` takes.
+#: Common normalisations of other projects' models, by the name that `--normalize` takes.
 NORMALIZATIONS: Mapping[str, Normalization] = {
     "none": ((0.0,), (1.0,)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
@@ -19,7 +19,11 @@ NORMALIZATIONS: Mapping[str, Normalization] = {
 
 
 def normalization(text: str) -> Normalization:
-    """Mean and standard deviation a channel, of a name in `NORMALIZATIONS` or of MEAN/STD."""
+    """Parse a normalisation: a name in `NORMALIZATIONS`, or MEAN/STD with one number a channel, or one for all.
+
+    Raises:
+        ValueError: If it is neither, or the numbers are not finite with positive standard deviations.
+    """
     if text in NORMALIZATIONS:
         return NORMALIZATIONS[text]
     try:
@@ -44,20 +48,20 @@ def settled(
     *,
     option: str = "--normalize",
 ) -> Normalization:
-    """The normalisation in front of a network.
+    """Decide which normalisation to put in front of a network.
 
     Args:
-        file: Its weights.
-        stored: The normalisation that lies in front of the network there.
-        place: Under which names.
-        given: What a user asked for.
-        default: If nobody says anything.
-        channels: Of the images.
-        option: With which a user asks for one; empty if ``default`` is asked for by other means.
+        file: The file with the network's weights.
+        stored: The normalisation that the file stores in front of the network; None if it stores none.
+        place: The names under which the file stores it.
+        given: The normalisation that the user asked for; None if there is none.
+        default: The normalisation to use if neither the file nor the user states one.
+        channels: Number of channels of the images.
+        option: The user's option for it; empty if the user asked for ``default`` by other means.
 
     Raises:
-        ValueError: If the file stores another one than ``given``; or stores one beside the weights, of which nobody
-            says whether it is that of the images.
+        ValueError: If the file and the user state different ones. Also if the file holds one beside the weights and the
+            user has not said whether it belongs to the images.
     """
     if stored is not None and max(stored[0]) > 2:
         smaller = (tuple(number / 255 for number in stored[0]), tuple(number / 255 for number in stored[1]))
@@ -92,5 +96,5 @@ def same(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]], chann
 
 
 def normalize_option(normalization: Sequence[Sequence[float]]) -> str:
-    """A normalisation as ``--normalize`` takes it."""
+    """A normalisation in the form that ``--normalize`` takes."""
     return "/".join(",".join(f"{number:.9g}" for number in part) for part in normalization)

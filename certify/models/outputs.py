@@ -1,27 +1,29 @@
-"""What a model returns: where its logits are, and how many classes they have."""
+"""Finds the logits in a model's output, and the number of classes."""
 
 # Shapes: B rows of a batch, K classes; C channels, H height, W width.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maxup_smoothing.certify.models.contents import fractional_dtypes
-from maxup_smoothing.certify.models.user_code import ModelError, user_code
+from maxup_smoothing.data.runtime.user_code import ModelError, logits_of, user_code
 
 
 def input_dtypes(model: nn.Module) -> list[torch.dtype]:
-    """In which dtypes a model may want its images: float32, which images have, then those of its weights."""
+    """The input dtypes to try on a model, in order: float32, the dtype of images, then those of its weights."""
     others = fractional_dtypes(model) - {torch.float32}
     return [torch.float32, *sorted((kind for kind in others if kind.is_floating_point), key=str)]
 
 
 def probe(model: nn.Module, image_shape: Sequence[int], batch_sizes: tuple[int, int] = (1, 2**31)) -> int:
-    """The number of classes of a model, found by showing it grey images, as many as it accepts that are nearest to two.
+    """Find the number of classes of a model by running it on grey images.
+
+    It gets two images, or the number nearest to two that ``batch_sizes`` (smallest, largest) allows.
 
     Raises:
-        ValueError: If it does not take such images, or does not return one row of logits.
+        ValueError: If it does not take such images, or does not return one row of logits for each.
     """
     first = next((tensor for tensor in model.parameters()), torch.zeros(()))
     rows = min(max(2, batch_sizes[0]), batch_sizes[1])
@@ -38,40 +40,3 @@ def probe(model: nn.Module, image_shape: Sequence[int], batch_sizes: tuple[int, 
         else:
             break
     return logits_of(output, rows).shape[1]
-
-
-def logits_of(output: object, rows: int, num_classes: int | None = None) -> Tensor:
-    """The logits in what a model returned.
-
-    A tensor is taken as it is; of a mapping or an object, as transformers return them, the entry ``logits``; of a tuple
-    or list, or a mapping without that name, the only tensor of the shape of logits.
-
-    Args:
-        output: What the model returned.
-        rows: B, the number of images that it got.
-        num_classes: K; None where it is not known yet.
-
-    Raises:
-        ValueError: If it holds no real tensor of shape (B, K), or several; with the fix.
-    """
-    found: object = output
-    if not isinstance(output, Tensor):
-        named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-        parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
-        fitting = [part for part in parts if _is_logits(part, rows, num_classes)]
-        found = named if named is not None else fitting[0] if len(fitting) == 1 else None
-    if isinstance(found, Tensor) and (num_classes is not None or _is_logits(found, rows, None)):
-        return found  # whose shape `classify` checks
-    shown = (
-        f"{tuple(found.shape)}, {str(found.dtype).removeprefix('torch.')}"
-        if isinstance(found, Tensor)
-        else type(output).__name__
-    )
-    fix = "" if isinstance(found, Tensor) else "; return the logits alone, or under the name logits"
-    raise ValueError(f"the model must return logits of shape (batch, classes), got {shown} for {rows} images{fix}.")
-
-
-def _is_logits(part: object, rows: int, num_classes: int | None) -> bool:
-    if not isinstance(part, Tensor) or part.dim() != 2 or len(part) != rows or part.is_complex():
-        return False
-    return num_classes is None or part.shape[1] == num_classes

@@ -1,4 +1,4 @@
-"""What makes f fast on this machine, by short measurements: its batch size, and whether compiling pays."""
+"""Short measurements that make f fast on this machine: its batch size, its workers, and whether to compile it."""
 
 # Shapes: B rows; C channels, H height, W width.
 
@@ -10,28 +10,29 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from maxup_smoothing.certify.models.classifier import BaseClassifier
-from maxup_smoothing.certify.models.memory import OutOfMemory
+from maxup_smoothing.data.runtime.memory import OutOfMemory
 
-#: A shorter run does not get back what compiling costs: 5 to 60 seconds, for some tenths of the time of the rest.
+#: Shortest run, in seconds, that is worth compiling for. Compiling takes 5 to 60 seconds and saves some tenths of the
+#: rest of the run.
 WORTH_COMPILING = 600.0
-#: Seconds; in a shorter run it does not matter how many workers there are.
+#: Shortest run, in seconds, in which the number of workers matters.
 WORTH_MEASURING = 5.0
-#: Each has a batch in hand, and with it the memory of a forward pass.
+#: Largest number of workers: each needs the memory of a forward pass.
 MOST_WORKERS = 8
-#: Seconds for an image from which on a command says that it measures; and for a batch, with which measuring ends.
+#: Seconds for an image above which the command says that it is measuring; seconds for a batch above which it stops.
 SLOW, LONG = 0.02, 0.5
 
 
 def fastest_batch_size(
     classifier: BaseClassifier, image_shape: Sequence[int], limits: tuple[int, int] = (1, 2**31)
 ) -> int:
-    """The batch size with the most images per second among powers of two, by a measurement of about two seconds.
+    """Measure the power of two that, as batch size, gives the most images per second; it takes about two seconds.
 
-    Where one image takes long, smaller batches are tried instead, and stderr says what is being measured.
+    If one image takes long, smaller batches are tried as well, and stderr says what is being measured.
 
     Args:
-        classifier: Uncompiled, prepared.
-        image_shape: (C, H, W).
+        classifier: f, uncompiled and prepared.
+        image_shape: Shape (C, H, W) of one image.
         limits: Smallest and largest batch that the model accepts.
 
     Raises:
@@ -42,7 +43,7 @@ def fastest_batch_size(
     one = classifier.resized(low)
     a_row = seconds_a_batch(one, image_shape, 1) / low
     if SLOW < a_row < LONG / 10:
-        a_row = seconds_a_batch(one, image_shape) / low  # a busy machine, or a slow f?
+        a_row = seconds_a_batch(one, image_shape) / low  # again, in case only the machine was busy
     if a_row > SLOW:
         print(f"f takes about {a_row:.2g} s an image; measuring its batch size, and checking it …", file=sys.stderr)
         usual = (1, 2, 4, 8, 16, *usual)
@@ -66,7 +67,7 @@ def fastest_batch_size(
 
 
 def seconds_a_batch(classifier: BaseClassifier, image_shape: Sequence[int], repetitions: int = 3) -> float:
-    """The shortest time of a batch in a few repetitions, after one that prepares the kernels."""
+    """The shortest time of one batch, in seconds, among a few repetitions. A first pass only prepares the kernels."""
     x_BCHW = classifier.empty_batch(image_shape).normal_(0.5)
     times = []
     for _ in range(repetitions + 1):
@@ -77,12 +78,12 @@ def seconds_a_batch(classifier: BaseClassifier, image_shape: Sequence[int], repe
 
 
 def compiled_if_faster(plain: BaseClassifier, image_shape: Sequence[int], samples: int) -> BaseClassifier:
-    """The classifier, compiled where a run of so many samples is long enough to gain from it.
+    """The classifier, compiled if the run is long enough to gain from it and the compiled form is faster.
 
     Args:
-        plain: Uncompiled, prepared, with all its workers. A compiled network has one, to which all threads belong.
-        image_shape: (C, H, W).
-        samples: That the run will draw.
+        plain: f, uncompiled and prepared, with all its workers. A compiled f has one worker, which uses all threads.
+        image_shape: Shape (C, H, W) of one image.
+        samples: Number of samples that the run will draw.
     """
     before, own = _seconds_a_batch_of_all(plain.workers, image_shape), torch.get_num_threads()
     if samples / plain.batch_size * before < WORTH_COMPILING:
@@ -99,16 +100,16 @@ def compiled_if_faster(plain: BaseClassifier, image_shape: Sequence[int], sample
 def employ_workers(
     classifier: BaseClassifier, image_shape: Sequence[int], samples: int, threads: int | None = None
 ) -> None:
-    """Share torch's threads out to workers that classify a batch each, where that is faster than all on one batch.
+    """Divide torch's threads among workers that classify one batch each, if that is faster than one batch at a time.
 
-    Small networks gain: threads that share a forward pass wait for each other in every layer. The number of threads of
-    a forward pass, torch's from then on, may decide how a sum is rounded.
+    Small networks gain, because threads that share a forward pass wait for each other in every layer. The function sets
+    torch's number of threads to that of one worker. This number may change how a sum is rounded.
 
     Args:
-        classifier: Prepared.
-        image_shape: (C, H, W).
-        samples: That the run will draw.
-        threads: Of a forward pass, if an earlier part of the run has settled that.
+        classifier: f, prepared.
+        image_shape: Shape (C, H, W) of one image.
+        samples: Number of samples that the run will draw.
+        threads: Number of threads of a forward pass that an earlier part of the run used; None to measure.
     """
     total = torch.get_num_threads()
     own = total // min(total, MOST_WORKERS) if threads is None else threads
@@ -129,7 +130,7 @@ def employ_workers(
 
 
 def _seconds_a_batch_of_all(workers: Sequence[BaseClassifier], image_shape: Sequence[int]) -> float:
-    """The time of a batch, where each worker classifies batches in a thread of its own."""
+    """Seconds for one batch while all workers classify at the same time, each in its own thread."""
     threads = (torch.get_num_threads(),)
     with ThreadPoolExecutor(len(workers), initializer=torch.set_num_threads, initargs=threads) as pool:
         return max(pool.map(lambda worker: seconds_a_batch(worker, image_shape), workers)) / len(workers)

@@ -1,4 +1,4 @@
-"""Files of weights that other projects have written: named tensors by part, and nothing that could run code."""
+"""Reads weight files of other projects: named tensors, part by part, without running any code from the file."""
 
 import pickle
 import re
@@ -11,7 +11,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-#: Parts of a checkpoint that are no weights of a network.
+#: Names of parts of a checkpoint that are not weights of a network.
 _OTHER_PARTS = re.compile(r"optim|sched|scaler|amp$|loop|callback|rng|_metadata", re.IGNORECASE)
 _MEAN = re.compile(r"(?<![a-z])(mean|means|mu)$")
 _DEVIATIONS = {
@@ -22,18 +22,18 @@ _DEVIATIONS = {
 
 
 class WeightFile:
-    """A file of weights that has been read.
+    """A weight file that has been read.
 
     Args:
-        path: Of ``torch.save`` (objects in it that are no tensors are not built), or ``.safetensors``.
+        path: A ``.safetensors`` file, or one that ``torch.save`` wrote; its objects of unknown classes are not built.
 
     Attributes:
-        path: The same.
-        parts: Tensors by name, by the place of their mapping in the file, such as ``state_dict`` or an empty text.
-        normalizations: Names and numbers, mean and standard deviation, that lie beside the weights.
+        path: Path of the file.
+        parts: Tensors by name, in a mapping for each part of the file, such as ``state_dict``; "" is the top level.
+        normalizations: Means and standard deviations that are stored beside the weights: two names, and their numbers.
 
     Raises:
-        ValueError: If it is damaged, or holds no tensors with names; with the fix.
+        ValueError: If the file is damaged, or holds no tensors with names; with the fix.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,26 +58,26 @@ class WeightFile:
 
     @property
     def names(self) -> Iterator[str]:
-        """Of all tensors."""
+        """The names of all tensors."""
         return (name for part in self.parts.values() for name in part)
 
 
 class Foreign(dict[Any, Any]):
-    """Stands for an object of a pickle whose class is not asked to build it; its type has the name of that class."""
+    """A placeholder for an object of a pickle, so that its class runs no code; its type has the name of that class."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> "Foreign":
-        """An empty one, whatever the pickle says."""
+        """An empty placeholder; the pickle's arguments are ignored."""
         return super().__new__(cls)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__()
 
     def __setstate__(self, state: Any) -> None:
-        """Nothing of it is kept."""
+        """Ignore the state."""
 
 
 def is_program(path: Path) -> bool:
-    """Whether a file is a program of TorchScript, which has the archive of ``torch.save`` and more."""
+    """Whether a file is a TorchScript program: an archive as of ``torch.save``, with code or constants added."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -85,7 +85,7 @@ def is_program(path: Path) -> bool:
 
 
 def pairs(names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Names of a mean and of the standard deviation beside it."""
+    """Pairs of names: a mean, and the standard deviation beside it."""
     for name in names:
         if found := _MEAN.search(name):
             twins = (name[: found.start()] + word for word in _DEVIATIONS[found[1]])
@@ -114,12 +114,12 @@ def _unpickled(path: Path) -> Any:
             f"{path} is damaged, or a pickle that holds more than weights, which could run code and is refused; "
             "save model.state_dict() alone."
         ) from error
-    except Exception as error:  # the unpickler and the archive's reader fail in whatever way the damage asks for
+    except Exception as error:  # a damaged file can raise any exception
         raise ValueError(f"{path} is damaged or not a PyTorch file ({' '.join(str(error).split())[:120]}).") from error
 
 
 def _parts(found: Any, name: str = "", depth: int = 4) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Mappings of names to tensors, by their place in the file."""
+    """All mappings of names to tensors in a file, each with its place, such as ``model.state_dict``."""
     if not isinstance(found, Mapping) or isinstance(found, Foreign) or not depth:
         return
     inside = False
@@ -134,7 +134,7 @@ def _parts(found: Any, name: str = "", depth: int = 4) -> Iterator[tuple[str, di
 
 
 def _is_number(key: str, value: Tensor) -> bool:
-    """Whether a tensor beside the weights is a number such as a loss, or a normalisation."""
+    """Whether a tensor beside the weights is a single number, such as a loss, or part of a normalisation."""
     return value.numel() == 1 or key in {name for mean, others in _DEVIATIONS.items() for name in (mean, *others)}
 
 
@@ -154,7 +154,8 @@ def _stored_numbers(found: Any, name: str = "", depth: int = 3) -> Iterator[tupl
     if inside or not any(isinstance(value, Tensor) for value in found.values()):
         for mean, std in pairs([key for key in found if isinstance(key, str)]):
             pair = [_numbers(found[key]) for key in (mean, std)]
-            if all(pair) and not mean.endswith("mu") and not std.endswith("sigma"):  # those may be of other things
+            # "mu" and "sigma" are left out: they may mean something else, such as the noise of training.
+            if all(pair) and not mean.endswith("mu") and not std.endswith("sigma"):
                 yield [f"{name}.{key}".lstrip(".") for key in (mean, std)], [part for part in pair if part]
     for key, value in found.items():
         if isinstance(key, str) and not _OTHER_PARTS.search(key):

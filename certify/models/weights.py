@@ -1,7 +1,7 @@
-"""Weights of other projects: the sets of tensors that a file holds, and the one that fits a network.
+"""Finds the set of tensors in another project's weight file that fits a network.
 
-A file may wrap them (``state_dict``, ``model_state_dict`` …), put words before their names (``module.``, ``model.`` …),
-hold several sets (raw and averaged), and store the normalisation of the images. Nothing of that is dropped in silence.
+A file may nest the weights (``state_dict``, ``model_state_dict`` …) and prefix their names (``module.``, ``model.`` …).
+It may hold several sets (raw and averaged), and the normalisation of the images. Nothing of that is ignored silently.
 """
 
 import re
@@ -13,19 +13,20 @@ from torch import Tensor, nn
 
 from maxup_smoothing.certify.models.normalizations import Normalization, same
 from maxup_smoothing.certify.models.weight_files import WeightFile, pairs
+from maxup_smoothing.train.models.heads import is_head
 
 _AVERAGED = re.compile(r"(^|[._])(ema|avg|average|averaged|swa|teacher|shadow|polyak)($|[._\d])", re.IGNORECASE)
 #: Words that wrappers put into names: DataParallel, torch.compile, FSDP, activation checkpoints.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _COUNTERS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged|num_updates|decay)$")  # no forward pass reads them
-_SHOWN = 4  # names in a message
+_SHOWN = 4  # most names that a message lists
 
 
 class Undecided(ValueError):
-    """A file holds several sets of weights, and nobody has said which is meant.
+    """Raised if a file holds several sets of weights, and the user has not chosen one.
 
     Attributes:
-        choices: What to say: ``ema`` and ``raw``, or the names of the sets.
+        choices: The values to choose from: ``ema`` and ``raw``, or the names of the sets.
     """
 
     def __init__(self, message: str, choices: Sequence[str]) -> None:
@@ -35,14 +36,14 @@ class Undecided(ValueError):
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file holds for a network.
+    """The content of a file that belongs to a network.
 
     Attributes:
-        state: Tensors by the network's own names.
-        name: Of the set; None where the file holds one set that is not averaged.
-        normalization: What the file stores of it; None if nothing.
+        state: The tensors, by the network's own names.
+        name: Name of the set; None if the file holds a single set that is not averaged.
+        normalization: The normalisation that the file stores; None if it stores none.
         place: Names under which the normalisation is stored.
-        unused: Parts of the file that are not of this set.
+        unused: Names of the parts of the file that are not used.
     """
 
     state: Mapping[str, Tensor]
@@ -54,7 +55,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class _Set:
-    """Names of one part of a file that hold a whole network: each of ``keys``, a name of the network, at its value."""
+    """A whole network in one part of a file; ``keys`` maps the network's names to the names in the part."""
 
     name: str
     part: Mapping[str, Tensor]
@@ -69,25 +70,33 @@ class _Set:
 
 
 def weights_of(
-    file: WeightFile, network: nn.Module, what: str, *, channels: int, wanted: str | None, option: str
+    file: WeightFile,
+    network: nn.Module,
+    what: str,
+    *,
+    channels: int,
+    wanted: str | None,
+    option: str,
+    head: Collection[str] = (),
 ) -> Weights:
-    """The weights of a network.
+    """Find the weights of a network in a file.
 
     Args:
-        file: Where they are.
-        network: What they are for; it is not changed.
-        what: Its name, for the message.
-        channels: Of the images.
-        wanted: ``ema``, ``raw``, the name of a set, or None.
-        option: With which a user says that, such as ``--weights``.
+        file: The weight file.
+        network: The network that the weights are for; it is not changed.
+        what: A description of the network, for messages.
+        channels: Number of channels of the images.
+        wanted: The user's choice of a set: ``ema``, ``raw``, or the name of a set; None if there is no choice.
+        option: The option for that choice, such as ``--weights``, for messages.
+        head: Names of weights that may be missing or have another shape; other heads in the file are then unused.
 
     Raises:
-        Undecided: If there are several sets and ``wanted`` is None.
-        ValueError: If no set fits, with the names of what is missing and what is left over; or for ``wanted``.
+        Undecided: If there are several different sets and ``wanted`` is None.
+        ValueError: If no set fits, with the names that are missing or left over; or if ``wanted`` is not one set.
     """
     template = network.state_dict()
-    needed = [key for key in template if not _COUNTERS.search(key)]
-    sets = [found for name, part in file.parts.items() for found in _sets(name, part, needed)]
+    needed = [key for key in template if not _COUNTERS.search(key) and key not in head]
+    sets = [found for name, part in file.parts.items() for found in _sets(name, part, needed, head)]
     if not sets:
         raise ValueError(f"the weights in {file.path} are not those of {what}: {_closest(file, needed)}.")
     chosen = _chosen(file, sets, wanted, option)
@@ -98,6 +107,10 @@ def weights_of(
             left = [name for name in left if name not in taken]
     normalization, place = _normalization(file, chosen.part, left, channels)
     left = [name for name in left if name not in place]
+    others = [name or "the rest" for name, part in file.parts.items() if part is not chosen.part]
+    if head:
+        others += [name for name in left if is_head(name)]
+        left = [name for name in left if not is_head(name)]
     if left:
         raise ValueError(
             f"the weights in {file.path} are not those of {what}: left over {_listed(left)}; save the network's "
@@ -106,8 +119,8 @@ def weights_of(
     state = chosen.tensors()
     if wrong := [text for key in needed if (text := _mismatch(key, state[key], template[key]))]:
         raise ValueError(f"the weights in {file.path} are not those of {what}: {_listed(wrong, '; ')}.")
-    state |= {key: chosen.part.get(_beside(chosen, key), value) for key, value in template.items() if key not in state}
-    others = [name or "the rest" for name, part in file.parts.items() if part is not chosen.part]
+    counters = {key: value for key, value in template.items() if key not in state and key not in head}
+    state |= {key: chosen.part.get(_beside(chosen, key), value) for key, value in counters.items()}
     told = len(sets) > 1 or chosen.averaged
     return Weights(state, chosen.name if told else None, normalization, " and ".join(place), others)
 
@@ -135,7 +148,7 @@ def _chosen(file: WeightFile, sets: Sequence[_Set], wanted: str | None, option: 
 
 
 def _closest(file: WeightFile, needed: Sequence[str]) -> str:
-    """What is missing in the part that has most of the names, and what else it has."""
+    """For a message: the names that are missing and left over in the part of the file that fits best."""
     most, best = -1, ("", "")
     for part in file.parts.values():
         names = _unwrapped(part)
@@ -152,7 +165,7 @@ def _closest(file: WeightFile, needed: Sequence[str]) -> str:
 def _normalization(
     file: WeightFile, part: Mapping[str, Tensor], left: Sequence[str], channels: int
 ) -> tuple[Normalization | None, list[str]]:
-    """The normalisation that is stored in front of the network, and the names of its numbers."""
+    """The normalisation that the file stores in front of the network, and the names of its tensors."""
     found = [(names, [part[name].flatten().double().tolist() for name in names]) for names in pairs(left)]
     values: list[Normalization] = []
     place = [name for names, _ in found for name in names]
@@ -176,29 +189,30 @@ def _prefixes(names: Collection[str], key: str) -> list[str]:
 
 
 def _unwrapped(part: Mapping[str, Tensor]) -> dict[str, str]:
-    """The names of a part by what they are without wrappers' words; as they are where two would become one."""
+    """Maps names without the words of wrappers to the names in the part; unchanged if two names would coincide."""
     bare = {".".join(word for word in name.split(".") if word not in _WRAPPERS): name for name in part}
     return bare if len(bare) == len(part) else {name: name for name in part}
 
 
-def _sets(name: str, part: Mapping[str, Tensor], needed: Sequence[str]) -> list[_Set]:
-    """The places of a part under which all names of a network lie."""
-    last = {key: key for key in needed}
-    renamed = {key: re.sub(r"^fc\.", "linear.", key) for key in needed}  # of ResNets for CIFAR
+def _sets(name: str, part: Mapping[str, Tensor], needed: Sequence[str], optional: Collection[str]) -> list[_Set]:
+    """All prefixes in a part of a file under which every needed name of the network occurs, each as a set."""
+    last = {key: key for key in (*needed, *optional)}
+    renamed = {key: re.sub(r"^fc\.", "linear.", key) for key in last}  # as some ResNets for CIFAR name it
     for names in ({key: key for key in part}, _unwrapped(part)):
         for other in (last, renamed):
             found = []
             for prefix in _prefixes(names, other[needed[0]]) if needed else []:
                 if all(prefix + other[key] in names for key in needed):
                     place = ".".join(text for text in (name, prefix.rstrip(".")) if text)
-                    found.append(_Set(place or "top", part, {key: names[prefix + other[key]] for key in needed}))
+                    keys = {key: names[prefix + other[key]] for key in other if prefix + other[key] in names}
+                    found.append(_Set(place or "top", part, keys))
             if found:
                 return found
     return []
 
 
 def _beside(chosen: _Set, key: str) -> str:
-    """The name in the file of a counter of batches: it lies beside the other numbers of its layer."""
+    """The name in the file of a layer's counter, such as num_batches_tracked: beside the layer's other tensors."""
     layer = key.rpartition(".")[0]
     other = next((name for own, name in chosen.keys.items() if own.rpartition(".")[0] == layer), key)
     return f"{other.rpartition('.')[0]}.{key.rpartition('.')[2]}"

@@ -1,27 +1,28 @@
-"""Sources of noisy copies.
+"""The interface of noise sources, which write noisy copies of an image into the network's input batch.
 
-A source writes samples ``start`` to ``start + B`` of one input and stage into rows of the network's input batch. What
-it writes is a function of (seed, input, stage, sample number), whatever the batch size and whichever inputs are done.
+A source writes samples ``start`` to ``start + B`` of one input and stage into B rows. Each sample is a function of
+(seed, input, stage, sample number). It does not depend on the batch size, or on which other inputs are certified.
 """
 
 from typing import Any, Protocol
 
 from torch import Tensor
 
-#: Sources by the names that users give.
+#: Names of the sources, as users write them.
 SOURCES = ("exact", "float")
 
-#: Stages draw from different streams: selecting and estimating on the same samples would void the bound.
+#: Numbers of the stages. Each draws from its own stream: selecting and estimating on the same samples would void the
+#: bound.
 SELECTION, ESTIMATION, PREDICTION = range(3)
-#: Of copies that two classifiers are compared on; see ``certify.transfer.run``.
+#: Stage of the copies on which two classifiers are compared; see ``certify.transfer.run``.
 PAIRS = 16
-#: Of attacked images: choosing an attack, judging it, confirming a success, and the copies whose gradients it
-#: climbs; see ``certify.attack``.
+#: Stages of attacked images: to choose an attack, judge it, confirm a success, and compute the gradients that the
+#: attack follows; see ``certify.attack``.
 ATTACK_CHOICE, ATTACK_JUDGE, ATTACK_CONFIRM, ATTACK_GRADIENT = range(32, 36)
 
 
 class NoiseSource(Protocol):
-    """What the engine needs of a source."""
+    """The methods of a noise source that the engine uses."""
 
     def fill(self, out_BCHW: Tensor, image_CHW: Tensor, *, input_id: int, stage: int, start: int) -> None:
         """Write noisy copies of an image.
@@ -30,19 +31,19 @@ class NoiseSource(Protocol):
             out_BCHW: Rows to fill, float32, (B, C, H, W).
             image_CHW: The input, (C, H, W), uint8 or float32 in [0, 1], on the same device.
             input_id: Index of the input in its data set.
-            stage: ``SELECTION``, ``ESTIMATION``, ``PREDICTION`` or another one's number.
-            start: Number of the first sample; a stage's samples are asked for in order, from 0.
+            stage: Number of the stage: ``SELECTION``, ``ESTIMATION``, ``PREDICTION`` or another one.
+            start: Number of the first sample; the engine asks for a stage's samples in order, from 0.
         """
 
     def probability_error(self, dimension: int) -> float:
-        """By how much the probability of an event may differ from that under exact N(0, sigma^2) noise.
+        """The largest difference of an event's probability between this noise and exact N(0, sigma^2) noise.
 
         Args:
             dimension: Number of coordinates, C * H * W.
 
         Returns:
-            A bound on the total variation, to be subtracted from every lower bound on a probability.
+            A bound on the total variation distance, to be subtracted from every lower bound on a probability.
         """
 
     def describe(self) -> dict[str, Any]:
-        """Its name and all that fixes the stream, for the manifest."""
+        """The source's name and everything that fixes its stream, for the manifest."""

@@ -1,10 +1,11 @@
-"""Exact noise on the CPU: one pass from counter to network input, compiled by Numba.
+"""Exact noise on the CPU: a Numba kernel that goes from the counter to the network input in one pass.
 
-The first 32 bits of u find N in a table of 2^13 bins, each holding how many thresholds lie below it, and a comparison
-or two with the thresholds inside the bin. Only if those bits tie with a threshold's are the other 31 computed.
+The first 32 bits of u find N. They select one of 2^13 bins, which holds the number of thresholds below it; then a
+comparison or two with the thresholds inside the bin follow. The other 31 bits are computed only if the first 32 equal
+those of a threshold.
 
-Rows are shared out to Python threads rather than to Numba's OpenMP: a second OpenMP beside torch's own makes each spin
-while the other one works.
+Python threads share the rows, not Numba's OpenMP: with a second OpenMP beside torch's, each would busily wait while the
+other works.
 """
 
 # mypy: disable-error-code="call-arg, untyped-decorator"
@@ -26,8 +27,8 @@ from maxup_smoothing.certify.noise.grid import NoiseTable
 from maxup_smoothing.certify.noise.philox import MASK, MULTIPLIERS, ROUNDS, WEYL, key_words
 
 GUIDE_BITS = 13
-_TILE = 256  # Philox blocks whose words are kept in the first cache before they are used
-_SERIAL = 1 << 14  # coordinates that are not worth waking a thread for
+_TILE = 256  # Philox blocks that are computed together, so that their words stay in the first-level cache
+_SERIAL = 1 << 14  # up to this number of coordinates, waking other threads costs more than it saves
 _M0, _M1 = (np.uint64(word) for word in MULTIPLIERS)
 _W0, _W1 = (np.uint64(word) for word in WEYL)
 _MASK, _HALF, _ONE, _LANES, _LANE = (np.uint64(word) for word in (MASK, 32, 1, 4, 3))
@@ -37,22 +38,22 @@ _GUIDE_SHIFT, _LOW_BITS = np.uint32(32 - GUIDE_BITS), 31
 def fill_rows(
     out_BCHW: Tensor, image_CHW: Tensor, table: NoiseTable, *, seed: int, input_id: int, stage: int, start: int
 ) -> None:
-    """Write samples ``start`` to ``start + B`` of an input and stage, as ``certify.noise.NoiseSource.fill`` has it.
+    """Write samples ``start`` to ``start + B`` of an input and stage; see ``certify.noise.NoiseSource.fill``.
 
     Args:
-        out_BCHW: float32 on the CPU, in any memory layout.
-        image_CHW: uint8 on the CPU.
-        table: The noise.
-        seed: In [0, 2^64).
-        input_id: In [0, 2^32).
-        stage: In [0, 2^31).
-        start: With ``start + B`` in [0, 2^32].
+        out_BCHW: Rows to fill, float32 on the CPU, in any memory layout.
+        image_CHW: The image, uint8 on the CPU.
+        table: The table of the noise.
+        seed: Seed of the noise, in [0, 2^64).
+        input_id: Index of the input, in [0, 2^32).
+        stage: Number of the stage, in [0, 2^31).
+        start: Number of the first sample; ``start`` and ``start + B`` lie in [0, 2^32].
     """
     rows, _, height, width = out_BCHW.shape
     if out_BCHW.numel() == 0:
         return
     row_step, channel_step, line_step, pixel_step = out_BCHW.stride()
-    if line_step != width * pixel_step and height > 1:  # a crop of something wider
+    if line_step != width * pixel_step and height > 1:  # a view into a wider tensor; the kernel needs one step a pixel
         whole_BCHW = torch.empty(out_BCHW.shape)
         fill_rows(whole_BCHW, image_CHW, table, seed=seed, input_id=input_id, stage=stage, start=start)
         out_BCHW.copy_(whole_BCHW)
@@ -71,21 +72,21 @@ def fill_rows(
 
 @lru_cache(maxsize=32)
 def _search_tables(table: NoiseTable) -> tuple[NDArray[np.uint16], NDArray[np.uint32], NDArray[np.uint32]]:
-    """Thresholds below each bin of the high word, and the thresholds' high words and low bits."""
+    """The number of thresholds below each bin of the high word, and the thresholds' high words and low bits."""
     high = (table.thresholds >> np.uint64(_LOW_BITS)).astype(np.uint32)
     low = (table.thresholds & np.uint64((1 << _LOW_BITS) - 1)).astype(np.uint32)
     bins = (np.arange(1 << GUIDE_BITS, dtype=np.uint32) << _GUIDE_SHIFT).astype(np.uint32)
-    # A last entry that no u reaches ends every search: low bits are below 2^31.
+    # A last entry that no u reaches ends every search, because low bits are below 2^31.
     ends = np.append(high, np.uint32(MASK)), np.append(low, np.uint32(1 << _LOW_BITS))
     return np.searchsorted(high, bins, side="left").astype(np.uint16), *ends
 
 
 def _share_out(work: Callable[[int, int], None], rows: int, threads: int) -> None:
-    """Call ``work`` on ranges of rows from several threads, this one among them."""
+    """Call ``work`` on ranges of rows in several threads; the calling thread is one of them."""
     if threads == 1:
         work(0, rows)
         return
-    # Several ranges a thread, so that one on a busy core does fewer of them.
+    # Several ranges for each thread, so that a thread on a busy core takes fewer of them.
     step = -(-rows // (4 * threads))
     ranges = iter(range(0, rows, step))
 
@@ -105,7 +106,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads stay behind in the parent
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked child has none of the parent's threads
 
 
 @njit(nogil=True, inline="always")
@@ -124,7 +125,7 @@ def _rows(
     start: Any, input_id: Any, stage: Any, k0: Any, k1: Any,
     guide: Any, high: Any, low: Any, values: Any,
 ) -> None:  # fmt: skip
-    # Indices are unsigned throughout: for signed ones Numba checks each time whether they count from the end.
+    # All indices are unsigned: for a signed index Numba checks at each access whether it is negative.
     words = np.empty(4 * _TILE, np.uint32)
     blocks = (pixels.size + 3) // 4
     for row in range(first_row, last_row):

@@ -1,7 +1,7 @@
-"""Exact noise on CUDA devices: one Triton kernel from counter to network input.
+"""Exact noise on CUDA devices: a Triton kernel that goes from the counter to the network input in one pass.
 
-Each program makes the samples of one row's next Philox blocks: high and low words, a binary search of the thresholds
-for the 63-bit uniform, one look-up of the value. There are no branches, and nothing is read from the host.
+Each program handles some Philox blocks of one row. It computes high and low words, finds the 63-bit uniform among the
+thresholds by a binary search, and looks the value up. There are no branches, and nothing is read from the host.
 """
 
 # mypy: disable-error-code="no-untyped-call, no-untyped-def, untyped-decorator"
@@ -24,7 +24,7 @@ _BLOCKS = 128  # Philox blocks, of four coordinates each, per program
 def fill_rows(
     out_BCHW: Tensor, image_CHW: Tensor, table: NoiseTable, *, seed: int, input_id: int, stage: int, start: int
 ) -> None:
-    """Write samples ``start`` to ``start + B``; as ``certify.noise.cpu.fill_rows``, to the bit, on a CUDA device."""
+    """Write samples ``start`` to ``start + B`` on a CUDA device; the bits equal those of ``noise.cpu.fill_rows``."""
     rows, _, height, width = out_BCHW.shape
     dimension = image_CHW.numel()
     if rows * dimension == 0:
@@ -48,11 +48,11 @@ def _on_device(table: NoiseTable, device: torch.device) -> tuple[Tensor, Tensor]
 
 
 def _signed(word: int) -> int:
-    """The int32 of the same bits, so that every word is passed as one type."""
+    """The int32 with the same bits, so that Triton gets every word with the same type."""
     return word - 2**32 if word >= 2**31 else word
 
 
-# The kernels' arguments have no annotations, since Triton evaluates those as part of the kernel.
+# The kernels' arguments have no type hints, because Triton evaluates hints as part of the kernel.
 @triton.jit
 def _philox(c0, c1, c2, c3, k0, k1):
     m0 = tl.full(c0.shape, 0xD2511F53, tl.uint32)

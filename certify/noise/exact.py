@@ -1,7 +1,7 @@
-"""Exact Gaussian noise for 8-bit images: the sampled law is the theorem's, up to a stated probability.
+"""Exact Gaussian noise for 8-bit images: its law is that of the theorem, up to a probability that is stated.
 
-Image and noise are whole numbers and so is their clipped sum; only it is converted to floating point. What the network
-sees is a function of that sum, so no trailing bit can betray the image (`certify.noise.grid` has the argument).
+Image and noise are whole numbers, and so is their clipped sum; only the sum is converted to floating point. The network
+sees a function of that sum, so no trailing bit can reveal the image. `certify.noise.grid` has the argument.
 """
 
 # Shapes: B rows, C channels, H height, W width.
@@ -25,11 +25,11 @@ _WORDS = 2**32
 class ExactNoise:
     """Discretised N(0, sigma^2) on the grid of 8-bit images, a function of (seed, input, stage, sample, coordinate).
 
-    The same to the bit on every device, at every batch size and in every memory layout.
+    Every device, batch size and memory layout gives the same bits.
 
     Args:
-        sigma: Standard deviation in [0, 1] pixel units, in [0.001, 4]; it stands for its shortest decimal.
-        seed: In [0, 2^64).
+        sigma: Standard deviation in [0, 1] pixel units, from 0.001 to 4. The shortest decimal of the float is meant.
+        seed: Seed of the noise, in [0, 2^64).
 
     Raises:
         ValueError: If ``sigma`` or ``seed`` is out of range.
@@ -39,25 +39,25 @@ class ExactNoise:
     seed: int
 
     def __post_init__(self) -> None:
-        """Check the seed, and sigma by making its table."""
+        """Check the seed, and check sigma by making its table."""
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed must be in [0, 2^64), got {self.seed}.")
         _ = self.table
 
     @cached_property
     def table(self) -> NoiseTable:
-        """Thresholds of the noise and values of the sums."""
+        """The table of sigma: thresholds of the noise, and values of the sums."""
         return noise_table(self.sigma)
 
     def fill(self, out_BCHW: Tensor, image_CHW: Tensor, *, input_id: int, stage: int, start: int) -> None:
         """Write clip(image + N) / 255 with N of samples ``start`` to ``start + B``; see ``NoiseSource``.
 
         Args:
-            out_BCHW: float32, in any memory layout, on the CPU or a CUDA device.
-            image_CHW: uint8, on the same device.
-            input_id: In [0, 2^32).
-            stage: In [0, 2^31).
-            start: In [0, 2^32 - B].
+            out_BCHW: Rows to fill, float32, in any memory layout, on the CPU or a CUDA device.
+            image_CHW: The image, uint8, on the same device.
+            input_id: Index of the input, in [0, 2^32).
+            stage: Number of the stage, in [0, 2^31).
+            start: Number of the first sample, in [0, 2^32 - B].
 
         Raises:
             ValueError: If the image is not uint8, or anything else is not as above.
@@ -74,14 +74,14 @@ class ExactNoise:
             )
         if not (0 <= input_id < _WORDS and 0 <= start <= _WORDS - len(out_BCHW) and 0 <= stage < _WORDS // 2):
             raise ValueError(
-                "input_id and sample numbers must be in [0, 2^32) and stage in [0, 2^31), which is all that the "
-                f"counter holds; got input_id={input_id}, stage={stage}, start={start} for {len(out_BCHW)} rows."
+                "input_id and sample numbers must be in [0, 2^32) and stage in [0, 2^31), the range of the counter; "
+                f"got input_id={input_id}, stage={stage}, start={start} for {len(out_BCHW)} rows."
             )
         fill = _filler(out_BCHW.device.type)
         fill(out_BCHW, image_CHW, self.table, seed=self.seed, input_id=input_id, stage=stage, start=start)
 
     def describe(self) -> dict[str, Any]:
-        """Name, seed, grid, clip and generator."""
+        """The source's name, seed, grid, clip and generator."""
         return {
             "source": "exact",
             "seed": self.seed,
@@ -92,10 +92,10 @@ class ExactNoise:
         }
 
     def probability_error(self, dimension: int) -> float:
-        """What to subtract from a lower bound on p_A (and add to an upper one) for C * H * W coordinates.
+        """The number to subtract from a lower bound on p_A (and to add to an upper one) for C * H * W coordinates.
 
-        The bound is one on the probability of the class under the sampled law; that under the exact law differs by at
-        most this total variation.
+        Those bounds hold for the class's probability under the sampled law. Its probability under the exact law differs
+        from that by at most the total variation distance, which this number bounds.
         """
         return self.table.total_variation(dimension)
 
@@ -103,7 +103,7 @@ class ExactNoise:
 def fill_rows(
     out_BCHW: Tensor, image_CHW: Tensor, table: NoiseTable, *, seed: int, input_id: int, stage: int, start: int
 ) -> None:
-    """The noise by its definition, in NumPy: what the versions of ``cpu`` and ``cuda`` must equal to the bit."""
+    """Write the noise as it is defined, in NumPy; the versions in ``cpu`` and ``cuda`` must equal it bit for bit."""
     counts = table.integers(seed, input_id, stage, start, start + len(out_BCHW), image_CHW.numel()) - table.lowest
     values = table.values[counts + image_CHW.cpu().flatten().numpy()]
     out_BCHW.copy_(torch.from_numpy(np.ascontiguousarray(values)).view(out_BCHW.shape))
@@ -111,7 +111,7 @@ def fill_rows(
 
 @cache
 def _filler(device: str) -> Callable[..., None]:
-    """The version for a kind of device; imported when first used, since both have large dependencies."""
+    """The version of ``fill_rows`` for a kind of device, imported at first use because it has a large dependency."""
     if device == "cuda":
         from maxup_smoothing.certify.noise.cuda import fill_rows as on_cuda
 
@@ -121,9 +121,9 @@ def _filler(device: str) -> Callable[..., None]:
     try:
         from maxup_smoothing.certify.noise.cpu import fill_rows as on_cpu
 
-        # Compiles it, or finds out that it cannot be.
+        # This first call compiles the kernel, or shows that it cannot be compiled.
         on_cpu(torch.empty(1, 1, 1, 1), torch.zeros(1, 1, 1, dtype=torch.uint8), noise_table(0.5), **_FIRST)
-    except Exception as error:  # the reference does the same, so whatever is wrong with Numba stops nothing
+    except Exception as error:  # Numba is not needed: the NumPy version writes the same noise
         warnings.warn(
             f"exact noise is slow, made by NumPy, since Numba cannot be used ({type(error).__name__}: {error}).",
             stacklevel=3,

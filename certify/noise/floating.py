@@ -1,7 +1,7 @@
-"""Gaussian noise in floating point, as every published table was made.
+"""Gaussian noise in floating point, the kind with which every published table was made.
 
-In theory it is not sound: rounding x + noise can leave traces of x that a classifier made for it can read (Voráček and
-Hein 2023). docs/pitfalls.md says what that means for honest networks.
+In theory it is not sound: rounding x + noise can leave traces of x, which a classifier built for that purpose can read
+(Voráček and Hein 2023). docs/pitfalls.md says what that means for honest networks.
 """
 
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 64  # samples drawn at a time, always whole: what torch draws depends on the size of the tensor
-OPEN, OPEN_BYTES = 8, 2**28  # streams kept open: at least, or as many as fit; others are drawn again from their start
+BLOCK = 64  # samples drawn at a time, always a whole block: torch's numbers depend on the size of the tensor
+OPEN, OPEN_BYTES = 8, 2**28  # streams kept open: the larger of 8 and what fits; others are drawn again from the start
 
 
 @dataclass
@@ -28,12 +28,12 @@ class _Stream:
 class FloatNoise:
     """float32 N(0, sigma^2) noise from torch's generator of the device.
 
-    The stream of an input and stage is seeded by (seed, input, stage), so it does not depend on batch size, order or
-    other inputs. It does depend on the kind of device.
+    The stream of an input and stage is seeded by (seed, input, stage). It does not depend on the batch size, the order
+    or other inputs, but it depends on the kind of device.
 
     Args:
-        sigma: Standard deviation in [0, 1] pixel units, positive.
-        seed: In [0, 2^64).
+        sigma: Standard deviation of the noise, positive, in [0, 1] pixel units.
+        seed: Seed of the noise, in [0, 2^64).
     """
 
     sigma: float
@@ -41,14 +41,14 @@ class FloatNoise:
     _streams: dict[tuple[int, int], _Stream] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        """Take the next float32 for sigma where rounding would make the noise smaller than the radius assumes."""
+        """Round sigma up to a float32: rounding down would make the noise smaller than the radius assumes."""
         nearest = np.float32(self.sigma)
         self._factor = float(nearest if float(nearest) >= self.sigma else np.nextafter(nearest, np.float32(np.inf)))
 
     def fill(self, out_BCHW: Tensor, image_CHW: Tensor, *, input_id: int, stage: int, start: int) -> None:
         """Write ``image / 255 + sigma * noise``; see ``NoiseSource``.
 
-        Samples asked for in order cost one draw each; going back or jumping ahead draws all those before, too.
+        Samples in order cost one draw each. After a step back or a jump ahead, all earlier samples are drawn again.
         """
         stream = self._streams.pop((input_id, stage), None)
         if stream is None or stream.next_sample != start:
@@ -68,11 +68,11 @@ class FloatNoise:
             self._streams.pop(next(iter(self._streams)))
 
     def probability_error(self, dimension: int) -> float:
-        """0: nothing is subtracted, as in every published table. No honest bound below 1 is known."""
+        """Always 0: nothing is subtracted, as in every published table. No proven bound below 1 is known."""
         return 0.0
 
     def describe(self) -> dict[str, Any]:
-        """Name, seed and generator."""
+        """The source's name, seed and block size."""
         return {"source": "float", "seed": self.seed, "block": BLOCK}
 
     def _at(self, like_BCHW: Tensor, input_id: int, stage: int, start: int) -> _Stream:
@@ -81,7 +81,7 @@ class FloatNoise:
         )
         generator = torch.Generator(like_BCHW.device).manual_seed(int(words[0] >> np.uint64(1)))
         stream = _Stream(generator, torch.empty((BLOCK, *like_BCHW.shape[1:]), device=like_BCHW.device), start)
-        # Whole blocks before the start, and the one that the start lies inside of, if it does.
+        # Draw all blocks before the start, and also the block that contains it, if it is not a block's first sample.
         for _ in range(-(-start // BLOCK)):
             stream.block.normal_(generator=generator)
         return stream

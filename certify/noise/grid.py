@@ -1,13 +1,14 @@
 r"""The discretised Gaussian on the grid of 8-bit images, as a table of 63-bit thresholds.
 
-For an image x of whole numbers 0 ... 255 and e ~ N(0, sigma^2), round(255 (x / 255 + e)) = x + N with N = round(255 e),
-a whole number with P(N <= j) = Phi((j + 1/2) / (255 sigma)). So a classifier that rounds and clips its input before it
-does anything else sees Gaussian noise exactly if it is given x + N, and the theorem holds for it. With u uniform on
-0 ... 2^63 - 1, N = #{j: T_j <= u} - M has P(N <= j) = T_j / 2^63, where T_j is 2^63 Phi((j + 1/2) / (255 sigma)) to the
-nearest integer. What is left of the rounding is `NoiseTable.total_variation`.
+Take an image x of whole numbers 0 ... 255 and e ~ N(0, sigma^2). Then round(255 (x / 255 + e)) = x + N, where
+N = round(255 e) is a whole number with P(N <= j) = Phi((j + 1/2) / (255 sigma)). Consider a classifier that rounds and
+clips its input before anything else. Given x + N, it sees exactly Gaussian noise, and the theorem holds for it.
 
-Sums are clipped to [-K, 255 + K] with K = ceil(6 * 255 sigma); so values of N beyond +-(255 + K) cannot be told from
-the ends, and the table, j = -M ... M - 1 with M = 255 + K, lumps them without any error.
+With u uniform on 0 ... 2^63 - 1, N = #{j: T_j <= u} - M has P(N <= j) = T_j / 2^63, where T_j is
+2^63 Phi((j + 1/2) / (255 sigma)), rounded to the nearest integer. `NoiseTable.total_variation` bounds its error.
+
+Sums are clipped to [-K, 255 + K] with K = ceil(6 * 255 sigma). Values of N beyond +-(255 + K) therefore give the same
+sums as the ends, and the table, j = -M ... M - 1 with M = 255 + K, joins them without any error.
 """
 
 import math
@@ -25,7 +26,7 @@ _T = TypeVar("_T", bound=np.generic)
 
 LEVELS = 255
 BITS = 63
-#: Below, nearly all samples are the image itself; above, sigma was probably given in 0-255 units.
+#: Range of sigma. Below it nearly all samples equal the image; above it sigma was probably given in 0-255 units.
 SMALLEST_SIGMA, LARGEST_SIGMA = 0.001, 4.0
 _PRECISION = 192  # bits after the point
 _INVERSE_SQRT_2PI = Fraction("0.398942280401432677939946059934381868475858631164934657665925829670657925899302")
@@ -36,12 +37,12 @@ _ENTRY_ERROR = Fraction(1, 2) + Fraction(1, 2**50)
 
 @dataclass(frozen=True, eq=False)
 class NoiseTable:
-    """Law of N for one sigma.
+    """The law of N for one sigma.
 
     Attributes:
-        thresholds: uint64, ascending, those T_j that are neither 0 nor 2^63, which no u can fall below or reach.
-        lowest: N of a u below all thresholds.
-        clip: K; sums are clipped to [-K, 255 + K].
+        thresholds: The T_j, uint64, ascending. Those of 0 or 2^63 are left out: no u lies below 0 or reaches 2^63.
+        lowest: The value of N for a u below all thresholds.
+        clip: The number K; sums are clipped to [-K, 255 + K].
     """
 
     thresholds: NDArray[np.uint64]
@@ -50,18 +51,18 @@ class NoiseTable:
 
     @cached_property
     def values(self) -> NDArray[np.float32]:
-        """Network input by (number of thresholds up to u) + pixel: the clipped sum / 255, correctly rounded.
+        """Network inputs, indexed by (number of thresholds up to u) + pixel: the clipped sum / 255, correctly rounded.
 
-        All versions read it from here, so it is a function of the sum alone and the same to the bit in each of them.
+        All versions look the input up here. It is thus a function of the sum alone, and has the same bits in each.
         """
         sums = np.arange(len(self.thresholds) + LEVELS + 1) + self.lowest
         return _frozen(sums.clip(-self.clip, LEVELS + self.clip).astype(np.float32) / np.float32(LEVELS))
 
     def total_variation(self, dimension: int) -> float:
-        """Most by which the probability of any event differs between d sampled and d exact coordinates.
+        """A bound on the difference of any event's probability between d sampled and d exact coordinates.
 
-        One coordinate's law differs by half the sum of |P'(N = j) - P(N = j)|, which is at most the sum of the errors
-        of all thresholds, those rounded to 0 and 2^63 included; d coordinates differ by at most d times that.
+        The law of one coordinate differs by half the sum of |P'(N = j) - P(N = j)|. That is at most the sum of the
+        errors of all thresholds, including those rounded to 0 and 2^63. For d coordinates it is at most d times that.
         """
         thresholds = 2 * (LEVELS + self.clip)
         return math.nextafter(float(dimension * thresholds * _ENTRY_ERROR / 2**BITS), math.inf)
@@ -69,17 +70,17 @@ class NoiseTable:
     def integers(
         self, seed: int, input_id: int, stage: int, start: int, stop: int, dimension: int
     ) -> NDArray[np.int64]:
-        """N by definition: int64, (stop - start, dimension). The oracle of the fast versions."""
+        """N as it is defined: int64, (stop - start, dimension). The fast versions are tested against it."""
         u = uniforms(seed, input_id, stage, start, stop, dimension)
         return np.searchsorted(self.thresholds, u, side="right").astype(np.int64) + self.lowest
 
 
 @lru_cache(maxsize=32)
 def noise_table(sigma: float) -> NoiseTable:
-    """The table of a sigma, which stands for its shortest decimal: 0.12 is 3/25, not the nearest binary fraction.
+    """The table for a sigma. The shortest decimal of the float is meant: 0.12 is 3/25, not the nearest binary fraction.
 
     Args:
-        sigma: Standard deviation in [0, 1] pixel units, in [0.001, 4].
+        sigma: Standard deviation in [0, 1] pixel units, from 0.001 to 4.
 
     Raises:
         ValueError: If ``sigma`` is out of range.
@@ -100,13 +101,13 @@ def noise_table(sigma: float) -> NoiseTable:
 
 
 def _threshold(z: Fraction) -> int:
-    r"""2^63 Phi(z) to the nearest integer, for z >= 0.
+    r"""2^63 Phi(z), rounded to the nearest integer, for z >= 0.
 
     Phi(z) = 1/2 + z / sqrt(2 pi) * sum_k (-q)^k / (k! (2k + 1)), q = z^2 / 2, summed in integers scaled by 2^192.
-    Rounding each term down starts an error below 1 unit that later factors q / i turn into at most q^k / k!; over all
-    terms (fewer than 300) and their roots this is below 300 e^q < 2^72 units for q <= 43.5. The rest of the series is
-    below its first omitted term, less than one unit. So the sum is off by less than 2^-119, and the threshold before
-    rounding by less than 2^63 * 10 * 2^-119 < 2^-50.
+    Rounding a term down makes an error below 1 unit, which the later factors q / i turn into at most q^k / k!. Over all
+    terms (fewer than 300) and all their roundings this is below 300 e^q < 2^72 units for q <= 43.5. The rest of the
+    series is below its first omitted term, which is less than one unit. So the sum is off by less than 2^-119, and the
+    threshold before rounding is off by less than 2^63 * 10 * 2^-119 < 2^-50.
     """
     if z * z > _LARGEST_Z_SQUARED:
         return 2**BITS
@@ -121,5 +122,5 @@ def _threshold(z: Fraction) -> int:
 
 
 def _frozen(array: NDArray[_T]) -> NDArray[_T]:
-    array.flags.writeable = False  # it is shared through the cache
+    array.flags.writeable = False  # the cache shares it among all callers
     return array

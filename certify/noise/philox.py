@@ -1,19 +1,19 @@
-"""Philox4x32-10, the counter-based generator of exact noise, in NumPy: the reference of the fast versions.
+"""Philox4x32-10 in NumPy: the counter-based generator of exact noise, and the reference for its fast versions.
 
-A counter of four 32-bit words and a key of two go through ten rounds of multiplications and come out as four random
-words. There is no state: any word of any sample can be had by itself, on any machine, in any order.
+Ten rounds of multiplications turn a counter of four 32-bit words and a key of two into four random words. There is no
+state: any word of any sample can be computed alone, on any machine, in any order.
 
-**Layout, a contract.** The vote counts of every table with exact noise depend on it; changing it changes them, and is
-an entry under *Certificates* in the change log. For coordinate c of the image (numbered in C, H, W order whatever the
-memory layout), a sample, an input, a stage and a seed::
+**The layout is a contract.** The vote counts of every table with exact noise depend on it. A change of the layout
+changes them, and needs an entry under *Certificates* in the change log. For coordinate c of the image (numbered in
+C, H, W order, whatever the memory layout), a sample, an input, a stage and a seed::
 
     key     = (seed mod 2^32, seed div 2^32)
     high    = word c mod 4 of Philox(counter = (c div 4, sample, input, 2 * stage), key)
     low     = word c mod 4 of Philox(counter = (c div 4, sample, input, 2 * stage + 1), key)
     uniform = 2^31 * high + low div 2, uniform on 0 ... 2^63 - 1
 
-High and low words come from different blocks because the low ones decide only when the high ones tie with a threshold,
-about once in two million coordinates: a fast version need not compute them, and one block serves four coordinates.
+High and low words come from different blocks, so that one block serves four coordinates and a fast version rarely
+computes low words. They matter only if a high word equals that of a threshold, about once in two million coordinates.
 
 References:
     Salmon, Moraes, Dror and Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3".
@@ -32,16 +32,16 @@ def philox4x32(counter: tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike], key: 
     """Four random words for each counter.
 
     Args:
-        counter: Four words in [0, 2^32), broadcast against each other.
-        key: Two words in [0, 2^32).
+        counter: The four words of the counters, in [0, 2^32), broadcast against each other.
+        key: The two words of the key, in [0, 2^32).
 
     Returns:
-        uint32, the broadcast shape with an axis of 4 appended.
+        The random words, uint32, of the broadcast shape with an axis of 4 appended.
     """
     c0, c1, c2, c3 = np.broadcast_arrays(*(np.asarray(word, dtype=np.uint64) for word in counter))
     m0, m1, mask, half = (np.uint64(word) for word in (*MULTIPLIERS, MASK, 32))
     for number in range(ROUNDS):
-        # Python integers, since the bumped key wraps at 2^32.
+        # In Python integers, because the key of a round wraps at 2^32.
         k0, k1 = (np.uint64((word + number * step) & MASK) for word, step in zip(key, WEYL, strict=True))
         p0, p1 = m0 * c0, m1 * c2
         c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & mask, (p0 >> half) ^ c3 ^ k1, p0 & mask
@@ -54,7 +54,7 @@ def key_words(seed: int) -> tuple[int, int]:
 
 
 def uniforms(seed: int, input_id: int, stage: int, start: int, stop: int, dimension: int) -> NDArray[np.uint64]:
-    """The 63-bit uniforms of samples ``start`` to ``stop`` of an input and stage.
+    """The 63-bit uniform numbers of samples ``start`` to ``stop`` of an input and stage.
 
     Returns:
         uint64, (stop - start, dimension), below 2^63.
@@ -81,5 +81,5 @@ _ANSWERS = (  # from the known-answer file of the generator's authors, Random123
 
 
 def known_answers() -> int:
-    """How many of Philox's three published answers come out."""
+    """How many of Philox's three published answers this implementation reproduces."""
     return sum(tuple(map(int, philox4x32(counter, key))) == words for counter, key, words in _ANSWERS)

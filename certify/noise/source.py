@@ -1,4 +1,4 @@
-"""Noise by name, and noisy copies that no run counts."""
+"""Makes noise sources by name, and noisy copies that no run counts as samples."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,15 @@ from maxup_smoothing.certify.noise.floating import FloatNoise
 
 
 def noise_source(name: str, sigma: float, seed: int) -> NoiseSource:
-    """The source of noisy copies of that name.
+    """Make the noise source with this name.
+
+    Args:
+        name: One of ``SOURCES``.
+        sigma: Standard deviation of the noise in [0, 1] pixel units.
+        seed: Seed of the noise, in [0, 2^64).
 
     Raises:
-        ValueError: If there is none, or it cannot draw noise of this sigma.
+        ValueError: If there is no such source, or it cannot draw noise of this sigma.
     """
     if name not in SOURCES:
         raise ValueError(f"noise must be one of {', '.join(SOURCES)}, got {name!r}.")
@@ -20,7 +25,7 @@ def noise_source(name: str, sigma: float, seed: int) -> NoiseSource:
 
 
 def noisy(images_NCHW: Tensor, noise: NoiseSource) -> Tensor:
-    """One noisy copy of each image, float32, (N, C, H, W), on a stream of ``noise`` that no input of a run has."""
+    """One noisy copy of each image, float32, (N, C, H, W), from a stream of ``noise`` that no input of a run uses."""
     x_NCHW = torch.empty(images_NCHW.shape)
     for row, image_CHW in enumerate(images_NCHW.cpu()):
         noise.fill(x_NCHW[row : row + 1], image_CHW, input_id=2**31 + 1, stage=PREDICTION, start=row)

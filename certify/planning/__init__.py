@@ -1,1 +1,1 @@
-"""What a run will take, before it is begun."""
+"""Estimates what a run will take before it begins."""

@@ -1,4 +1,4 @@
-"""What a run takes, on one device or many: samples, device hours, time and cost, from votes of images like its own."""
+"""Estimates a run's samples, device hours, time and cost, on one or many devices, from the votes of similar images."""
 
 # Shapes: I images whose votes are known.
 
@@ -15,18 +15,18 @@ from maxup_smoothing.certify.statistics.sample_size import samples_after_votes
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.radius_table import read
 
-_MANY = 1000  # images from which on the mean of their samples is taken for normal
+_MANY = 1000  # number of images above which the mean of their samples is taken as normally distributed
 _NEEDED = ("n", "n_a", "sigma", "alpha")
 
 
 @dataclass(frozen=True)
 class Votes:
-    """Votes of some images, by which others like them are planned.
+    """Votes of some images, from which the run of similar images is planned.
 
     Attributes:
-        n_a: For the class that was selected, also where the result was an abstention; shape (I,).
-        n: Samples, shape (I,). Where a rule stopped early it was by these votes, so the likelihood is the same.
-        error: Of the law of the noise; see ``certify.statistics.looks.limits``.
+        n_a: Votes for the selected class, also if the result was an abstention; shape (I,).
+        n: Samples, shape (I,). A rule that stopped early depended only on these votes, so the likelihood is the same.
+        error: Error of the law of the noise, as a probability; see ``certify.statistics.certificate.limits``.
     """
 
     n_a: NDArray[np.int64]
@@ -36,12 +36,12 @@ class Votes:
 
 @dataclass(frozen=True)
 class Pilot:
-    """What a run is planned by.
+    """The measurements from which a run is planned.
 
     Attributes:
-        votes: None if only the speed is known.
+        votes: Votes of similar images; None if only the speed is known.
         rate: Samples a second of one device, noise included.
-        text: Where both come from, in words.
+        text: Where votes and rate come from, in words.
     """
 
     votes: Votes | None
@@ -51,14 +51,14 @@ class Pilot:
 
 @dataclass(frozen=True)
 class Finished:
-    """A radius table, as a source of votes.
+    """A finished radius table, as a source of votes.
 
     Attributes:
-        votes: Of its rows.
-        sigma: Of its noise; at another one these votes say nothing.
-        alpha: Of its rows.
-        n0: Of its rows, 100 where they do not tell.
-        text: What it is, in words.
+        votes: The votes of its rows.
+        sigma: Standard deviation of its noise; its votes say nothing about another sigma.
+        alpha: The alpha of its rows.
+        n0: Largest number of selection samples of its rows; 100 if the table has no such column.
+        text: A description of the table, for users.
     """
 
     votes: Votes
@@ -68,10 +68,10 @@ class Finished:
     text: str
 
     def at(self, sigma: float | None) -> float:
-        """The noise of its votes, which must be that of the run that is planned, if this one is known.
+        """The sigma of the votes, after a check that the planned run has the same, unless its ``sigma`` is None.
 
         Raises:
-            ValueError: With the fix.
+            ValueError: If the two sigmas differ; with the fix.
         """
         if sigma not in (None, self.sigma):
             raise ValueError(
@@ -82,22 +82,22 @@ class Finished:
 
 
 def read_finished(path: str | os.PathLike[str]) -> Finished:
-    """The votes of a radius table, of any procedure, with its manifest if there is one.
+    """Read the votes of a radius table of any procedure, and its manifest if there is one.
 
     Raises:
-        ValueError: If it is no radius table, has no rows or no votes, or its rows are of several sigma or alpha.
+        ValueError: If it is not a radius table, has no rows or no votes, or has rows of several sigma or alpha.
         OSError: If it cannot be read.
     """
     table, beside = read(path), manifests.manifest_path(path)
     if missing := [name for name in _NEEDED if name not in table]:
         raise ValueError(
-            f"{path} has no column {', '.join(missing)}: it does not tell the votes; pass a table of `certify run`."
+            f"{path} has no column {', '.join(missing)}, so it does not hold the votes; pass a table of `certify run`."
         )
     if len(table) == 0:
         raise ValueError(f"{path} has no rows, hence no votes; pass a table in which some images are certified.")
     for name in ("sigma", "alpha"):
         if table[name].nunique() > 1:
-            raise ValueError(f"{path} has rows of several {name}; pass a table of one.")
+            raise ValueError(f"{path} has rows of several {name}; pass a table of one {name}.")
     manifest = manifests.read(beside) if beside.exists() else {}
     error = manifests.told(manifest, "noise", "probability_error")
     asked = manifests.told(manifest, "notes", "images")
@@ -115,7 +115,7 @@ def read_finished(path: str | os.PathLike[str]) -> Finished:
 
 
 def given(rate: float, finished: Finished | None) -> Pilot:
-    """A speed that was measured elsewhere, with the votes of a table if there is one."""
+    """A pilot from a speed that was measured elsewhere, with the votes of a table if there is one."""
     text = f"speed: {rate:,.6g} samples/s, as given"
     if finished is None:
         return Pilot(None, rate, text)
@@ -123,40 +123,40 @@ def given(rate: float, finished: Finished | None) -> Pilot:
 
 
 def measured(pilot: Pilot, finished: Finished | None) -> Pilot:
-    """The speed of a pilot, with the votes of a table if there is one."""
+    """The measured pilot; if there is a table, its votes replace those of the pilot."""
     if finished is None:
         return pilot
-    return Pilot(finished.votes, pilot.rate, f"votes: {finished.text}; the pilot told the speed alone\n{pilot.text}")
+    return Pilot(finished.votes, pilot.rate, f"votes: {finished.text}; the pilot measured only the speed\n{pilot.text}")
 
 
 def costs(
     pilot: Pilot, rows: Sequence[tuple[str, Sampling]], images: int, devices: int = 1, price: float | None = None
 ) -> str:
-    """A table of what each of several ways to certify takes.
+    """A text table of what each of several procedures takes.
 
     Args:
-        pilot: Without votes, ``rows`` must be of procedure ``fixed``.
-        rows: Names, and procedures without a tolerance.
-        images: How many are to be certified.
-        devices: How many share them, each as fast as the pilot's. Images are independent, so the time is that of the
-            device which gets most of them.
-        price: Of an hour of one device.
+        pilot: Votes and speed. Without votes, all ``rows`` must be of procedure ``fixed``.
+        rows: Names and procedures, without a tolerance.
+        images: Number of images to certify.
+        devices: Number of devices that share the images, each as fast as the pilot's. Images are independent, so the
+            time is that of the device with the most images.
+        price: Price of one device for an hour; None leaves the cost out.
     """
     lines = [pilot.text]
     if pilot.votes is None:
         lines += [
             f"exact for {images:,} images, n0 included; what sequential and anytime take depends on the votes:",
-            "pass --votes-from TABLE, a radius table of images like those",
+            "pass --votes-from TABLE, a radius table of similar images",
         ]
     else:
         lines += [
-            f"estimates from these votes for {images:,} images like those, n0 included; the rough 90 %",
-            "intervals, in proportion also of hours, time and cost, cover only which images voted; those whose",
-            "radius is close to one that is decided take most",
+            f"estimates from these votes for {images:,} similar images, n0 included; the rough 90 % intervals",
+            "cover only the choice of the images with votes; hours, time and cost vary in proportion;",
+            "images whose radius is close to one of the radii that are decided take the most samples",
         ]
     if devices > 1:
         lines.append(
-            f"time on {devices:,} devices of this speed, which take images one by one and lose no time over it"
+            f"time on {devices:,} devices of this speed, which take images one by one; sharing them is assumed to be free"
         )
     lines.append(
         f"{'':<23}{'samples an image':>37}{'device hours':>13}{'time':>13}" + ("" if price is None else _right("cost"))
@@ -171,7 +171,7 @@ def costs(
 
 
 def _samples(sampling: Sampling, votes: Votes | None) -> tuple[float, str]:
-    """Mean samples of an image, and the same in words with its interval."""
+    """The mean number of samples of an image, as a number and as text with its interval."""
     if sampling.procedure == "fixed":  # the votes make no difference
         return float(sampling.n0 + sampling.most), f"{sampling.n0 + sampling.most:,}"
     assert votes is not None
@@ -181,7 +181,10 @@ def _samples(sampling: Sampling, votes: Votes | None) -> tuple[float, str]:
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """90 % interval of the mean: percentiles over 2000 seeded resamples of the images, rough where they are few."""
+    """A 90 % interval of the mean: percentiles over 2000 seeded resamples of the images; rough if there are few.
+
+    Above 1000 images it is the normal approximation.
+    """
     if len(values) > _MANY:
         half = 1.645 * float(values.std()) / math.sqrt(len(values))
         return float(values.mean()) - half, float(values.mean()) + half
@@ -198,7 +201,7 @@ def _time(seconds: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits, or all before the point."""
+    """A number with three digits, or with all digits before the point."""
     return f"{value:,.0f}" if 100 <= value < 1e8 else f"{value:.3g}"
 
 

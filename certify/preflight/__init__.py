@@ -1,1 +1,1 @@
-"""Before a run: what would make its certificates void, its numbers mean something else, or its hours useless."""
+"""Checks before a run: they find what would make its certificates void, its numbers misleading, or the run useless."""

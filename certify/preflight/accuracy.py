@@ -1,4 +1,4 @@
-"""How often f is right, clean and under noise, and why it is not: normalisation, or classes numbered otherwise."""
+"""Checks how often f is right, with and without noise, and looks for a wrong normalisation or numbering of classes."""
 
 # Shapes: I images, B rows of a batch, K classes; C channels, H height, W width.
 
@@ -15,11 +15,11 @@ from maxup_smoothing.certify.preflight.subject import Subject
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, proportion_interval
 from maxup_smoothing.data.dataset import UNLABELLED
 
-#: Fewer images cannot tell an accuracy from chance.
+#: Fewest images for a judgement: fewer cannot distinguish an accuracy from chance.
 FEWEST = 30
-#: One-sided error of the statement that another normalisation, or other numbers of the classes, help.
+#: Probability of wrongly stating that another normalisation, or another numbering of the classes, helps (one-sided).
 SURE = 1e-4
-#: Mean and standard deviation a channel that networks are commonly trained with, for grey images or for colour.
+#: Means and standard deviations of the channels that networks are commonly trained with, for grey or colour images.
 USUAL: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -29,23 +29,23 @@ USUAL: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 _RETRAIN = "use a model trained with noise of this sigma, or a smaller --sigma"
 _WRONG_MODEL = (
-    "is this the data the model was trained on, are its weights loaded, its normalisation inside (--normalize), and "
-    "the classes numbered as in training?"
+    "check that the model was trained on such data, that its weights are loaded, that its normalisation is inside it "
+    "(--normalize), and that the classes are numbered as in training"
 )
 
 
 def accuracy_findings(subject: Subject, search: bool) -> Iterator[Finding]:
-    """Accuracy of f, one noise sample for each image, with exact intervals.
+    """Report the accuracy of f with exact intervals, without noise and with one noise sample for each image.
 
     Args:
-        subject: The subject.
-        search: Whether to try other normalisations even where f is right more often than chance.
+        subject: What is checked.
+        search: Whether to try other normalisations even if f is right more often than by chance.
     """
     labels_I = subject.labels_I
     classes = {"clean": subject.classes(subject.clean), "noisy": subject.classes(subject.noisy)}
     if bool((labels_I == UNLABELLED).all()):
         share, common = _most_common(classes["noisy"])
-        seen = f"not known, without labels; class {common} is the answer to {share:.0%} of the noisy images"
+        seen = f"unknown without labels; class {common} is the answer to {share:.0%} of the noisy images"
         yield Finding(level=FACT, check="accuracy", seen=seen)
         return
     right = {name: (found_I == labels_I).numpy() for name, found_I in classes.items()}
@@ -66,14 +66,14 @@ def accuracy_findings(subject: Subject, search: bool) -> Iterator[Finding]:
         level=WARNING,
         check="accuracy",
         seen=f"{seen}; class {common} is the answer to {share:.0%} of the noisy ones",
-        meaning=f"under this noise f is right hardly more often than by chance, 1 in {k}, so nearly nothing can "
+        meaning=f"under this noise f is right hardly more often than by chance (1 in {k}), so nearly nothing can "
         "be certified",
         fix="see above" if reasons else _RETRAIN if "clean" not in by_chance else _WRONG_MODEL,
     )
 
 
 def _is_chance(right_I: NDArray[np.bool_], classes: int) -> bool:
-    """Whether it may be chance, or at most a tenth of the way to perfect, where untrained networks get."""
+    """Whether the accuracy may be chance, or is at most a tenth of the way to perfect, as of untrained networks."""
     chance = 1 / classes
     low = float(proportion_interval(int(right_I.sum()), len(right_I))[0])
     return low <= chance or float(right_I.mean()) <= chance + 0.1 * (1 - chance)
@@ -90,14 +90,14 @@ def _most_common(found_I: Tensor) -> tuple[float, int]:
 
 
 def _better_normalization(subject: Subject, right: Mapping[str, NDArray[np.bool_]]) -> Iterator[Finding]:
-    """The normalisation, put in front of f or taken away from it, that helps most, if it surely helps."""
+    """The change of normalisation that helps most, if one surely helps: put one in front of f, or remove f's own."""
     best, most = None, 0
     for name, (mean, std, undone) in _candidates(subject).items():
         for kind, batches in (("clean", subject.clean), ("noisy", subject.noisy)):
             moved = [_normalized(batch_BCHW, mean, std, undone) for batch_BCHW in batches]
             now_I = (subject.classes(moved) == subject.labels_I).numpy()
             gained, lost = int((now_I & ~right[kind]).sum()), int((right[kind] & ~now_I).sum())
-            # McNemar's exact test, and a difference that matters.
+            # McNemar's exact test, corrected for the number of attempts; the gain must also be a tenth of the images.
             sure = stats.binom.sf(gained - 1, gained + lost, 0.5) < SURE / (2 * len(USUAL) + 2)
             if sure and gained - lost > max(most, 0.1 * len(now_I)):
                 best, most = (name, undone, kind, now_I), gained - lost
@@ -107,14 +107,14 @@ def _better_normalization(subject: Subject, right: Mapping[str, NDArray[np.bool_
         yield Finding(
             level=WARNING,
             check="normalisation",
-            seen=f"{what}, f has {_share(now_I)} of the {kind} images, instead of {int(right[kind].sum())}",
-            meaning="the model is probably not the one that was trained",
+            seen=f"{what}, on the {kind} images f has {_share(now_I)}, instead of {int(right[kind].sum())}",
+            meaning="the model that runs is probably not the one that was trained",
             fix=f"{_normalize_advice(subject, 'none' if undone else name)}; sigma and radii stay in [0, 1] pixel units",
         )
 
 
 def _normalize_advice(subject: Subject, name: str) -> str:
-    """What can be followed: a model that holds its normalisation, or takes 8-bit pixels, takes no other one."""
+    """Advice that fits the model: --normalize is refused if it holds a normalisation or takes 8-bit pixels."""
     about = subject.about
     if about.get("kind") == "checkpoint" or "normalize_from" in about or "pixels" in about:
         return "name a factory that returns the model with it as its first layer"
@@ -122,7 +122,7 @@ def _normalize_advice(subject: Subject, name: str) -> str:
 
 
 def _candidates(subject: Subject) -> dict[str, tuple[tuple[float, ...], tuple[float, ...], bool]]:
-    """Mean, standard deviation, and whether f applies them, to be undone."""
+    """Normalisations to try, by name: mean, standard deviation, and whether f applies them, so that they are undone."""
     channels = subject.images_ICHW.shape[1]
     found = {name: (mean, std, False) for name, (mean, std) in USUAL.items() if len(mean) in (1, channels)}
     given = subject.about.get("normalize")
@@ -139,7 +139,7 @@ def _normalized(x_BCHW: Tensor, mean: tuple[float, ...], std: tuple[float, ...],
 
 
 def _other_numbers(found_I: Tensor, labels_I: Tensor, classes: int) -> Iterator[Finding]:
-    """Whether f knows the classes by other numbers: these are chosen on half of the images, and judged on the rest."""
+    """Whether f numbers the classes differently. One half of the images gives a numbering, the other half tests it."""
     valid_I = found_I < classes
     found, labels = found_I[valid_I].numpy(), labels_I[valid_I].numpy()
     table = np.zeros((classes, classes), dtype=np.int64)
@@ -152,7 +152,7 @@ def _other_numbers(found_I: Tensor, labels_I: Tensor, classes: int) -> Iterator[
         yield Finding(
             level=WARNING,
             check="labels",
-            seen=f"with its classes numbered otherwise ({shown}) f is right for {right} of {len(found[1::2])} images",
-            meaning="certificates would hold, but nearly all count as wrong",
+            seen=f"with its classes numbered otherwise ({shown}), f is right for {right} of {len(found[1::2])} images",
+            meaning="certificates would hold, but nearly all of them would count as wrong",
             fix="number the labels of the data as in training; folders are numbered in the order of their names",
         )

@@ -1,4 +1,4 @@
-"""All checks of a subject, thoroughly or in the second that an automatic check may take."""
+"""Runs all checks of a subject: thoroughly, or quickly in about a second before a run."""
 
 import time
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from maxup_smoothing.certify.statistics.procedure import Sampling
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How much is looked at.
+    """How much a check looks at.
 
     Attributes:
-        images: Images, at most.
-        draws: Values of noise.
-        search: Whether other normalisations are tried in any case.
-        seconds: Time for f's passes over the images, about: fewer images are taken where f is slow.
-        rows: Seconds for rows in other company; 0 where the session has looked at that.
+        images: Largest number of images.
+        draws: Number of noise values.
+        search: Whether to try other normalisations even if f is right more often than by chance.
+        seconds: Approximate seconds for f's passes over the images; if f is slow, fewer images are taken.
+        rows: Seconds for comparing rows in different batches; 0 if the caller has already compared them.
     """
 
     images: int
@@ -38,7 +38,7 @@ class Effort:
 
 THOROUGH = Effort(images=500, draws=10_000_000, search=True, seconds=60.0, rows=10.0)
 QUICK = Effort(images=128, draws=400_000, search=False, seconds=0.5)
-_PASSES = 6  # over the images, about
+_PASSES = 6  # approximate number of passes over the images
 
 
 def examine(
@@ -47,13 +47,13 @@ def examine(
     sampling: Sampling | None = None,
     radii: Sequence[float] | None = None,
 ) -> list[Finding]:
-    """Everything that is found, errors first.
+    """Run all checks, and return the findings, errors first.
 
     Args:
         subject: What is checked.
         effort: ``THOROUGH`` or ``QUICK``.
-        sampling: The procedure, to judge which radii are in reach.
-        radii: Those that are asked for.
+        sampling: The sampling procedure, which determines the radii in reach; None leaves this check out.
+        radii: The radii that the user asks for.
 
     Raises:
         ValueError: If f cannot be run on the images at all.
@@ -76,7 +76,7 @@ def examine(
 
 
 def _affordable(subject: Subject, effort: Effort) -> Subject:
-    """The subject with as many images, evenly spaced, as f can be shown in the time; at least a batch of them."""
+    """The subject with as many images, evenly spaced, as f can classify in the time; at least one batch if possible."""
     f, images = subject.classifier, min(effort.images, len(subject.images_ICHW))
     x_BCHW = f.empty_batch(subject.images_ICHW.shape[1:]).fill_(0.5)
     f.classify(x_BCHW)  # prepares the kernels

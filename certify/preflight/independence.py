@@ -1,12 +1,12 @@
-"""Whether f is one fixed function of one image, on batches of the kind that runs are made of.
+"""Checks that f is one fixed function of one image, on batches like those of a run.
 
-The theorem needs independent samples: f's answer for a row may depend on nothing but that row. So rows of a batch are
-held against the model as it came, shown each row alone. The batches are those of a run: noisy copies of one image, of
-which f is sure or unsure, of two images, of many, and a last batch that is not full, all in one and the same buffer.
-No test can exclude a dependence that shows on other images only; with a batch size of 1 rows have no company.
+The theorem needs independent samples: f's answer for a row must depend on that row alone. The check compares the rows
+of a batch with the given model's answers for each row alone. The batches are like those of a run, all in one buffer:
+noisy copies of one image of which f is sure or unsure, of two images, of many, and a last batch that is not full. No
+test can exclude a dependence that only other images show. With a batch size of 1 no row can depend on another.
 
-A randomised f draws numbers of its own. The theorem covers it if they are drawn afresh and independently for each row:
-each vote is then one draw of a class whose probability depends on the image alone.
+A randomised f draws random numbers of its own. The theorem covers it if they are drawn anew and independently for each
+row: each vote is then one draw of a class, whose probability depends on the image alone.
 """
 
 # Shapes: N images, B rows of a batch, K classes; C channels, H height, W width.
@@ -24,7 +24,7 @@ from torch import Tensor
 from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.noise import PREDICTION, NoiseSource
 
-#: Noise of these checks is another stream than that of a run with the same seed: what is counted was not looked at.
+#: Changes a run's seed for these checks, so that they look at no noise whose votes the run counts.
 KEY = 0x726F7773
 DEPENDENT = (
     "the model's answer for an image changes with the other images of its batch: batch norm without running "
@@ -40,23 +40,23 @@ SHARED = (
     "the random numbers that the model draws are shared by images of a batch, or the same in every call. Its samples "
     "are not independent, and a certificate would be void; draw them anew for every image, without a fixed seed"
 )
-_LOOSE = 2e-2  # other batch sizes use other kernels; what an internal bfloat16 rounds is below this
-_FEW = 0.05  # share of rows that rounding may push over an edge inside the network, such as that of a sign
-_REPEATS = 3  # rows of one place that must all differ before that place is held to matter
-_CALLS, _RARE = 8, 1e-6  # passes over equal rows of a randomised f; false alarms of one test of them
+_LOOSE = 2e-2  # tolerance between batch sizes, whose kernels differ; rounding of an internal bfloat16 is below it
+_FEW = 0.05  # share of rows that rounding may push over a step inside the network, such as that of a sign
+_REPEATS = 3  # new noise draws for a place whose row differed; all but one must differ before the place counts
+_CALLS, _RARE = 8, 1e-6  # passes over equal rows of a randomised f; probability of a false alarm of one of their tests
 
 
 def dependence(f: BaseClassifier, images_NCHW: Tensor, noise: NoiseSource, seconds: float = 0.5) -> tuple[str, int]:
-    """What makes f more than a function of one image, and how many rows were compared.
+    """Look for a dependence of f's answer on anything but the image.
 
     Args:
         f: The classifier, as it will run.
-        images_NCHW: uint8, at least one; of those that will be certified.
-        noise: On a stream that no run uses.
-        seconds: Time for it, about. Where f is slow fewer batches are looked at, but one at least.
+        images_NCHW: Some of the images that will be certified, uint8, at least one.
+        noise: A noise source with a stream that no run uses.
+        seconds: Approximate time for the check. If f is slow, fewer batches are compared, but at least one.
 
     Returns:
-        One of the sentences above, or "" if nothing was found.
+        ``DEPENDENT``, ``CHANGING`` or ``SHARED``, or "" if nothing was found; and the number of rows compared.
     """
     return _Examination(f, images_NCHW, noise, seconds).outcome()
 
@@ -65,14 +65,14 @@ def require_independent(f: BaseClassifier, images_NCHW: Tensor, noise: NoiseSour
     """Refuse an f whose samples are not independent.
 
     Raises:
-        ValueError: With what was seen, and the fix.
+        ValueError: If ``dependence`` finds one; the message has the cause and the fix.
     """
     if reason := dependence(f, images_NCHW, noise)[0]:
         raise ValueError(f"{reason}.")
 
 
 class _Examination:
-    """Batches as a run makes them, in one buffer, and the model as it came for single rows."""
+    """One run of the check: batches like those of a run, in one buffer, and the given model for single rows."""
 
     def __init__(self, f: BaseClassifier, images_NCHW: Tensor, noise: NoiseSource, seconds: float) -> None:
         self._f, self._alone, self._noise = f, f.as_given(f.smallest_batch), noise
@@ -91,17 +91,17 @@ class _Examination:
         if f.randomized:
             random_B = f.differing(first_BK, again_BK, 0.0)
             if bool(random_B.any()):
-                row = int(random_B.int().argmax())  # an image whose answer does vary
+                row = int(random_B.int().argmax())  # an image whose answer varies
                 return (SHARED if self._shared(mixed_BCHW[row : row + 1]) else "", self._compared)
         elif not f.same_logits(first_BK, again_BK):
             return CHANGING, self._compared
         if self._depends(first_BK, mixed_BCHW):
-            # What changes from call to call looks as if it depended on the batch.
+            # An f that changes from call to call also looks as if it depended on the batch.
             return DEPENDENT if f.change_since(mark) is None else CHANGING, self._compared
         return "" if f.same_logits(first_BK, self._run(mixed_BCHW)) else CHANGING, self._compared
 
     def _depends(self, first_BK: Tensor, mixed_BCHW: Tensor) -> bool:
-        """Whether rows have other logits in other company, or alone."""
+        """Whether a row's logits differ among other rows, or alone."""
         f = self._f
         sure, unsure = self._sure_and_unsure(first_BK)
         half = f.batch_size // 2
@@ -123,14 +123,14 @@ class _Examination:
             differing, looked = self._unlike_alone(x_BCHW, found_BK)
             if len(differing) >= 2 and len(differing) > _FEW * looked:
                 return True
-            for place in differing:  # rounding, or the place? other noise tells
+            for place in differing:  # new noise shows whether rounding or the place in the batch is the cause
                 others = [self._again(x_BCHW) for _ in range(_REPEATS)]
                 if sum(len(self._unlike_alone(x, self._run(x), [place])[0]) for x in others) >= _REPEATS - 1:
                     return True
         return False
 
     def _copies(self, images: Sequence[int]) -> Tensor:
-        """A batch of noisy copies of these images in turn, each with noise of its own."""
+        """A batch of noisy copies of these images in turn, each copy with its own noise."""
         self._images_of_last = [images[row % len(images)] for row in range(self._f.batch_size)]
         return self._noisy(self._images_of_last)
 
@@ -147,19 +147,19 @@ class _Examination:
         return x_BCHW
 
     def _run(self, x_BCHW: Tensor) -> Tensor:
-        """Logits of rows at the head of the buffer; behind them it keeps old contents, as in ``engine.votes``."""
+        """Logits of rows copied to the start of the buffer; the rest keeps its old content, as in ``engine.votes``."""
         self._buffer_BCHW[: len(x_BCHW)].copy_(x_BCHW)
         self._compared += len(x_BCHW)
         return self._f.logits(self._buffer_BCHW)[: len(x_BCHW)]
 
     def _sure_and_unsure(self, logits_BK: Tensor) -> tuple[int, int]:
-        """The images of the rows with the largest and the smallest gap between the two largest logits."""
+        """The images whose rows have the largest and the smallest gap between their two largest logits."""
         top_B2 = logits_BK.float().topk(min(2, logits_BK.shape[1])).values
         gap_B = (top_B2[:, 0] - top_B2[:, -1]).nan_to_num(0.0)
         return int(gap_B.argmax()) % len(self._images_NCHW), int(gap_B.argmin()) % len(self._images_NCHW)
 
     def _company_matters(self, x_BCHW: Tensor, found_BK: Tensor) -> bool:
-        """Whether every second row keeps its logits while the others are replaced, and when all change places."""
+        """Whether rows change their logits when every second row is replaced, or when all rows change places."""
         rows = self._f.batch_size
         if rows == 1 or len(x_BCHW) < rows:
             return False
@@ -171,7 +171,7 @@ class _Examination:
         return differing >= 2 and differing > _FEW * len(found_BK[::2])
 
     def _unlike_alone(self, x_BCHW: Tensor, found_BK: Tensor, places: Sequence[int] = ()) -> tuple[list[int], int]:
-        """Places whose logits in the batch are not those of the row alone, and how many were looked at."""
+        """Places of the batch whose logits differ from those of the row alone, and the number of compared places."""
         count = len(x_BCHW)
         if not places:
             some = self._chance.choice(count, size=min(count, 24), replace=False).tolist()
@@ -184,7 +184,7 @@ class _Examination:
             row_BCHW = x_BCHW[place : place + 1].expand(self._alone.batch_size, -1, -1, -1)
             own_K = self._alone.logits(row_BCHW.clone(memory_format=torch.contiguous_format))[:1]
             looked, self._compared = looked + 1, self._compared + 1
-            # In the unit of the whole batch: one row alone might have hardly any logits.
+            # Compared in the unit of the whole batch, because the logits of a single row may all be tiny.
             expected_BK = found_BK.clone()
             expected_BK[place] = own_K[0]
             if bool(self._f.differing(found_BK, expected_BK, self._loose)[place]):
@@ -192,10 +192,10 @@ class _Examination:
         return differing, looked
 
     def _shared(self, x_1CHW: Tensor) -> bool:
-        """Whether equal rows get random numbers that belong together, in one call or in all.
+        """Whether equal rows get dependent random numbers, within one call or between calls.
 
-        Of the surest logit of B equal rows in several calls, all numbers are independent draws. Held against that are
-        the means of calls (analysis of variance), and the correlations of neighbours and of the two halves.
+        The most variable logit of B equal rows in several calls must be independent draws. The tests compare the means
+        of the calls (analysis of variance), and correlate successive calls, neighbouring rows, and both halves.
         """
         rows = self._f.batch_size
         x_BCHW = x_1CHW.expand(rows, -1, -1, -1)
@@ -218,7 +218,7 @@ class _Examination:
 
 
 def among_strangers(x_BCHW: Tensor) -> Tensor:
-    """A batch with every second row replaced by one 1000 times as far from grey, which stretches any common scale."""
+    """The batch with every second row moved 1000 times as far from grey, which changes any scale that rows share."""
     other_BCHW = x_BCHW.clone()
     other_BCHW[1::2] = 0.5 + 1000 * (x_BCHW[1::2] - 0.5)
     return other_BCHW

@@ -1,4 +1,4 @@
-"""Checks of f: one fixed function of one image, and the same as the model that was given."""
+"""Checks that f is one fixed function of one image, and the same function as the given model."""
 
 # Shapes: I images, B rows of a batch, K classes; C channels, H height, W width.
 
@@ -20,21 +20,23 @@ _NOT_FIXED = "what is certified is not one function, and a certificate would be 
 
 
 def row_findings(subject: Subject, seconds: float) -> Iterator[Finding]:
-    """f's rows in batches as runs have them against the model as it came, shown each row alone."""
+    """Compare f's rows in batches like those of a run with the given model's answers for each row alone."""
     noise = subject.make_noise(subject.noise_seed)
     reason, rows = dependence(subject.classifier, subject.images_ICHW, noise, seconds)
     if reason:
         seen, _, fix = reason.partition(". ")
         yield Finding(level=ERROR, check="rows", seen=seen, meaning=fix)
     else:
-        yield Finding(level=FACT, check="rows", seen=f"{rows} rows, in batches as of runs and alone: same logits")
+        yield Finding(
+            level=FACT, check="rows", seen=f"{rows} rows have the same logits in batches like those of a run and alone"
+        )
 
 
 class Watch:
-    """f's state and one of its answers, before all other checks and after them.
+    """Compares f's state and its logits for one batch before all other checks and after them.
 
     Args:
-        subject: The subject; its first batch is shown to f.
+        subject: What is checked; its first noisy batch is the one that f classifies.
     """
 
     def __init__(self, subject: Subject) -> None:
@@ -43,7 +45,7 @@ class Watch:
         self._first_BK = self._f.logits(self._x_BCHW)
 
     def findings(self) -> Iterator[Finding]:
-        """What has changed since."""
+        """Findings on what has changed since this object was made."""
         last_BK = self._f.logits(self._x_BCHW)
         if (change := self._f.change_since(self._mark)) is not None:
             yield Finding(
@@ -54,7 +56,7 @@ class Watch:
                 fix="switch off what updates them in evaluation mode: running statistics, moving averages, counters",
             )
         if self._f.randomized:
-            yield Finding(level=FACT, check="repetition", seen="f draws random numbers; nothing can be repeated")
+            yield Finding(level=FACT, check="repetition", seen="f draws random numbers, so no answer can be repeated")
             return
         yield _repeated(self._f, self._first_BK, last_BK)
 
@@ -71,31 +73,31 @@ def _repeated(f: BaseClassifier, first_BK: Tensor, last_BK: Tensor) -> Finding:
             check="repetition",
             seen=seen,
             meaning=_NOT_FIXED,
-            fix="switch off dropout, random layers, and whatever remembers earlier images",
+            fix="switch off dropout, random layers, and any memory of earlier images",
         )
     return Finding(
         level=WARNING if flipped else FACT,
         check="repetition",
         seen=seen,
-        meaning="certificates hold, since that is rounding independent of the noise, but no run can be repeated "
-        "vote by vote",
-        fix="for that, call torch.use_deterministic_algorithms(True) in the model's factory",
+        meaning="certificates hold, since this is rounding that does not depend on the noise, but no run can be "
+        "repeated vote by vote",
+        fix="to repeat runs, call torch.use_deterministic_algorithms(True) in the model's factory",
     )
 
 
 def _equal(one_BK: Tensor, other_BK: Tensor) -> bool:
-    """To the bit, nan included."""
+    """Whether both are equal to the bit; NaN equals NaN."""
     return torch.equal(one_BK.nan_to_num(nan=1e30), other_BK.nan_to_num(nan=1e30))
 
 
-#: Share of noisy images with another class from which on the two are to be called different classifiers.
+#: Share of noisy images with different classes above which two networks are reported as different classifiers.
 NOTABLE = 0.01
 _CONFIDENCE = 0.95
-_TRANSFER = "certify what you deploy; for the radius that holds for the other one see `certify transfer`"
+_TRANSFER = "certify the classifier that you deploy; for a radius that holds for the other one, see `certify transfer`"
 
 
 def arithmetic_findings(subject: Subject) -> Iterator[Finding]:
-    """Shares of noisy images that other forms of the same network classify otherwise."""
+    """Report the share of noisy images that f, folded, compiled or cast, classifies unlike the given network."""
     f, model = subject.classifier, subject.model
     votes_I = subject.classes(subject.noisy)
     yield _finite(votes_I, f)
@@ -106,7 +108,7 @@ def arithmetic_findings(subject: Subject) -> Iterator[Finding]:
     changed += ["channels last"] * (f.layout is torch.channels_last) + [f"in {f.dtype_name}"] * cast
     if changed:
         given = BaseClassifier(model, f.num_classes, device=f.device, batch_size=f.batch_size)
-        yield _compared(subject, votes_I, given, f"f, {', '.join(changed)}, and the network as it was given", cast)
+        yield _compared(subject, votes_I, given, f"f ({', '.join(changed)}) and the network as it was given", cast)
 
 
 def _finite(votes_I: torch.Tensor, f: BaseClassifier) -> Finding:
@@ -116,25 +118,25 @@ def _finite(votes_I: torch.Tensor, f: BaseClassifier) -> Finding:
         return Finding(
             level=FACT,
             check="finite logits",
-            seen=f"all of {total} noisy images have finite logits: fewer than {_share(0, total)} have not, at "
-            f"{_CONFIDENCE:.0%} confidence",
+            seen=f"all {total} noisy images have finite logits; at {_CONFIDENCE:.0%} confidence less than "
+            f"{_share(0, total)} of such images do not",
         )
     return Finding(
         level=ERROR if invalid == total else WARNING,
         check="finite logits",
         seen=f"{invalid} of {total} noisy images have logits that are NaN or infinite",
         meaning="nothing can be certified" if invalid == total else "they vote for no class, which lowers radii",
-        fix=f"{wider.get(f.dtype_name, '')}mend the model",
+        fix=f"{wider.get(f.dtype_name, '')}correct the model",
     )
 
 
 def _compared(subject: Subject, votes_I: torch.Tensor, given: BaseClassifier, which: str, cast: bool) -> Finding:
-    """Classes that differ; beyond rounding that is an error, unless another arithmetic was asked for."""
+    """Report how many classes differ. A difference beyond rounding is an error, unless the user asked for a cast."""
     differing, total = int((votes_I != subject.classes(subject.noisy, given.classify)).sum()), len(votes_I)
     beyond = 0 if cast or not differing else _beyond_rounding(subject, given)
     seen = (
-        f"{which} differ in the class of {differing} of {total} noisy images: less than {_share(differing, total)} at "
-        f"{_CONFIDENCE:.0%} confidence"
+        f"{which} differ in the class of {differing} of {total} noisy images; at {_CONFIDENCE:.0%} confidence on less "
+        f"than {_share(differing, total)} of such images"
     )
     if beyond:
         return Finding(
@@ -142,7 +144,7 @@ def _compared(subject: Subject, votes_I: torch.Tensor, given: BaseClassifier, wh
             check="arithmetic",
             seen=f"{seen}; {beyond} of them by more than rounding",
             meaning="f is not the network that was given",
-            fix="please report this, with the network; until then certify a function of arrays that calls it",
+            fix="please report this, with the network; meanwhile certify a function of arrays that calls it",
         )
     if differing <= NOTABLE * total or not cast:
         return Finding(level=FACT, check="arithmetic", seen=seen)
@@ -164,6 +166,6 @@ def _beyond_rounding(subject: Subject, given: BaseClassifier) -> int:
 
 
 def _share(k: int, n: int) -> str:
-    """A one-sided exact upper bound, rounded up."""
+    """An exact one-sided upper bound on the share, rounded up, when k of n were seen."""
     bound = float(upper_confidence_bound(k, n, 1 - _CONFIDENCE))
     return f"{math.ceil(bound * 1e4) / 1e4:.2%}"

@@ -1,4 +1,4 @@
-"""The noise that f gets: drawn as a run draws it, and held against its law; see ``certify.preflight.noise_tests``."""
+"""Draws noise as a run does, and tests it against its law; the tests are in ``certify.preflight.noise_tests``."""
 
 # Shapes: R samples of D coordinates; B rows of a call; C channels, H height, W width.
 
@@ -17,13 +17,13 @@ from maxup_smoothing.certify.preflight import noise_tests
 from maxup_smoothing.certify.preflight.finding import ERROR, FACT, Finding
 from maxup_smoothing.certify.preflight.noise_tests import GREY, exact_law, normal_law
 
-#: Inputs whose noise is drawn: neighbours, one far away, and one beyond 16 bits.
+#: Inputs whose noise is drawn: two neighbours, one far away, and one that needs more than 16 bits.
 _INPUTS = (0, 1, 500, 2**16 + 1)
 _STAGES = (SELECTION, ESTIMATION, PREDICTION)
-_CALLS = 3  # calls that draw a stream
-_COMPARED = 2**15  # values that are made by the definition, too
+_CALLS = 3  # number of calls that draw one stream
+_COMPARED = 2**15  # values that are also made by the definition, for comparison
 _ADVICE = (
-    "draw with --noise exact, or on another device; if `certify selftest` fails, too, install another version, and "
+    "draw with --noise exact, or on another device; if `certify selftest` also fails, install another version, and "
     "report this"
 )
 
@@ -39,18 +39,18 @@ class Place:
 
     @property
     def dimension(self) -> int:
-        """D."""
+        """The number of coordinates D."""
         return int(np.prod(self.image_shape))
 
 
 def noise_finding(make: Callable[[int], NoiseSource], seed: int, place: Place, draws: int) -> Finding:
-    """Whether noise has the law that the theorem is about, and streams that should differ do.
+    """Test whether the noise has the law of the theorem, and whether different streams are different.
 
     Args:
-        make: From a seed to the source.
-        seed: Other streams than those of the run, or what is counted would have been looked at before.
-        place: See ``Place``.
-        draws: Values, about; at least ``battery.LEAST``, and at least 21 samples.
+        make: Makes the noise source for a seed.
+        seed: Seed of the noise; not the run's, whose samples must not be looked at before they are counted.
+        place: Where the noise is drawn.
+        draws: Approximate number of values; at least ``noise_tests.LEAST`` and 21 samples are drawn.
     """
     source = make(seed)
     law = exact_law(place.sigma) if source.describe()["source"] == "exact" else normal_law()
@@ -60,11 +60,11 @@ def noise_finding(make: Callable[[int], NoiseSource], seed: int, place: Place, d
     bad = noise_tests.failed(found)
     name = f"{source.describe()['source']} noise on {place.device}, seed {seed}"
     if bad:
-        told = "; ".join(f"{one.name}: {one.seen}, p = {one.p_value:.2g}" for one in bad)
+        listed = "; ".join(f"{one.name}: {one.seen}, p = {one.p_value:.2g}" for one in bad)
         return Finding(
             level=ERROR,
             check="noise",
-            seen=f"{name}: {len(bad)} of {len(found)} tests failed: {told}",
+            seen=f"{name}: {len(bad)} of {len(found)} tests failed: {listed}",
             meaning="the noise is not independent Gaussian noise of this sigma, and no certificate would hold",
             fix=_ADVICE,
         )
@@ -80,7 +80,11 @@ def noise_finding(make: Callable[[int], NoiseSource], seed: int, place: Place, d
 def _drawn(
     make: Callable[[int], NoiseSource], seed: int, place: Place, draws: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Noise of several inputs and stages, and of the first one once more under another seed, in units of sigma."""
+    """Noise in units of sigma, of several inputs and stages, and of the first one again under another seed.
+
+    Returns:
+        The noise, one sample a row, and the number of each sample's stream.
+    """
     many = len(_INPUTS) * len(_STAGES) * _CALLS * place.dimension <= max(draws, noise_tests.LEAST)
     streams = [(seed, number, stage) for number in (_INPUTS if many else _INPUTS[:2]) for stage in _STAGES]
     streams.append((seed ^ 1, _INPUTS[0], SELECTION))
@@ -107,7 +111,7 @@ def _batch(rows: int, place: Place) -> torch.Tensor:
 
 
 def _contract(source: NoiseSource, place: Place) -> list[noise_tests.Outcome]:
-    """What must be equal to the bit: samples drawn in other pieces, and exact noise with its definition."""
+    """Test what must be equal to the bit: samples drawn in one or several calls; exact noise and its definition."""
     rows = max(2, min(256, _COMPARED // place.dimension))
     image_CHW = (torch.arange(place.dimension, device=place.device) % 256).to(torch.uint8).view(place.image_shape)
 

@@ -1,10 +1,9 @@
-"""The law of the noise, and tests of drawn noise against it: values, tail, repeated rows, and correlations.
+"""The law of the noise, and tests of drawn noise against it: values, moments, tail, repeated rows, correlations.
 
-Each test gives a p-value: the probability of so large a deviation if the noise has the right law.
+Each test gives a p-value: the probability of a deviation at least as large as the one seen, if the law is right.
 """
 
-# Shapes: R samples of D coordinates, in units of sigma; S of them belong to one stream; V = R * D values. J values or
-# bins of a law, in ascending order.
+# Shapes: R samples of D coordinates, in units of sigma; V = R * D values; J values or bins of a law, ascending.
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from scipy import special, stats
 
 from maxup_smoothing.certify.noise.grid import BITS, LEVELS, noise_table
 
-GREY = 128  # of the image that noise is added to: far from both ends of what sums are clipped to
-_BINS, _REACH = 32, 9  # of normal noise: bins a deviation, and deviations until the last one
+GREY = 128  # pixel value of the image that noise is added to: far from both limits at which sums are clipped
+_BINS, _REACH = 32, 9  # for normal noise: bins per standard deviation, and standard deviations that they reach
 
 Floats = NDArray[np.float64]
 
@@ -27,10 +26,10 @@ class Law:
     """The law of z, one coordinate of the noise in units of sigma.
 
     Attributes:
-        codes: From z to whole numbers; those in [0, J) are possible values, or the bins that they lie in.
-        probabilities: Of each code, shape (J,).
-        moments: E z^k, k = 0 ... 8.
-        tail: P(abs z >= size).
+        codes: Maps z to whole numbers. Those in [0, J) number the possible values, or bins of values.
+        probabilities: Probability of each code, shape (J,).
+        moments: The moments E z^k for k = 0 ... 8.
+        tail: The function P(abs z >= size) of a size.
     """
 
     codes: Callable[[NDArray[np.float32]], NDArray[np.int64]]
@@ -39,18 +38,18 @@ class Law:
     tail: Callable[[float], float]
 
     def variance(self, power: int) -> float:
-        """Of z^power, for powers up to 4."""
+        """The variance of z^power, for powers up to 4."""
         return self.moments[2 * power] - self.moments[power] ** 2
 
 
 def exact_law(sigma: float) -> Law:
-    """Of ``certify.noise.exact``: round(255 e) of e ~ N(0, sigma^2), clipped as the sum with a grey image is."""
+    """The law of ``certify.noise.exact``: round(255 e) with e ~ N(0, sigma^2), clipped as its sum with a grey image."""
     table = noise_table(sigma)
     thresholds = np.concatenate([[0], table.thresholds, [2**BITS]]).astype(np.uint64)
     integers = np.arange(len(table.thresholds) + 1) + table.lowest
     clipped = integers.clip(-table.clip - GREY, LEVELS + table.clip - GREY)
     first = int(clipped[0])
-    # Differences of whole numbers: the smallest probability keeps its digits.
+    # Differences of whole numbers, so that the smallest probabilities keep all their digits.
     probabilities = np.bincount(clipped - first, weights=np.diff(thresholds) / 2.0**BITS).astype(np.float64)
     values = (np.arange(len(probabilities)) + first) / (LEVELS * sigma)
 
@@ -68,7 +67,7 @@ def exact_law(sigma: float) -> Law:
 
 
 def normal_law() -> Law:
-    """Of ``certify.noise.floating``: N(0, 1), up to the rounding of float32."""
+    """The law of ``certify.noise.floating``: N(0, 1), up to the rounding of float32."""
     edges = np.arange(-_REACH * _BINS, _REACH * _BINS + 1) / _BINS
     tails = special.ndtr(-np.abs(edges))
     inner = np.where(edges[1:] <= 0, np.diff(tails), -np.diff(tails))
@@ -86,12 +85,12 @@ def normal_law() -> Law:
     )
 
 
-#: A battery has failed if any p-value is below this divided by their number.
+#: Probability of a false alarm of all tests together: a test fails if its p-value is below this over their number.
 ALARM = 1e-6
-#: Fewer values than this are too few for the normal approximations at such small p-values.
+#: Fewest values: with fewer, the normal approximations are too rough at such small p-values.
 LEAST = 100_000
-_FEWEST = 10  # expected in each cell of the chi-square test
-_CORRELATED = 2**22  # values, at most, whose correlations are computed
+_FEWEST = 10  # smallest expected count in a cell of the chi-square test
+_CORRELATED = 2**22  # largest number of values whose correlations are computed
 
 
 @dataclass(frozen=True)
@@ -104,12 +103,12 @@ class Outcome:
 
 
 def outcomes(z_RD: NDArray[np.float32], streams_R: NDArray[np.int64], law: Law) -> list[Outcome]:
-    """All tests.
+    """Run all tests on drawn noise.
 
     Args:
-        z_RD: Noise in units of sigma, at least ``LEAST`` values, samples in the order in which they were drawn.
-        streams_R: A number for the input, stage and seed of each sample.
-        law: What each coordinate's law must be, independently of all others.
+        z_RD: Noise in units of sigma, at least ``LEAST`` values, with the samples in the order of drawing.
+        streams_R: A number for each sample that stands for its input, stage and seed.
+        law: The law that each coordinate must have, independently of all others.
     """
     finite = bool(np.isfinite(z_RD).all())
     if not finite:
@@ -126,16 +125,16 @@ def outcomes(z_RD: NDArray[np.float32], streams_R: NDArray[np.int64], law: Law) 
 
 
 def failed(found: list[Outcome]) -> list[Outcome]:
-    """Those that noise as it should be would fail with probability below ``ALARM``, all of them together."""
+    """The failed tests. Correct noise fails any of them with a probability of at most ``ALARM``."""
     return [outcome for outcome in found if not outcome.p_value >= ALARM / len(found)]
 
 
 def _values(z_RD: NDArray[np.float32], law: Law) -> Outcome:
-    """Chi-square of the values against their probabilities, neighbours taken together where few are expected."""
+    """Chi-square test of the values; neighbouring values share a cell if few are expected."""
     codes = law.codes(z_RD.ravel())
     possible = (codes >= 0) & (codes < len(law.probabilities))
     if not possible.all():
-        return Outcome("values", 0.0, f"{int((~possible).sum())} of {codes.size} values are none that noise can have")
+        return Outcome("values", 0.0, f"{int((~possible).sum())} of {codes.size} values cannot occur in such noise")
     counts = np.bincount(codes, minlength=len(law.probabilities))
     expected = law.probabilities * codes.size
     cells = np.minimum(np.floor(np.cumsum(expected) / _FEWEST), np.floor((codes.size - _FEWEST) / _FEWEST))
@@ -164,7 +163,7 @@ def _moments(z_RD: NDArray[np.float32], law: Law) -> list[Outcome]:
 
 
 def _largest(z_RD: NDArray[np.float32], law: Law) -> list[Outcome]:
-    """Exact: P(largest <= size) = (1 - P(abs z > size))^V, whose logarithm is needed where V is large."""
+    """Exact tests of the largest value: P(largest <= size) = (1 - P(abs z > size))^V, by logarithms as V is large."""
     size = float(np.abs(z_RD).max())
     at_least, more = law.tail(size * (1 - 1e-5)), law.tail(size * (1 + 1e-5))
     seen = f"the largest of {z_RD.size} is {size:.3f} sigma"
@@ -175,34 +174,34 @@ def _largest(z_RD: NDArray[np.float32], law: Law) -> list[Outcome]:
 
 
 def _duplicates(z_RD: NDArray[np.float32], streams_R: NDArray[np.int64], law: Law) -> Outcome:
-    """Pairs of equal samples; by Markov's inequality P(so many) is at most the number expected divided by it."""
+    """Test for equal samples; by Markov's inequality P(at least k equal pairs) <= (expected number of them) / k."""
     rows = np.ascontiguousarray(z_RD).view(np.dtype((np.void, z_RD.shape[1] * 4))).ravel()
     hashes = np.array([hash(row.tobytes()) for row in rows])
     order = np.argsort(hashes, kind="stable")
     same = np.flatnonzero(np.diff(hashes[order]) == 0)
     if not len(same):
-        return Outcome("duplicates", 1.0, "no sample is there twice")
+        return Outcome("duplicates", 1.0, "no sample occurs twice")
     apart = streams_R[order[same]] != streams_R[order[same + 1]]
     shown = same[int(apart.argmax())]  # a pair of different streams, if there is one
     first, second = order[shown], order[shown + 1]
-    equal = len(same)  # neighbours in the order: at most the number of pairs
+    equal = len(same)  # equal neighbours in the sorted order: at most the number of equal pairs
     pairs = len(rows) * (len(rows) - 1) / 2
     expected = pairs * float((law.probabilities**2).sum()) ** z_RD.shape[1]
     where = "of one stream" if streams_R[first] == streams_R[second] else "of different inputs, stages or seeds"
-    seen = f"{equal} of {len(rows)} samples are there before, such as {first} and {second}, {where}"
+    seen = f"{equal} of {len(rows)} samples repeat an earlier one, such as {first} and {second}, {where}"
     return Outcome("duplicates", min(1.0, expected / equal), seen)
 
 
 def _correlations(name: str, z_RD: NDArray[np.float32], law: Law, power: int) -> Outcome:
-    """The largest correlation of the values with themselves at any distance, in the order of drawing.
+    """Test the largest correlation between values at any distance in the order of drawing.
 
-    Distance 1 is the next pixel, D the same pixel of the next sample; larger ones reach other inputs, stages, seeds.
+    Distance 1 is the next pixel, and D the same pixel of the next sample. Larger ones reach other streams.
     """
     flat = z_RD.ravel()[: scipy.fft.prev_fast_len(min(z_RD.size, _CORRELATED), real=True)]
     centred = flat**power - np.float32(law.moments[power])
     spectrum = scipy.fft.rfft(centred)
     products = scipy.fft.irfft(spectrum.real**2 + spectrum.imag**2, n=len(flat))
-    half = products[1 : (len(flat) + 1) // 2]  # circular: the other half is the same
+    half = products[1 : (len(flat) + 1) // 2]  # the correlation is circular, so the other half is the same
     distance = int(np.abs(half).argmax())
     correlation = float(half[distance]) / (len(flat) * law.variance(power))
     p_value = min(1.0, len(half) * _two_sided(correlation * np.sqrt(len(flat))))
@@ -210,14 +209,14 @@ def _correlations(name: str, z_RD: NDArray[np.float32], law: Law, power: int) ->
 
 
 def _margins(z_RD: NDArray[np.float32], law: Law) -> list[Outcome]:
-    """Whether some pixels, or some samples, have another mean or another size of noise than the rest."""
+    """Test whether some pixels, or some samples, have noise of another mean or size than the others."""
     found = []
     for axis, which in ((0, "pixels"), (1, "samples")):
         number = z_RD.shape[axis]
         for power, what in ((1, "mean"), (2, "size")):
             sums = (z_RD.astype(np.float64) ** power - law.moments[power]).sum(axis=axis)
             squares = sums**2 / (number * law.variance(power))  # each has mean 1
-            # And variance 2 + the excess kurtosis of a sum of that many: a scaled chi-square of that mean and variance.
+            # Each has variance 2 + the excess kurtosis of its sum; a scaled chi-square law has this mean and variance.
             factor = (2 + _excess(law, power) / number) / 2
             p_value = float(special.chdtrc(len(squares) / factor, float(squares.sum()) / factor))
             low = float(special.chdtr(len(squares) / factor, float(squares.sum()) / factor))

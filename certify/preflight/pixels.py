@@ -1,4 +1,4 @@
-"""Pixels and sigma: are both in the units that radii are measured in?"""
+"""Checks that pixels and sigma are in the units in which radii are measured."""
 
 # Shapes: I images; C channels, H height, W width.
 
@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from maxup_smoothing.certify.preflight.finding import FACT, WARNING, Finding
 from maxup_smoothing.certify.preflight.subject import Subject
 
-_WIDE = 2.0  # published tables end at sigma 1
-_SPAN, _FLAT, _MANY = 64, 2.5, 0.5  # grey levels of 256; standard deviation in them; share of the images
+_WIDE = 2.0  # sigma above which a warning is given; published tables end at sigma 1
+_SPAN, _FLAT = 64, 2.5  # smallest usual range of all images, and standard deviation of one, in grey levels of 256
+_MANY = 0.5  # share of nearly constant images above which a warning is given
 
 
 def pixel_findings(subject: Subject) -> Iterator[Finding]:
-    """The range that the images use, how flat they are, and sigma against that."""
+    """Report the range of the pixels, nearly constant images, and a sigma that is large for that range."""
     x_ICHW = subject.images_ICHW
     low, high, total = int(x_ICHW.min()), int(x_ICHW.max()), len(x_ICHW)
     spread_I = x_ICHW.float().flatten(1).std(dim=1, correction=0)
@@ -24,16 +25,16 @@ def pixel_findings(subject: Subject) -> Iterator[Finding]:
             level=WARNING,
             check="pixels",
             seen=f"{seen}; sigma {subject.sigma:g} is {subject.sigma / max(span, 1 / 255):.2g} times that range",
-            meaning="images are divided by 255, so that these are nearly constant, and radii refer to that scale",
-            fix="scale them so that white is 255 (floats in [0, 1] by 255, before they are cast to uint8)",
+            meaning="f gets pixels divided by 255, so these images are nearly constant; radii are in that scale",
+            fix="scale the images so that white is 255 (multiply floats in [0, 1] by 255 before the cast to uint8)",
         )
     elif flat > _MANY * total:
         yield Finding(
             level=WARNING,
             check="pixels",
             seen=f"{seen}, but {flat} of the {total} images have nearly one value each",
-            meaning="there is little to be seen in them",
-            fix="look at some of them: are these the images, and the right channel of them?",
+            meaning="f can see hardly anything in them",
+            fix="look at some of them, and check that the file holds the right images and the right channels",
         )
     else:
         mean = float(x_ICHW.float().mean()) / 255
@@ -45,7 +46,7 @@ def pixel_findings(subject: Subject) -> Iterator[Finding]:
             level=WARNING,
             check="sigma",
             seen=f"sigma {subject.sigma:g} is {subject.sigma:g} times the range from black to white",
-            meaning="hardly anything is left of the images, unless sigma was meant in other units",
-            fix=f"sigma is in [0, 1] pixel units: {subject.sigma:g} of 255 levels is {subject.sigma / 255:.2g}, and "
-            "one in normalised units is multiplied by their standard deviation",
+            meaning="such noise hides nearly everything in the images, unless sigma was meant in other units",
+            fix=f"give sigma in [0, 1] pixel units: {subject.sigma:g} of 255 levels is {subject.sigma / 255:.2g}; a "
+            "sigma in normalised units is multiplied by the normalisation's standard deviation",
         )

@@ -1,4 +1,4 @@
-"""The images that are certified, all of them: do they represent the classes, and were they trained on?"""
+"""Checks the choice of images: whether they represent the classes, and whether the model was trained on them."""
 
 # Shapes: N images of the split, I of them certified, K classes.
 
@@ -11,7 +11,7 @@ from scipy import stats
 
 from maxup_smoothing.certify.preflight.finding import WARNING, Finding
 
-_UNUSUAL = 1e-6  # probability, at most, that a random choice is warned of
+_UNUSUAL = 1e-6  # largest probability that a random choice of images causes a warning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +19,10 @@ class Sample:
     """Which images of a split are certified.
 
     Attributes:
-        labels_N: Of the whole split, int64.
-        indices_I: Of those that are certified, int64.
-        classes: The K names.
-        trained_I: Whether the model was trained on them; None if that is not known.
+        labels_N: Labels of the whole split, int64; negative for images without labels.
+        indices_I: Indices of the images that are certified, int64.
+        classes: Names of the K classes.
+        trained_I: Whether the model was trained on each certified image; None if not known.
     """
 
     labels_N: NDArray[np.int64]
@@ -32,7 +32,7 @@ class Sample:
 
 
 def class_findings(sample: Sample) -> Iterator[Finding]:
-    """Classes whose share among the certified images is not their share in the split."""
+    """Warn if a class's share among the certified images is not its share in the split."""
     labels_I, total = sample.labels_N[sample.indices_I], len(sample.labels_N)
     if sample.labels_N.min(initial=0) < 0:
         return  # images without labels
@@ -45,14 +45,14 @@ def class_findings(sample: Sample) -> Iterator[Finding]:
     unusual_K = np.minimum(fewer_K, more_K) < _UNUSUAL / 2 / len(sizes_K)
     if np.count_nonzero(found_K) == 1:
         seen = f"all {len(labels_I)} images are of class {_name(sample, int(found_K.argmax()))}, one of {len(sizes_K)}"
-        meaning = "certificates hold, but nothing is said of the other classes, nor of the population of images"
+        meaning = "certificates hold, but they say nothing about the other classes, or about such images in general"
     elif unusual_K.any():
         first = int(np.flatnonzero(unusual_K)[0])
         seen = (
             f"{found_K[first]} of {len(labels_I)} images are of class {_name(sample, first)}, of which the split has "
             f"{sizes_K[first]} of {total}"
         )
-        meaning = "certificates hold, but classes have other shares than in the split, and averages are of those shares"
+        meaning = "certificates hold, but averages are not those of the split, since the shares of the classes differ"
     else:
         return
     yield Finding(
@@ -60,12 +60,12 @@ def class_findings(sample: Sample) -> Iterator[Finding]:
         check="classes",
         seen=seen,
         meaning=meaning,
-        fix="certify all images, or every N-th with another N, which does not go with the order of the labels",
+        fix="certify all images, or every N-th one with another N, so that the order of the labels does not matter",
     )
 
 
 def trained_findings(sample: Sample) -> Iterator[Finding]:
-    """Images that the model was trained on, by their hashes."""
+    """Warn if the model was trained on some of the images; hashes of the images show that."""
     if sample.trained_I is not None and sample.trained_I.any():
         yield Finding(
             level=WARNING,
@@ -73,7 +73,7 @@ def trained_findings(sample: Sample) -> Iterator[Finding]:
             seen=f"the model was trained on {np.count_nonzero(sample.trained_I)} of these {len(sample.indices_I)} "
             f"images, the first of them idx {sample.indices_I[sample.trained_I.argmax()]}",
             meaning="certificates hold, but certified accuracy of training images says nothing about others",
-            fix="certify images that it was not trained on",
+            fix="certify images that the model was not trained on",
         )
 
 

@@ -1,4 +1,4 @@
-"""Checks of the settings: radii out of reach of n samples, and a checkpoint trained with other noise or images."""
+"""Checks the settings: radii that n samples cannot reach, and a model trained with other noise or on these images."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ _LARGE_ALPHA = 0.01
 
 
 def settings_findings(sampling: Sampling, radii: Sequence[float] | None) -> Iterator[Finding]:
-    """The largest radius in reach against those asked for, and an alpha that is unusually large."""
+    """Compare the largest radius in reach with the radii asked for, and warn of an unusually large alpha."""
     ceiling = floor_text(sampling.ceiling, 4)
     reach = f"n = {sampling.most}, alpha {sampling.alpha:g} and sigma {sampling.sigma:g} certify radii up to {ceiling}"
     above = sorted({radius for radius in radii or () if radius > sampling.ceiling})
@@ -23,8 +23,8 @@ def settings_findings(sampling: Sampling, radii: Sequence[float] | None) -> Iter
             level=WARNING,
             check="radii",
             seen=f"{reach}, less than {', '.join(f'{radius:g}' for radius in above)}",
-            meaning="there the certified accuracy is 0 whatever f is: that is no finding about f",
-            fix=f"pass --n {needed} or more" if needed else "no n up to 1e9 reaches that: leave it out",
+            meaning="there the certified accuracy is 0 for every f, so it says nothing about this one",
+            fix=f"pass --n {needed} or more" if needed else "no n up to 1e9 reaches that radius: leave it out",
         )
     else:
         yield Finding(level=FACT, check="radii", seen=reach)
@@ -39,7 +39,7 @@ def settings_findings(sampling: Sampling, radii: Sequence[float] | None) -> Iter
 
 
 def training_findings(subject: Subject) -> Iterator[Finding]:
-    """What does not fit between training and this certification."""
+    """Report what differs between training and this certification, and images that were trained on."""
     about, data = subject.about, subject.data
     trained = about.get("sigma")
     if trained is not None and trained != subject.sigma:
@@ -47,8 +47,8 @@ def training_findings(subject: Subject) -> Iterator[Finding]:
             level=WARNING,
             check="training",
             seen=f"the model was trained with noise of sigma {trained:g}, and is certified at {subject.sigma:g}",
-            meaning="certificates hold, but radii are smaller than those of a model trained at that sigma",
-            fix="leave --sigma out, unless that is what you want to see",
+            meaning="certificates hold, but radii are usually smaller than those of a model trained at that sigma",
+            fix="leave --sigma out, unless you want this comparison",
         )
     epoch, epochs = about.get("epoch"), about.get("epochs")
     if isinstance(epoch, int) and isinstance(epochs, int) and epoch < epochs and not about.get("best"):
@@ -57,7 +57,7 @@ def training_findings(subject: Subject) -> Iterator[Finding]:
             check="training",
             seen=f"the model is that of epoch {epoch} of {epochs}",
             meaning="its training was not finished, and the checkpoint may still be replaced",
-            fix="finish it with `python -m train … --resume`, and certify then",
+            fix="finish the training with `python -m train … --resume`, and certify then",
         )
     known = subject.sample is not None and subject.sample.trained_I is not None
     if known and subject.sample is not None:
@@ -66,7 +66,7 @@ def training_findings(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             level=WARNING,
             check="training",
-            seen=f"these are images the model may have been trained on: {data.get('name')}, {data.get('split')}",
+            seen=f"the model may have been trained on these images: {data.get('name')}, {data.get('split')}",
             meaning="certificates hold, but certified accuracy of training images says nothing about others",
             fix="certify the test split, or images that were held out",
         )
@@ -82,6 +82,6 @@ def training_findings(subject: Subject) -> Iterator[Finding]:
 
 
 def _same_file(subject: Subject) -> bool:
-    """Whether training read the same file, one without splits."""
+    """Whether training read the same file or folder, which has no splits."""
     data = subject.data
     return data.get("split") in ("file", "folder") and data.get("name") == data.get("trained_on") is not None

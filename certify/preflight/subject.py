@@ -1,4 +1,4 @@
-"""What a check looks at: f, images spread over those that will be certified, and the noise, on streams of its own."""
+"""The subject of a check: f, some of the images that will be certified, and noise from streams that no run uses."""
 
 # Shapes: I images, B rows of a batch, K classes; C channels, H height, W width.
 
@@ -15,9 +15,9 @@ from maxup_smoothing.certify.noise import PREDICTION, NoiseSource
 from maxup_smoothing.certify.preflight.noise import Place
 from maxup_smoothing.certify.preflight.sample import Sample
 
-# Noise of a check is another stream than that of a run with the same seed: what is counted was not looked at before.
+# Changes a run's seed for the checks, so that they look at no noise whose votes the run counts.
 _KEY = 0x636865636B
-_INPUT = 2**31  # one noise stream for all images: each sample falls on another image
+_INPUT = 2**31  # input number of the noise stream that all images share; each image gets another sample of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +25,17 @@ class Subject:
     """Everything that is checked.
 
     Attributes:
-        classifier: f.
-        images_ICHW: uint8, some of those that will be certified.
-        labels_I: Their classes, int64.
-        sigma: Of the noise, in [0, 1] pixel units.
-        make_noise: From a seed to the source of noisy copies of this sigma.
-        seed: Of the run.
-        model: The network as it was given, neither folded nor compiled nor cast; None if it is not known.
-        about: What is known of where the model is from: ``kind``, ``normalize``; of a checkpoint of ours also
+        classifier: The base classifier f.
+        images_ICHW: Some of the images that will be certified, uint8.
+        labels_I: Labels of these images, int64.
+        sigma: Standard deviation of the noise, in [0, 1] pixel units.
+        make_noise: Makes the noise source of this sigma for a seed.
+        seed: Seed of the run.
+        model: The given network, neither folded nor compiled nor cast; None if it is not known.
+        about: What is known about the model's source: ``kind``, ``normalize``; for a checkpoint of this package also
             ``sigma``, ``epoch``, ``epochs``, ``best``.
-        data: Of the images: ``name``, ``split``; and ``trained_on``, the name of the training data, if it is known.
-        sample: All images that will be certified, if they are known.
+        data: What is known about the images: ``name``, ``split``; and ``trained_on``, the name of the training data.
+        sample: All images that will be certified; None if not known.
     """
 
     classifier: BaseClassifier
@@ -51,23 +51,23 @@ class Subject:
 
     @property
     def place(self) -> Place:
-        """Where f's input lies."""
+        """Shape, device, memory layout and sigma of f's input."""
         channels, height, width = self.images_ICHW.shape[1:]
         return Place((channels, height, width), self.classifier.device, self.classifier.layout, self.sigma)
 
     @property
     def noise_seed(self) -> int:
-        """Of the noise that checks draw."""
+        """Seed of the noise that checks draw."""
         return self.seed ^ _KEY
 
     @cached_property
     def clean(self) -> list[Tensor]:
-        """The images as batches of f's size, the last one filled up with its first image; (B, C, H, W) each."""
+        """The images in batches of f's batch size, (B, C, H, W) each; the last is filled up with its first image."""
         return [batch_BCHW.float() / 255 for batch_BCHW in self._batches()]
 
     @cached_property
     def noisy(self) -> list[Tensor]:
-        """The same with noise, one sample for each row."""
+        """The same batches with noise, one sample for each row."""
         noise, found, start = self.make_noise(self.noise_seed), [], 0
         for images_BCHW in self._batches():
             batch_BCHW = self.classifier.empty_batch(images_BCHW.shape[1:])
@@ -78,12 +78,12 @@ class Subject:
         return found
 
     def classes(self, batches: list[Tensor], f: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """The class of each image, int64, (I,), on the CPU; K where logits are not finite."""
+        """The class of each image, int64, (I,), on the CPU; K if its logits are not finite."""
         f = self.classifier.classify if f is None else f
         return torch.cat([f(batch_BCHW).cpu() for batch_BCHW in batches])[: len(self.images_ICHW)]
 
     def _batches(self) -> Iterator[Tensor]:
-        """uint8, on f's device."""
+        """The images in batches, uint8, on f's device."""
         size = self.classifier.batch_size
         for images_BCHW in self.images_ICHW.split(size):
             padding_BCHW = images_BCHW[:1].expand(size - len(images_BCHW), -1, -1, -1)

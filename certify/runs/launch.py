@@ -20,7 +20,7 @@ from maxup_smoothing.certify.distributed.world import Tally, World, join
 from maxup_smoothing.certify.engine.datasets import certify_dataset, predict_dataset
 from maxup_smoothing.certify.engine.guard import Guard
 from maxup_smoothing.certify.runs.precheck import checked
-from maxup_smoothing.certify.runs.session import Request, Session, open_session
+from maxup_smoothing.certify.runs.session import Request, Session, open_session, with_images_read
 from maxup_smoothing.certify.statistics.prediction import PredictionSampling, PredictionSettings
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings, Sampling
 from maxup_smoothing.certify.tables import manifest as manifests
@@ -108,7 +108,7 @@ def _opened(
 
     def first() -> bytes:
         nonlocal session
-        session = open_session(request, default_out, settings, processes=world.size)
+        session = with_images_read(open_session(request, default_out, settings, processes=world.size))
         return manifests.encode(session.manifest)
 
     chosen = world.of_first("manifest", first)
@@ -121,8 +121,8 @@ def _opened(
         session = open_session(request, default_out, settings, like)
         if differing := manifests.difference(like, session.manifest):
             raise ValueError(
-                f"process 0 uses {differing.replace('this run', f'process {world.rank}')}; all processes need "
-                "the same model, data, torch and kind of device."
+                f"process 0 uses {differing.told(f'process {world.rank} uses')}; all processes need the same "
+                " model, data, torch and kind of device."
             )
     world.meet("agreed")  # else images would be certified that an error then voids
     return session

@@ -1,46 +1,89 @@
-"""What a table's manifest says of its run, as the arguments that open the same model, data and noise again."""
+"""Reopening a table: its model, data and noise, loaded as its manifest records them, and compared with it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from maxup_smoothing.certify.models.loading import WEIGHT_FILES
-from maxup_smoothing.certify.runs.session import Request
-from maxup_smoothing.data import class_map
+from maxup_smoothing.certify.runs.images import ImageOptions
+from maxup_smoothing.certify.runs.session import Request, Session, open_session
+from maxup_smoothing.certify.tables.manifest import Mismatch
+from maxup_smoothing.data import class_map, preprocessing
 from maxup_smoothing.data.dataset import HALVES
 
 
-def request_of(
-    stored: Mapping[str, Any],
-    file: Path,
-    *,
-    model: str | None = None,
-    data: str | None = None,
-    data_root: Path | None = None,
-    device: str | None = None,
-    arch: str | None = None,
-    normalize: str | None = None,
-    weights: str | None = None,
-) -> Request:
-    """The request whose session certifies what the table's did.
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """What a user gives in place of what a table's manifest records; None stands for the record.
+
+    Attributes:
+        model: The model, as for ``certify run``; a recorded path is relative to the working directory.
+        data: The data set.
+        data_root: Folder with data sets.
+        device: Where the network runs; the record is the kind of device that the table was made on.
+        arch: Architecture of another project's weights.
+        normalize: Normalisation in front of the model.
+        weights: Which of several sets of weights in one file.
+    """
+
+    model: str | None = None
+    data: str | None = None
+    data_root: Path | None = None
+    device: str | None = None
+    arch: str | None = None
+    normalize: str | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reopened:
+    """A table's model, data and noise, loaded again.
+
+    Attributes:
+        request: What was opened.
+        session: All that was loaded.
+        errors: Fields that make it another certificate than the manifest records.
+        warnings: Fields that differ because this is another platform.
+    """
+
+    request: Request
+    session: Session
+    errors: Sequence[Mismatch]
+    warnings: Sequence[Mismatch]
+
+
+def reopen_table(file: Path, stored: Mapping[str, Any], given: Overrides, *, of_rows: bool = False) -> Reopened:
+    """Load model, data and noise of a table, and compare them with its manifest.
 
     Args:
-        stored: The table's manifest.
         file: The table.
-        model: As for ``certify run``; by default the manifest's, relative to the working directory.
-        data: Data set; by default the manifest's.
-        data_root: Where data sets lie.
-        device: By default the kind of device that the table was made on.
-        arch: Of another project's weights; by default the manifest's.
-        normalize: In front of the model; likewise.
-        weights: Of several sets in one file; likewise.
+        stored: Its manifest.
+        given: What the user says instead.
+        of_rows: The images are those of the table's rows, whatever its protocol was: open the whole data set.
+
+    Raises:
+        ValueError: If the manifest leaves something out, or anything does not load; with the fix.
+        OSError: If a file cannot be read.
+    """
+    request = request_of({**stored, "protocol": {"name": "full"}} if of_rows else stored, file, given)
+    session = open_session(request, file.name, None)
+    errors, warnings = compare(stored, session.manifest)
+    if of_rows:
+        errors = [mismatch for mismatch in errors if not mismatch.field.startswith("protocol.")]
+    return Reopened(request=request, session=session, errors=errors, warnings=warnings)
+
+
+def request_of(stored: Mapping[str, Any], file: Path, given: Overrides) -> Request:
+    """The request whose session certifies what the table's did.
 
     Raises:
         ValueError: If the manifest leaves something out.
     """
+    model = given.model
     named = model or _text(stored, "notes", "model")
     if model is None and ":" not in named and not Path(named).exists():
         raise ValueError(f"the model that the manifest of {file} names, {named}, is not there; give it as MODEL.")
@@ -56,7 +99,7 @@ def request_of(
     foreign = source.get("kind") == "weights" and (alike or Path(named).suffix in WEIGHT_FILES)
     return Request(
         model=named,
-        data=data or _text(stored, "data", "name"),
+        data=given.data or _text(stored, "data", "name"),
         split=next((half for half in HALVES if stored["data"].get("split") == half), "test"),
         protocol=_text(stored, "protocol", "name"),
         limit=None,
@@ -64,17 +107,18 @@ def request_of(
         dtype=_text(stored, "classifier", "dtype"),
         batch_size=int(_number(stored, "classifier", "batch_size")),
         compile="on" if stored["classifier"].get("compiled") is True else "off",
-        device=device or kind,
+        device=given.device or kind,
         noise=_text(stored, "noise", "source"),
         seed=int(_number(stored, "noise", "seed")),
         out=file,
         overwrite=False,
-        arch=arch or (_text(stored, "model", "arch") if foreign else None),
-        normalize=normalize or (_recorded_normalization(source) if alike or foreign else None),
-        weights=weights or (_text(stored, "model", "weights") if foreign and "weights" in source else None),
-        data_root=data_root,
+        arch=given.arch or (_text(stored, "model", "arch") if foreign else None),
+        normalize=given.normalize or (_recorded_normalization(source) if alike or foreign else None),
+        weights=given.weights or (_text(stored, "model", "weights") if foreign and "weights" in source else None),
+        data_root=given.data_root,
         shard=_shard(stored),
         class_map=_class_map(stored, file),
+        images=_image_options(stored, file),
         recorded=True,
     )
 
@@ -98,6 +142,14 @@ def _shard(stored: Mapping[str, Any]) -> str | None:
 def _class_map(stored: Mapping[str, Any], file: Path) -> dict[str, int] | None:
     value = stored["data"].get("class_map")
     return class_map.checked(value, f"the manifest of {file}") if isinstance(value, Mapping) else None
+
+
+def _image_options(stored: Mapping[str, Any], file: Path) -> ImageOptions:
+    labels = stored["notes"].get("labels")
+    return ImageOptions(
+        labels=Path(labels) if isinstance(labels, str) else None,
+        recorded=preprocessing.recorded(stored["data"].get("preprocessing"), f"the manifest of {file}"),
+    )
 
 
 def _text(stored: Mapping[str, Any], section: str, name: str) -> str:
@@ -132,7 +184,7 @@ _PLATFORM = (
 _NAMES = ("data.name", "data.split", "protocol.name", "noise.probability_error")
 
 
-def compare(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def compare(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[Mismatch], list[Mismatch]]:
     """What two manifests disagree about: fields that make it another certificate, and fields of the platform."""
     old, new = (
         {
@@ -150,8 +202,13 @@ def compare(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[st
     warnings = [name for name in differing if name in _PLATFORM]
     if warnings:  # a probe is rounded like any other image
         warnings += [name for name in differing if name in ("classifier.classes_on_probe", "classifier.logits_sha256")]
-    shown = {name: f"{name}: recorded {_shown(old.get(name))}, here {_shown(new.get(name))}" for name in differing}
-    return [shown[name] for name in differing if name not in warnings], [shown[name] for name in warnings]
+    found = {name: Mismatch(name, old.get(name), new.get(name)) for name in differing}
+    return [found[name] for name in differing if name not in warnings], [found[name] for name in warnings]
+
+
+def brief(mismatch: Mismatch) -> str:
+    """A field of ``compare`` with both values, shortened."""
+    return f"{mismatch.field}: recorded {_shown(mismatch.old)}, here {_shown(mismatch.new)}"
 
 
 def _shown(value: object) -> str:

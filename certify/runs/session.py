@@ -1,12 +1,13 @@
 """From the arguments of a command to all that it needs, loaded and checked; nothing is written yet."""
 
+import dataclasses
 import platform
 import secrets
 import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ from maxup_smoothing.certify.noise import NoiseSource
 from maxup_smoothing.certify.noise.source import noise_source, noisy
 from maxup_smoothing.certify.preflight import independence
 from maxup_smoothing.certify.runs import device as devices
+from maxup_smoothing.certify.runs import images
+from maxup_smoothing.certify.runs.images import ImageOptions
 from maxup_smoothing.certify.statistics.prediction import PredictionSettings
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.location import file_in
-from maxup_smoothing.data import class_map, registry, subset
+from maxup_smoothing.data import class_map, subset
 from maxup_smoothing.data.dataset import Dataset
 from maxup_smoothing.data.runtime import console
 
@@ -62,6 +65,7 @@ class Request:
     randomized: bool = False
     weights: str | None = None
     class_map: Path | Mapping[str, int] | None = None
+    images: ImageOptions = field(default_factory=ImageOptions)
     recorded: bool = False
 
 
@@ -105,13 +109,14 @@ def open_session(
     device = devices.device(request.device)
     name = request.data or loading.trained_on(request.model)
     sources = _sources(request.model, name)  # before they are read
-    dataset = registry.load(name, request.split, request.data_root)
+    dataset = images.load(request, name, talks=like is None)
     for note in dataset.notes if like is None else ():  # of several processes the first one talks
         print(console.one_line(f"note: {note}"), file=sys.stderr)
-    described_data: dict[str, Any] = {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint}
+    as_read = dataset
+    described_mapping: dict[str, Any] = {}
     if (mapping := request.class_map) is not None:
         mapping = class_map.read(mapping) if isinstance(mapping, Path) else mapping
-        dataset, described_data["class_map"] = class_map.renumbered(dataset, mapping)
+        dataset, described_mapping["class_map"] = class_map.renumbered(dataset, mapping)
     loaded = loading.load(
         request.model,
         dataset.images.shape[1:],
@@ -141,6 +146,7 @@ def open_session(
     stored = _stored_manifest(out, request.overwrite) if like is None else like
     if request.seed is not None and not 0 <= request.seed < 2**64:
         raise ValueError(f"--seed must lie in [0, 2^64), got {request.seed}.")
+    dataset = images.expecting(dataset, stored)
     recorded = _number(stored, "noise", "seed", 2**64 - 1)
     seed = next(value for value in (request.seed, recorded, secrets.randbits(64)) if value is not None)
     protocol = subset.protocol(request.protocol)
@@ -161,7 +167,7 @@ def open_session(
             **classifier.describe(),
             **classifier.fingerprint(torch.from_numpy(dataset.images[:32])),
         },
-        "data": described_data,
+        "data": {**as_read.described(stored.get("data")), **described_mapping},
         "protocol": described,
         "noise": {**noise.describe(), "probability_error": noise.probability_error(dataset.images[0].size)},
         "notes": {
@@ -170,6 +176,7 @@ def open_session(
             "classes": list(dataset.classes),
             "images": len(indices),
             "files": {str(file.path): file.sha256 for file in sources},
+            **({} if request.images.labels is None else {"labels": str(request.images.labels)}),
         },
     }
     return Session(
@@ -184,6 +191,17 @@ def open_session(
         sources=sources,
         manifest=manifest,
     )
+
+
+def with_images_read(session: Session) -> Session:
+    """The session, after every image of the run was read once; its notes tell what they were.
+
+    Raises:
+        ValueError: If one cannot be read, or is not the recorded one.
+    """
+    dataset, told = images.read_through(session.dataset, session.indices)
+    notes = {**session.manifest["notes"], **told}
+    return dataclasses.replace(session, dataset=dataset, manifest={**session.manifest, "notes": notes})
 
 
 def _classifier(

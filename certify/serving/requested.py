@@ -18,6 +18,7 @@ _NAME = "the image of the request"
 _HOW = (
     "send an image file with content-type image/png or image/jpeg, or an array of shape (C, H, W) with application/json"
 )
+_MOST_PIXELS = 4096 * 4096  # as of images on disk that are taken as they are
 _FILES = ("application/octet-stream", "")
 
 
@@ -78,6 +79,11 @@ class Reader:
         _, height, width = self.shape
         try:
             with opened(_Upload(body), _NAME) as image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise Refusal(
+                        422,
+                        f"The image has {image.width}x{image.height} pixels, more than {_MOST_PIXELS}; shrink it.",
+                    )
                 if self.preprocessing is not None:
                     return prepared_pixels(image, _NAME, self.preprocessing)
                 if image.size != (width, height):

@@ -163,16 +163,16 @@ def opened(wanted: Wanted) -> Served:
         smoothed=smoothed,
         shape=shape,
         classes=_names(wanted.classes, loaded.classes, loaded.num_classes),
-        preprocessing=_preprocessing(wanted.resize, shape),
+        preprocessing=_preprocessing(wanted.model, wanted.resize, shape),
         notes=tuple(loaded.notes),
         source=dict(loaded.source),
     )
 
 
-def _preprocessing(resize: int | None, shape: tuple[int, int, int]) -> Preprocessing | None:
+def _preprocessing(model: str, resize: int | None, shape: tuple[int, int, int]) -> Preprocessing | None:
     channels, height, width = shape
     if resize is None:
-        return None
+        return loading.trained_with(model)
     if height != width or channels not in (1, 3):
         raise ValueError(
             f"--resize is for square images of 1 or 3 channels, the network takes {channels, height, width}."

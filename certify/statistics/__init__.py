@@ -1,11 +1,12 @@
 """From votes to a certificate and back, with NumPy and SciPy alone."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from maxup_smoothing.data.runtime.lazy import lazily
 
 #: Where each public name is defined. What is not listed may change at any time.
 _HOME = {
-    "Look": "certify.statistics.looks",
+    "Look": "certify.statistics.certificate",
     "Procedure": "certify.statistics.procedure:Sampling",
     "ceiling_radius": "certify.statistics.radius",
     "certified_radius": "certify.statistics.radius",
@@ -15,6 +16,7 @@ _HOME = {
     "two_sided_p_value": "certify.statistics.binomial",
     "upper_confidence_bound": "certify.statistics.binomial",
 }
+__getattr__, __dir__ = lazily(__name__, _HOME)
 __all__ = [
     "Look",
     "Procedure",
@@ -31,17 +33,9 @@ if TYPE_CHECKING:
     from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound as lower_confidence_bound
     from maxup_smoothing.certify.statistics.binomial import two_sided_p_value as two_sided_p_value
     from maxup_smoothing.certify.statistics.binomial import upper_confidence_bound as upper_confidence_bound
-    from maxup_smoothing.certify.statistics.looks import Look as Look
+    from maxup_smoothing.certify.statistics.certificate import Look as Look
     from maxup_smoothing.certify.statistics.procedure import Sampling as Procedure
     from maxup_smoothing.certify.statistics.radius import ceiling_radius as ceiling_radius
     from maxup_smoothing.certify.statistics.radius import certified_radius as certified_radius
     from maxup_smoothing.certify.statistics.radius import two_class_radius as two_class_radius
     from maxup_smoothing.certify.statistics.sample_size import expectation as expectation
-
-
-def __getattr__(name: str) -> Any:
-    """A public name, whose module is loaded when it is first asked for."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _HOME[name].partition(":")
-    return getattr(importlib.import_module(f"maxup_smoothing.{module}"), attribute or name)

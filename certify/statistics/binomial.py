@@ -4,7 +4,7 @@ Every certificate rests on `lower_confidence_bound`. `scipy.special.betaincinv` 
 n: the tail beyond its answer was up to 1 + 3e-9 times alpha at n = 1e5, 1 + 1e-6 times at 1e9, and 17 times in one of
 a million random cases (k = 280839909 of n = 280840908). The tail itself, `betainc`, was accurate to 3e-11 up to 1e9
 (against 40-digit sums). So an answer is taken only if the tail beyond it is at most (1 - 1e-9) alpha, and is moved
-outwards until it is; `tests/test_certify_binomial.py` repeats a part of that.
+outwards until it is; `tests/certify/statistics/test_binomial.py` repeats a part of that.
 """
 
 from collections.abc import Callable

@@ -76,7 +76,7 @@ class Pairs:
         Args:
             p_a_lower: Of the certified class under f, in [0, 1).
             p_b_upper: Of every other class under f, in (0, 1].
-            bound: One of ``certify.statistics.looks.BOUNDS``, for which pairs were counted as lost.
+            bound: One of ``certify.statistics.certificate.BOUNDS``, for which pairs were counted as lost.
         """
         zeta = self.zeta_upper
         lower = max(0.0, float(np.nextafter(p_a_lower - zeta, -1.0)))
@@ -95,7 +95,7 @@ def lost_pairs(
         certified_M: Answers of f to m noisy copies; logits that were not finite are an answer like any class.
         deployed_M: Those of f' to the same copies.
         selected: The class that was certified.
-        bound: One of ``certify.statistics.looks.BOUNDS``.
+        bound: One of ``certify.statistics.certificate.BOUNDS``.
     """
     differing_M = certified_M != deployed_M
     of_votes_M = np.full_like(differing_M, True) if bound == "joint" else certified_M == selected

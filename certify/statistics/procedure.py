@@ -9,8 +9,15 @@ from typing import Any
 
 from maxup_smoothing.certify.statistics.anytime import geometric_looks
 from maxup_smoothing.certify.statistics.binomial import LARGEST_N
-from maxup_smoothing.certify.statistics.certificate import require_alpha, require_sigma
-from maxup_smoothing.certify.statistics.looks import BOUNDS, PROCEDURES, Look, limits, optimistic
+from maxup_smoothing.certify.statistics.certificate import (
+    BOUNDS,
+    PROCEDURES,
+    Look,
+    limits,
+    optimistic,
+    require_alpha,
+    require_sigma,
+)
 from maxup_smoothing.certify.statistics.radius import two_class_radius
 from maxup_smoothing.certify.statistics.sequential import FUTILITY, schedule
 
@@ -31,8 +38,8 @@ class ProcedureSettings:
         n0: Selection samples for each input.
         n: Estimation samples for each input, at most; None for 100,000, or 10,000,000 with ``anytime``.
         alpha: Failure probability of each certificate, over all looks.
-        procedure: One of ``certify.statistics.looks.PROCEDURES``.
-        bound: One of ``certify.statistics.looks.BOUNDS``.
+        procedure: One of ``certify.statistics.certificate.PROCEDURES``.
+        bound: One of ``certify.statistics.certificate.BOUNDS``.
         radii: What is to be decided, for the procedures that may stop early; by default 0, 0.25, 0.5 … below the
             radius of a unanimous vote.
         tolerance: Instead of radii: stop when the radius is at least 1 - tolerance of what is still plausible.
@@ -154,7 +161,7 @@ class Sampling(ProcedureSettings):
 
         Args:
             looks: All looks at the votes so far.
-            error: See ``certify.statistics.looks.limits``.
+            error: See ``certify.statistics.certificate.limits``.
         """
         if len(looks) == len(self.schedule):
             return True

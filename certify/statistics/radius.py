@@ -1,12 +1,17 @@
 """From a lower bound on the top class's probability to a certified l2 radius, rounded towards zero."""
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, two_sided_p_value
+from maxup_smoothing.certify.statistics.binomial import (
+    lower_confidence_bound,
+    two_sided_p_value,
+)
 
 #: The prediction that is none: the votes do not support any class at the chosen level.
 ABSTAIN = -1
@@ -103,24 +108,6 @@ def ceiling_radius(n: int, alpha: float, sigma: float) -> float:
     return float(certified_radius(lower_confidence_bound(n, n, alpha), sigma))
 
 
-def min_samples_to_certify(alpha: float) -> int:
-    """Fewest estimation samples whose unanimous vote certifies a positive radius; with fewer, everything abstains.
-
-    Args:
-        alpha: One-sided failure probability, in (0, 1).
-
-    Returns:
-        The smallest n with lower_confidence_bound(n, n, alpha) > 1/2, near log2(1/alpha): 10 at alpha = 0.001.
-
-    Raises:
-        ValueError: If ``alpha`` is outside (0, 1).
-    """
-    n = 1
-    while lower_confidence_bound(n, n, alpha) <= 0.5:  # at most 1075 rounds: alpha >= 2^-1074
-        n += 1
-    return n
-
-
 def min_samples_to_predict(alpha: float) -> int:
     """Fewest samples whose unanimous vote PREDICT returns; with fewer, it always abstains.
 
@@ -157,3 +144,41 @@ def _float64(name: str, values: ArrayLike) -> NDArray[np.float64]:
 def _require_sigma(sigma: float) -> None:
     if not (sigma > 0 and math.isfinite(sigma)):
         raise ValueError(f"sigma must be positive and finite, got {sigma}.")
+
+
+# Above twice the relative error of a computed quantile, by which certified_radius may step back as p rises.
+_STEP_BACK = 1 + 1e-14
+
+
+@lru_cache(maxsize=4096)
+def probability_at(radius: float, sigma: float) -> float:
+    """Probability of the top class that certifies ``radius``: at least Phi(radius / sigma), rounded up.
+
+    It is above the exact value by what `certified_radius` holds back, about 1e-12 of the quantile, so that every p from
+    the result on has certified_radius(p, sigma) >= radius, and what is counted at a radius is also printed so.
+
+    Args:
+        radius: [0, 1] pixel units, not negative; 0 asks for any certificate, as p > 1/2 does.
+        sigma: Standard deviation of the noise, positive and finite.
+
+    Returns:
+        In (1/2, 1]; 1.0, which no bound reaches, where no float below 1 suffices: from about 8.2 sigma on.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    if not (radius >= 0 and math.isfinite(radius)):
+        raise ValueError(f"radius must be finite and not negative, got {radius}.")
+    # The floats from 1/2 to 1 are 1/2 + j 2^-53.
+    steps = 1 + bisect(
+        0, 2**52 - 1, lambda j: bool(certified_radius(0.5 + (j + 1) * 2.0**-53, sigma) >= radius * _STEP_BACK)
+    )
+    return 0.5 + steps * 2.0**-53
+
+
+def bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The smallest of low, ..., high - 1 from which ``holds`` is true; ``high`` if it is nowhere."""
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low

@@ -23,10 +23,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from maxup_smoothing.certify.statistics.anytime import lower_confidence_sequence, upper_confidence_sequence
 from maxup_smoothing.certify.statistics.binomial import LARGEST_N, lower_confidence_bound, upper_confidence_bound
-from maxup_smoothing.certify.statistics.looks import Look
+from maxup_smoothing.certify.statistics.certificate import Look
 from maxup_smoothing.certify.statistics.procedure import Sampling
-from maxup_smoothing.certify.statistics.radius import ceiling_radius, certified_radius, two_class_radius
-from maxup_smoothing.certify.statistics.thresholds import bisect, probability_at
+from maxup_smoothing.certify.statistics.radius import (
+    bisect,
+    ceiling_radius,
+    certified_radius,
+    probability_at,
+    two_class_radius,
+)
 
 # Counts further from their mean than so many deviations (and votes) have probability below 1e-13, and are left out.
 _DEVIATIONS, _VOTES, _NEGLIGIBLE = 7.5, 40, 1e-16
@@ -71,7 +76,7 @@ def regions(sampling: Sampling, error: float = 0.0) -> tuple[Region, ...]:
 
     Args:
         sampling: The procedure, without a tolerance.
-        error: See ``certify.statistics.looks.limits``.
+        error: See ``certify.statistics.certificate.limits``.
 
     Raises:
         ValueError: If the procedure stops by a tolerance, for which the state would be the radius itself.
@@ -112,7 +117,7 @@ def expectation(sampling: Sampling, p: float, error: float = 0.0) -> Expectation
     Args:
         sampling: The procedure, without a tolerance.
         p: Probability of the selected class under noise, in [0, 1].
-        error: See ``certify.statistics.looks.limits``.
+        error: See ``certify.statistics.certificate.limits``.
 
     Raises:
         ValueError: If ``p`` is no probability, or the procedure stops by a tolerance.
@@ -164,7 +169,7 @@ def samples_after_votes(sampling: Sampling, n_a: ArrayLike, n: ArrayLike, error:
         n_a: Votes for the selected class, in [0, n], shape (I,).
         n: Votes of each input, one number or shape (I,). When they were stopped may depend on themselves: the
             likelihood of p is the same.
-        error: See ``certify.statistics.looks.limits``.
+        error: See ``certify.statistics.certificate.limits``.
 
     Returns:
         Mean number of estimation samples, shape (I,).

@@ -4,6 +4,7 @@ The radius table and the table of predictions are two of them; beside each lies 
 """
 
 import contextlib
+import errno
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from maxup_smoothing.certify.tables import appending
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.data.runtime.atomic import make_folder, remove_leftovers, staged, sync_folder, told_of
 
@@ -81,20 +81,20 @@ class DurableTable(ABC, Generic[R]):
             _require_own_manifest(path)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            appending.lock(descriptor, path)
+            _lock(descriptor, path)
             for file in (path, manifests.manifest_path(path)):
                 remove_leftovers(file)
             old = None if overwrite else cls._load(path, manifest)
             if old is None:
                 # Emptied first: after a crash anywhere here the file has no rows that the manifest beside it could
                 # misdescribe, and the next run begins again.
-                appending.cut(descriptor, path, 0)
+                _cut(descriptor, path, 0)
                 manifests.write(manifests.manifest_path(path), manifest)
-                appending.write(descriptor, path, cls._header())
+                _write(descriptor, path, cls._header())
                 stored, done = manifests.read(manifests.manifest_path(path)), dict[int, R]()
             else:
                 stored, done, size = old
-                appending.cut(descriptor, path, size)
+                _cut(descriptor, path, size)
             return cls(path, descriptor, stored, done)
         except BaseException:
             os.close(descriptor)
@@ -116,7 +116,7 @@ class DurableTable(ABC, Generic[R]):
             if path.exists():
                 descriptor = os.open(path, os.O_RDWR)
                 stack.callback(os.close, descriptor)
-                appending.lock(descriptor, path)
+                _lock(descriptor, path)
             # Both files reach the disk first: what can fail after that is two renamings.
             whole = stack.enter_context(staged(path, content))
             described = stack.enter_context(staged(beside, manifests.encode(manifest)))
@@ -151,7 +151,7 @@ class DurableTable(ABC, Generic[R]):
             raise ValueError(f"{self.path} has a row for idx {row.idx} already.")
         if not os.fstat(self._descriptor).st_nlink:
             raise ValueError(f"{self.path} was removed or replaced while it was being written; run it again.")
-        appending.write(self._descriptor, self.path, line + "\n")
+        _write(self._descriptor, self.path, line + "\n")
         self.done[stored.idx] = stored
 
     def annotate(self, notes: Mapping[str, Any]) -> None:
@@ -177,7 +177,7 @@ class DurableTable(ABC, Generic[R]):
         """
         assert self._descriptor is not None, "the table is closed"
         lines = self.path.read_bytes().splitlines(keepends=True)[: 1 + mark]
-        appending.cut(self._descriptor, self.path, sum(map(len, lines)))
+        _cut(self._descriptor, self.path, sum(map(len, lines)))
         self.done = dict(list(self.done.items())[:mark])
 
     def rewrite(self, rows: Iterable[R]) -> None:
@@ -192,7 +192,7 @@ class DurableTable(ABC, Generic[R]):
         with staged(self.path, content.encode()) as whole, told_of(self.path):
             descriptor = os.open(whole, os.O_RDWR | os.O_APPEND)
             try:
-                appending.lock(descriptor, whole)  # before it has the name under which others look for it
+                _lock(descriptor, whole)  # before it has the name under which others look for it
                 os.replace(whole, self.path)
             except BaseException:
                 os.close(descriptor)
@@ -257,7 +257,7 @@ class DurableTable(ABC, Generic[R]):
         if not done:
             return None
         if (differing := manifests.difference(stored, manifest)) is not None:
-            raise ValueError(f"{path} was certified with {differing}; {advice}")
+            raise ValueError(f"{path} was certified with {differing.told('this run uses')}; {advice}")
         return stored, done, size
 
 
@@ -278,3 +278,50 @@ def _require_settings(row: Any, sampling: Mapping[str, Any]) -> None:
     for name in ("n0", *([] if early else ["n"]), "sigma", "alpha", "procedure", "bound"):
         if name in sampling and hasattr(row, name) and getattr(row, name) != sampling[name]:
             raise ValueError(f"{name} is {getattr(row, name)}, but the manifest says {sampling[name]}.")
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Let no other process write the file until the descriptor is closed.
+
+    Raises:
+        ValueError: If another one does, or has put another file in its place.
+        OSError: If its file system has no locks.
+    """
+    import fcntl  # only writing needs it: tables are read on Windows too
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"{path} is being written by another process; wait for it or write to another file.") from None
+    except OSError as error:
+        advice = "; its file system has no locks, so write the table to a local disk"
+        raise OSError(error.errno, f"cannot lock: {error.strerror}{advice}", str(path)) from error
+    mine = os.fstat(descriptor)
+    if not path.exists() or (mine.st_dev, mine.st_ino) != (path.stat().st_dev, path.stat().st_ino):
+        raise ValueError(f"{path} was replaced by another process just now; run it again.")
+
+
+def _cut(descriptor: int, path: Path, size: int) -> None:
+    """Shorten the file, on the disk, too: what is written to other files afterwards may rely on it."""
+    if os.fstat(descriptor).st_size != size:
+        with told_of(path):
+            os.ftruncate(descriptor, size)
+            os.fsync(descriptor)
+
+
+def _write(descriptor: int, path: Path, text: str) -> None:
+    """Append all of the text and force it to disk, or restore the file's size and raise."""
+    data = text.encode()
+    size = os.fstat(descriptor).st_size
+    with told_of(path):
+        try:
+            written = os.write(descriptor, data)  # one call: readers see the line or not
+            if written < len(data):  # a disk that is full says why when it is asked for more
+                written += os.write(descriptor, data[written:])
+            if written < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise

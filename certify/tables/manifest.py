@@ -4,9 +4,11 @@ A manifest is a plain dict of JSON values. Everything in it must agree before a 
 section ``notes``, which is for what may differ between a run and its continuation: host, command, time.
 """
 
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,11 @@ def continued_notes(stored: Any, now: Mapping[str, Any]) -> dict[str, Any]:
     threads = kept["threads"] if isinstance(kept.get("threads"), list) else [kept.get("threads")]
     if "threads" in kept and now.get("threads", threads[0]) not in threads:
         changed["threads"] = [*threads, now["threads"]]  # they may decide how a sum is rounded
+    digests = kept.get("images_sha256")
+    if isinstance(now.get("images_sha256"), Mapping):
+        before = digests if isinstance(digests, Mapping) else {}
+        if more_images := {idx: one for idx, one in now["images_sha256"].items() if idx not in before}:
+            changed["images_sha256"] = {**before, **more_images}
     told_before = kept.get("preflight")
     warned = list(told_before) if isinstance(told_before, list) else []
     if more := [text for text in now.get("preflight", ()) if text not in warned]:
@@ -105,12 +112,31 @@ def continued_notes(stored: Any, now: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """The first field in which two manifests differ, with both values; None if a run may continue the other's table.
+#: Stands for the value of a field that a manifest does not have.
+ABSENT = object()
 
-    Returns:
-        For example ``alpha=0.001, this run uses alpha=0.01``; names inside sections are dotted, ``model.sha256``.
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A field in which two manifests differ.
+
+    Attributes:
+        field: Its name; inside a section with a dot, such as ``model.sha256``.
+        old: Its value in the first manifest, or ``ABSENT``.
+        new: Its value in the second one, or ``ABSENT``.
     """
+
+    field: str
+    old: Any
+    new: Any
+
+    def told(self, whose: str) -> str:
+        """Both values, such as ``alpha=0.001, this run uses alpha=0.01`` for ``whose`` "this run uses"."""
+        return f"{self.field}={_shown(self.old)}, {whose} {self.field}={_shown(self.new)}"
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mismatch | None:
+    """The first field in which two manifests differ; None if a run may continue the other's table."""
     kept_old, kept_new = (
         json.loads(json.dumps({name: value for name, value in manifest.items() if name not in _NOT_COMPARED}))
         for manifest in (old, new)
@@ -129,20 +155,63 @@ def _require_types(path: str | os.PathLike[str], manifest: Mapping[str, Any]) ->
             raise ValueError(f"{path} is damaged: sampling.{name} is {json.dumps(value)[:50]}; certify again.")
 
 
-def _difference(prefix: str, old: Any, new: Any) -> str | None:
+def _difference(prefix: str, old: Any, new: Any) -> Mismatch | None:
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*old, *(name for name in new if name not in old)]:
-            found = _difference(f"{prefix}.{name}".lstrip("."), old.get(name, _ABSENT), new.get(name, _ABSENT))
+            found = _difference(f"{prefix}.{name}".lstrip("."), old.get(name, ABSENT), new.get(name, ABSENT))
             if found is not None:
                 return found
         return None
     if old == new and isinstance(old, bool) == isinstance(new, bool):  # True == 1, and yet another setting
         return None
-    return f"{prefix}={_shown(old)}, this run uses {prefix}={_shown(new)}"
-
-
-_ABSENT = object()
+    return Mismatch(prefix, old, new)
 
 
 def _shown(value: Any) -> str:
-    return "(absent)" if value is _ABSENT else json.dumps(value, ensure_ascii=False)
+    return "(absent)" if value is ABSENT else json.dumps(value, ensure_ascii=False)
+
+
+def slices_text(indices: Sequence[int]) -> str:
+    """Sorted numbers as start:stop:step, as few as a walk from the first finds, separated by commas."""
+    slices: list[range] = []
+    for index in indices:
+        last = slices[-1] if slices else None
+        if last is not None and (len(last) == 1 or index == last[-1] + last.step):
+            step = index - last[-1]
+            slices[-1] = range(last.start, index + 1, step)
+        else:
+            slices.append(range(index, index + 1))
+    return ",".join(f"{part.start}:{part.stop}:{part.step}" for part in slices)
+
+
+def last_micro_batch(manifest: Mapping[str, Any]) -> int | None:
+    """How many rows of a batch went through f at a time for a table's last rows; None for whole batches.
+
+    Memory that runs out makes them fewer. While a table is written, its notes record from which number of rows on.
+    Joining tables sorts their rows, so a joined table records the images themselves instead.
+    """
+    changes = _changes(manifest)
+    rows = changes[-1].get("rows") if changes else None
+    return rows if type(rows) is int else None
+
+
+def micro_batches_by_idx(manifest: Mapping[str, Any], indices: Sequence[int]) -> list[dict[str, Any]]:
+    """The changes, each with the images that it is about.
+
+    Args:
+        manifest: Of a table.
+        indices: The table's idx, in the order of its rows.
+    """
+    changes = _changes(manifest)
+    counted = [change for change in changes if isinstance(change.get("after_rows"), int)]
+    starts = [int(change["after_rows"]) for change in counted]
+    found = [change for change in changes if "idx" in change]
+    for change, (start, stop) in zip(counted, itertools.pairwise([*starts, len(indices)]), strict=True):
+        if images := sorted(indices[start:stop]):
+            found.append({"rows": change.get("rows"), "idx": slices_text(images)})
+    return found
+
+
+def _changes(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = told(manifest, "notes", "micro_batch")
+    return [change for change in found if isinstance(change, dict)] if isinstance(found, list) else []

@@ -29,12 +29,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.certificate import Look
 from maxup_smoothing.certify.statistics.disagreement import TRANSFER
-from maxup_smoothing.certify.statistics.looks import Look
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
+from maxup_smoothing.certify.tables.radius_table import complete
 from maxup_smoothing.certify.tables.recompute import recompute_row
 from maxup_smoothing.certify.tables.row import Row
-from maxup_smoothing.certify.tables.stored import complete
 
 _NEEDED = ("n", "n_a", "p_a_lower", "sigma", "alpha")
 _FEW = 4  # rows

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from maxup_smoothing.certify.statistics.certificate import require_alpha
-from maxup_smoothing.certify.statistics.looks import Look, limits
+from maxup_smoothing.certify.statistics.certificate import Look, limits, require_alpha
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, ceiling_radius, is_right, two_class_radius
+from maxup_smoothing.certify.tables.radius_table import read_rows, section, sha256, write_rows
 from maxup_smoothing.certify.tables.row import ABSTAINED, CERTIFIED, Row
-from maxup_smoothing.certify.tables.stored import read_rows, section, sha256, write_rows
 
 _ROUNDED = 1 - 1e-9  # of the radius: beyond it, something was taken off that an abstention does not tell
 
@@ -49,7 +48,7 @@ def recompute_row(
     Args:
         row: A row, with the class that was selected.
         alpha: Failure probability, in (0, 1); the row's own if None.
-        bound: One of ``certify.statistics.looks.BOUNDS``; the row's own if None.
+        bound: One of ``certify.statistics.certificate.BOUNDS``; the row's own if None.
         n: Samples, at most those of the row if it is ``fixed``; all of them if None.
         seed: Of the draw of n votes, together with the row's idx and n; independent of the votes.
         probability_error: How far the noise's law may be from N(0, sigma^2), in total variation. If None, or if the

@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
+from maxup_smoothing.certify.statistics.certificate import BOUNDS, PROCEDURES, Look, limits
 from maxup_smoothing.certify.statistics.disagreement import TRANSFER, parse_pairs
-from maxup_smoothing.certify.statistics.looks import BOUNDS, PROCEDURES, Look, limits
 from maxup_smoothing.certify.statistics.radius import (
     ABSTAIN,
     ceiling_radius,

@@ -8,6 +8,7 @@ It costs m forward passes of both for each image, where certifying f' takes its 
 # Shapes: M noisy copies of an image; N of them at a time, B rows of a batch; C channels, H height, W width.
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,19 +20,49 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maxup_smoothing.certify.models import loading
 from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.noise import PAIRS, NoiseSource
-from maxup_smoothing.certify.runs.reopen import compare, request_of, require_sections
-from maxup_smoothing.certify.runs.session import Session, open_session
+from maxup_smoothing.certify.noise.source import noise_source, noisy
+from maxup_smoothing.certify.preflight import independence
+from maxup_smoothing.certify.runs import device as devices
+from maxup_smoothing.certify.runs.reopen import Overrides, Reopened, brief, reopen_table, require_sections
+from maxup_smoothing.certify.runs.session import Request, Session
 from maxup_smoothing.certify.statistics.disagreement import lost_pairs
 from maxup_smoothing.certify.tables import manifest as manifests
+from maxup_smoothing.certify.tables.radius_table import read_rows, sha256
 from maxup_smoothing.certify.tables.row import Row
-from maxup_smoothing.certify.tables.stored import read_rows, sha256
-from maxup_smoothing.certify.transfer.deployment import Deployment, deployed_classifier
 from maxup_smoothing.certify.transfer.table import Transfer, TransferredTable
 
 _SIMILAR = 4  # a pool that both batch sizes divide is made if it is at most so many of the larger batches
 _SAME_CLASSIFIER = "notes.threads"  # what may differ between a run and its continuation, too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """The deployed classifier f'; what is None is as it was certified.
+
+    Attributes:
+        model: As for ``certify run``.
+        dtype: Arithmetic.
+        batch_size: Rows of a forward pass.
+        device: cpu, cuda or cuda:N.
+        compiled: Through torch.compile.
+        folded: Whether batch norms are folded into convolutions, where they can be.
+        arch: Of another project's weights.
+        normalize: In front of the model.
+        weights: Of several sets of weights in one file.
+    """
+
+    model: str | None = None
+    dtype: str | None = None
+    batch_size: int | None = None
+    device: str | None = None
+    compiled: bool | None = None
+    folded: bool = True
+    arch: str | None = None
+    normalize: str | None = None
+    weights: str | None = None
 
 
 @dataclass
@@ -134,25 +165,23 @@ def _classes(classifier: BaseClassifier, copies_NCHW: Tensor, batch_BCHW: Tensor
 def open_transfer(
     file: Path,
     deployment: Deployment,
+    given: Overrides,
     *,
-    model: str | None = None,
     pairs: int,
     alpha: float | None = None,
     split: float,
-    maximum: int | None = None,
-    **where: Any,
+    limit: int | None = None,
 ) -> Opened:
     """Load and check everything; nothing is written.
 
     Args:
         file: A radius table, its manifest beside it.
         deployment: The other classifier.
-        model: The certified one, as for ``certify run``; by default the manifest's.
+        given: What the user says of the certified one in place of the manifest.
         pairs: Answers of both, for each image.
         alpha: Failure probability of each transferred certificate; the table's own if None.
         split: Share of it for the pairs.
-        maximum: Only the first so many rows.
-        **where: More of `certify.runs.reopen.request_of`.
+        limit: Number of rows to transfer, the first of the table; None for all.
 
     Raises:
         ValueError: If the table, the models or a setting do not fit; with the fix.
@@ -170,13 +199,12 @@ def open_transfer(
         split=split,
         probability_error=_probability_error(stored["noise"]),
     )
-    # Of a merged table the protocol is no name; the rows say which images there are.
-    request = request_of({**stored, "protocol": {"name": "full"}}, file, model=model, **where)
-    session = open_session(request, file.name, None)
-    warnings = _require_certified(file, stored, session)
+    reopened = reopen_table(file, stored, given, of_rows=True)
+    session, request = reopened.session, reopened.request
+    warnings = _require_certified(file, stored, reopened)
     if strangers := [row.idx for row in rows if row.idx >= len(session.dataset.images)]:
         raise ValueError(f"{file} has idx {strangers[0]}, the data set {len(session.dataset.images)} images.")
-    for row in rows[:maximum]:
+    for row in rows[:limit]:
         settings.voted(row)  # refuses what cannot be transferred before anything is drawn
     deployed, source = deployed_classifier(deployment, session, request)
     classifier = {
@@ -188,7 +216,7 @@ def open_transfer(
             "the deployed classifier would be the certified one in everything; say what differs, such as "
             "--to-dtype float32 --to-batch-size 1, or --to-model."
         )
-    shown, told = rows[:maximum], stored["sampling"]
+    shown, told = rows[:limit], stored["sampling"]
     manifest = {
         **{name: part for name, part in stored.items() if name not in ("schema", "notes")},
         "sampling": {**{name: part for name, part in told.items() if name != "looks"}, "alpha": settings.alpha},
@@ -257,24 +285,22 @@ def transfer_rows(
         report(0, 1)
 
 
-def _require_certified(file: Path, stored: Mapping[str, Any], session: Session) -> list[str]:
+def _require_certified(file: Path, stored: Mapping[str, Any], reopened: Reopened) -> list[str]:
     """Refuse an f, data or noise that are not those of the table; a difference in threads is told."""
     if stored["notes"].get("micro_batch"):
         raise ValueError(
             f"memory ran out while {file} was certified, and not all rows are of one f (its manifest's micro_batch); "
             "certify the deployed classifier itself."
         )
-    errors, warnings = compare(stored, {**session.manifest, "protocol": stored["protocol"]})
-    kept = [text for text in warnings if text.startswith(f"{_SAME_CLASSIFIER}:")]
-    other = [text for text in warnings if text not in kept]
-    if errors:
-        raise ValueError(f"this is not what {file} was certified with: {errors[0]}.")
+    other = [mismatch for mismatch in reopened.warnings if mismatch.field != _SAME_CLASSIFIER]
+    if reopened.errors:
+        raise ValueError(f"this is not what {file} was certified with: {brief(reopened.errors[0])}.")
     if other:
         raise ValueError(
-            f"{file} was certified on another platform ({other[0]}), where f may round differently; the pairs must be "
-            "drawn with the f that voted: do it there, or certify again here."
+            f"{file} was certified on another platform ({brief(other[0])}), where f may round differently; the pairs "
+            "must be drawn with the f that voted: do it there, or certify again here."
         )
-    return kept
+    return [brief(mismatch) for mismatch in reopened.warnings]
 
 
 def _notes(stored: Mapping[str, Any]) -> Any:
@@ -296,3 +322,63 @@ def _same(ours: Mapping[str, Any], certified: Mapping[str, Any]) -> bool:
 def _probability_error(noise: Mapping[str, Any]) -> float | None:
     error = noise.get("probability_error")
     return error if isinstance(error, float) and 0 <= error < 1 else None
+
+
+def deployed_classifier(
+    deployment: Deployment, session: Session, request: Request
+) -> tuple[BaseClassifier, dict[str, Any]]:
+    """The deployed classifier, checked as the certified one was, and where it is from, for the manifest.
+
+    Args:
+        deployment: What is known of it.
+        session: With the certified one.
+        request: What the session was opened with.
+
+    Raises:
+        ValueError: If it does not load, does not fit the data or a setting, or cannot be compiled; with the fix.
+        OSError: If a file cannot be read.
+    """
+    f, shape = session.classifier, session.dataset.images.shape[1:]
+    name, own = deployment.model or request.model, deployment.model is None
+    try:
+        batch_size = deployment.batch_size or f.batch_size
+        device = f.device if deployment.device is None else devices.device(deployment.device)
+        loaded = loading.load(
+            name,
+            shape,
+            f.num_classes,
+            arch=deployment.arch or (request.arch if own else None),
+            normalize=deployment.normalize or (request.normalize if own else None),
+            otherwise="cifar10" if own and session.dataset.name in ("cifar10", "cifar100") else None,
+            weights=deployment.weights or (request.weights if own else None),
+            batch_size=batch_size,
+            options="--to-{}".format,
+            device=device,
+        )
+        for note in loaded.notes if deployment.model is not None else ():
+            print(f"note: {note}", file=sys.stderr)
+        if not loaded.batch_sizes[0] <= batch_size <= loaded.batch_sizes[1]:
+            few, many = loaded.batch_sizes
+            raise ValueError(f"{name} takes batches of {few} to {many} images; pass --to-batch-size {few}.")
+        compiled = (f.compiled is None) if deployment.compiled is None else deployment.compiled
+        if compiled and not deployment.folded:
+            raise ValueError("what is compiled is folded before; pass --to-compile off with --to-folding off.")
+        deployed = BaseClassifier(
+            loaded.model,
+            loaded.num_classes,
+            device=device,
+            dtype=deployment.dtype or (f.dtype_name if own else None),
+            batch_size=batch_size,
+            smallest_batch=loaded.batch_sizes[0],
+        )
+        images_NCHW = torch.from_numpy(session.dataset.images[:64])
+        apart = noise_source(request.noise, session.sigma, session.seed ^ independence.KEY)
+        deployed.prepare(noisy(images_NCHW[:16], apart), fold=deployment.folded)
+        if compiled:
+            deployed.compile(shape)
+        independence.require_independent(deployed, images_NCHW, apart)
+    except ValueError as error:
+        raise ValueError(f"the deployed classifier: {error}") from None
+    if compiled and deployed.compiled is not None:
+        raise ValueError(f"the deployed classifier cannot be compiled, since {deployed.compiled}.")
+    return deployed, loaded.source

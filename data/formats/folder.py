@@ -1,31 +1,38 @@
 """A folder of images in one folder per class, or of images without classes, read with Pillow."""
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from maxup_smoothing.data.dataset import SPELLINGS, Dataset, choose_half, from_arrays, listed
-from maxup_smoothing.data.runtime.untrusted import most_unpacked
+from maxup_smoothing.data import labels as label_files
+from maxup_smoothing.data.dataset import SPELLINGS, Dataset, choose_half, from_images, listed
+from maxup_smoothing.data.formats.picture import EXTENSIONS, GRAY, is_image, opened
+from maxup_smoothing.data.lazy import Files, images_of
+from maxup_smoothing.data.preprocessing import Preprocessing
 
-# The formats of these names and no others: for EPS, whatever the file is called, Pillow starts Ghostscript.
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
-_MOST_PIXELS = 4096 * 4096  # of one image; no classifier here takes more
-EXTENSIONS = (
-    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
-)  # fmt: skip
-_GRAY = ("1", "L", "LA")  # Pillow's modes
 # What systems leave in folders; macOS adds ._x.png to x.png in archives.
 _SYSTEM_FILES, _SYSTEM_FOLDERS = (".ds_store", "thumbs.db", "desktop.ini"), ("__macosx", "@eadir")
 
 
-def read(folder: Path, split: str, *, name: str | None = None) -> Dataset:
-    """Read every image of a folder, classes and files in the order of their sorted names.
+class _File(NamedTuple):
+    path: str
+    size: int
+
+
+def read(
+    folder: Path,
+    split: str,
+    *,
+    name: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    labels: Path | None = None,
+    lazy: bool = False,
+) -> Dataset:
+    """Find every image of a folder, classes and files in the order of their sorted names.
 
     Folders whose names are all whole numbers come in the order of these. An empty folder is a class without an image.
 
@@ -35,78 +42,90 @@ def read(folder: Path, split: str, *, name: str | None = None) -> Dataset:
         split: Which of ``train``, ``test`` and ``val``; ignored without them, and the split is then recorded as
             ``folder``.
         name: Goes into ``Dataset.name``; None for the path.
+        preprocessing: Makes images of any size alike, each when it is asked for. None for pixels as stored: nothing
+            is resized, and rotation tags of cameras are left alone.
+        labels: A file with the labels of images that are not in class folders; see ``data.labels``.
+        lazy: See ``data.lazy.images_of``.
 
     Returns:
-        The dataset: images of shape (N, 1, H, W) if every one is grayscale, else (N, 3, H, W). Pixels are taken as
-        stored: nothing is resized, and rotation tags of cameras are left alone. Its notes count the files that were
-        passed over.
+        The dataset: images of shape (N, 1, H, W) if every one is grayscale or preprocessing says so, else (N, 3, H,
+        W). Its notes count the files that were passed over.
 
     Raises:
         FileNotFoundError: If there is no such folder.
         ValueError: If there are no images, a class has files and no image among them, the splits differ in their
-            classes, or an image is damaged, has another size, more than 8 bits or transparent pixels. For ``train``
-            also if the images of another split have another size or other channels.
+            classes, labels do not fit, or an image is damaged, has another size, more than 8 bits or transparent
+            pixels. For ``train`` also if the images of another split have another size or other channels.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; give a folder with one folder of images per class.")
-    top, recorded, known, notes = _choose_split(folder, split)
+    top, recorded, known, notes = _choose_split(folder, split, flat=labels is not None)
     classes = _class_names(top)
     loose, passed_loose = _images_in(top, inside=False)
     if not classes and not loose:
         raise ValueError(
             f"{top}: no class folders and no images; put the images of each class into a folder named for the class."
         )
-    paths, labels, passed = list[Path](), list[int](), dict[str, Counter[str]]()
+    if labels is not None and not loose:
+        raise ValueError(f"{top} has class folders, which say the labels of their images; leave --labels out.")
+    if labels is not None:
+        classes = []
+    files, numbers, passed = list[_File](), list[int](), dict[str, Counter[str]]()
     for k, class_name in enumerate(classes):
-        files, passed[class_name] = _images_in(top / class_name)
-        if not files and passed[class_name].total():
+        found, passed[class_name] = _images_in(top / class_name)
+        if not found and passed[class_name].total():
             raise ValueError(
                 f"{top / class_name}: no images in this class, only {_reasons(passed[class_name])}; add images "
                 f"({' '.join(EXTENSIONS)}, directly in it) or remove the folder."
             )
-        paths += files
-        labels += [k] * len(files)
-    if classes and not paths:
+        files += found
+        numbers += [k] * len(found)
+    if classes and not files:
         raise ValueError(f"{top}: all {len(classes)} class folders are empty; put the images of each class into its.")
+    labels_N = np.array(numbers, dtype=np.int64) if classes else None
     if classes:
         passed["beside the class folders"] = Counter({"images": len(loose)})
     else:
-        paths, passed = loose, {top.name: passed_loose}
-    images = _stack(paths)
-    if recorded == "train":
+        files, passed, classes = loose, {top.name: passed_loose}, known or []
+        if labels is not None:
+            labels_N, classes, told = label_files.read(labels, [os.path.basename(file.path) for file in files], known)
+            notes = (*notes, *told)
+    images = images_of(_source(files, top), preprocessing, lazy=lazy)
+    if recorded == "train" and preprocessing is None:
         for other in _halves(folder):
-            _require_alike(images, top, folder / other)
-    return from_arrays(
+            _require_alike(images.shape, top, folder / other)
+    return from_images(
         images,
-        np.array(labels, dtype=np.int64) if classes else None,
+        labels_N,
         source=str(top),
         name=str(folder) if name is None else name,
         split=recorded,
-        classes=classes or known,
-        notes=[*notes, *_order_note(top, classes), *_passed_note(top, passed)],
+        classes=classes or None,
+        notes=[*notes, *_order_note(top, classes if labels is None else []), *_passed_note(top, passed)],
     )
 
 
-def read_file(path: Path, *, name: str | None = None) -> Dataset:
+def read_file(path: Path, *, name: str | None = None, preprocessing: Preprocessing | None = None) -> Dataset:
     """One image, whose class is not known; see `read`."""
-    return from_arrays(_stack([path]), None, source=str(path), name=str(path) if name is None else name, split="file")
+    images = images_of(_source([_File(str(path), path.stat().st_size)], path.parent), preprocessing)
+    return from_images(images, None, source=str(path), name=str(path) if name is None else name, split="file")
 
 
-def is_image(path: Path) -> bool:
-    """Whether a file's name says that it is an image."""
-    return path.suffix.lower() in EXTENSIONS
+def _choose_split(folder: Path, split: str, *, flat: bool) -> tuple[Path, str, list[str] | None, tuple[str, ...]]:
+    """Where the images are, the split's name, the classes that another split tells of unlabelled images, and notes.
 
-
-def _choose_split(folder: Path, split: str) -> tuple[Path, str, list[str] | None, tuple[str, ...]]:
-    """Where the images are, the split's name, the classes that another split tells of unlabelled images, and notes."""
+    A part may be ``flat``, without class folders, only if another has these, or a file tells the labels.
+    """
     present = _halves(folder)
-    if not present:
+    if not present and not flat:
         return folder, "folder", None, ()
     others = [name for name in SPELLINGS if name not in present and (folder / name).is_dir()]
     unlabelled = [name for name in others if _images_in(folder / name, inside=False)[0]]
+    if not present and not unlabelled:
+        return folder, "folder", None, ()
     spelled, recorded, notes = choose_half([*present, *unlabelled], split, str(folder))
     if spelled in unlabelled:
-        return folder / spelled, recorded, next(iter(present.values())), notes
+        return folder / spelled, recorded, next(iter(present.values()), None), notes
     for other, classes in present.items():
         if classes != present[spelled]:
             # Labels are positions in the sorted names: a class missing on one side would shift all that follow.
@@ -144,26 +163,36 @@ def _order_note(top: Path, classes: list[str]) -> list[str]:
     ]
 
 
-def _images_in(folder: Path, *, inside: bool = True) -> tuple[list[Path], Counter[str]]:
+def _images_in(folder: Path, *, inside: bool = True) -> tuple[list[_File], Counter[str]]:
     """The images directly in a folder, by name, and how many other files there are, by the reason.
 
     Images in folders ``inside`` it are counted, too.
     """
     images, passed = [], Counter[str]()
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            if inside and path.name.lower() not in _SYSTEM_FOLDERS:
-                below = sum(is_image(Path(name)) for _, _, names in os.walk(path) for name in names)
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        name, ending = entry.name.lower(), os.path.splitext(entry.name)[1].lower()
+        if entry.is_dir():
+            if inside and name not in _SYSTEM_FOLDERS:
+                below = sum(is_image(Path(name)) for _, _, names in os.walk(entry.path) for name in names)
                 passed += Counter({"in folders inside it": below})
-        elif path.name.lower() in _SYSTEM_FILES or path.name.startswith("._"):
+        elif name in _SYSTEM_FILES or name.startswith("._"):
             passed["of the operating system"] += 1
-        elif path.name.startswith("."):
+        elif name.startswith("."):
             passed["hidden"] += 1
-        elif not is_image(path):
-            passed[f"with the ending {path.suffix.lower()}" if path.suffix else "without an ending"] += 1
+        elif ending not in EXTENSIONS:
+            passed[f"with the ending {ending}" if ending else "without an ending"] += 1
         else:
-            images.append(path)
+            images.append(_File(str(folder / entry.name), _size(entry)))
     return images, passed
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:  # a link to nowhere, which reading it says
+        return -1
 
 
 def _reasons(passed: Counter[str]) -> str:
@@ -180,20 +209,22 @@ def _passed_note(top: Path, passed: dict[str, Counter[str]]) -> list[str]:
     return [f"{top}: files passed over: {total} ({told})."]
 
 
-def _require_alike(images: NDArray[np.uint8], top: Path, other: Path) -> None:
-    """Refuse another part of the data set whose images a classifier of these images could not take."""
-    colour = images.ndim == 4
+def _source(files: Sequence[_File], top: Path) -> Files:
+    return Files(top, [os.path.relpath(file.path, top) for file in files], [file.size for file in files])
+
+
+def _require_alike(shape: Sequence[int], top: Path, other: Path) -> None:
+    """Refuse another part of the data set whose images a classifier of images of this (N, C, H, W) could not take."""
+    colour, height, width = shape[1] == 3, *shape[2:]
     for class_name in _class_names(other) if other != top else ():
-        for path in _images_in(other / class_name)[0]:
-            try:
-                with Image.open(path, formats=_FORMATS) as image:
-                    size, gray = (image.height, image.width), image.mode in _GRAY
-            except Exception as error:  # as in `_read_image`
-                raise ValueError(f"{path}: not a readable image ({str(error)[:200]}); replace or remove it.") from error
-            if size != images.shape[1:3]:
+        for file in _images_in(other / class_name)[0]:
+            path = Path(file.path)
+            with opened(path, str(path)) as image:
+                size, gray = (image.height, image.width), image.mode in GRAY
+            if size != (height, width):
                 raise ValueError(
-                    f"the images of {top.name} are {images.shape[2]}x{images.shape[1]}, but {path} is "
-                    f"{size[1]}x{size[0]}; resize or crop them to one size first."
+                    f"the images of {top.name} are {width}x{height}, but {path} is {size[1]}x{size[0]}; resize or crop "
+                    "them to one size: pass --resize and --crop."
                 )
             if colour and not gray:
                 return
@@ -201,63 +232,3 @@ def _require_alike(images: NDArray[np.uint8], top: Path, other: Path) -> None:
                 raise ValueError(f"the images of {top.name} are gray, but {path} has colours; convert one of them.")
     if colour and other != top and any(_images_in(other / name)[0] for name in _class_names(other)):
         raise ValueError(f"the images of {top.name} have colours, but those of {other} are gray; convert one of them.")
-
-
-def _stack(paths: list[Path]) -> NDArray[np.uint8]:
-    """All images as uint8 (N, H, W) if every one is grayscale, else (N, H, W, 3)."""
-    most, taken = most_unpacked(sum(path.stat().st_size for path in paths)), 0
-    images = []
-    for path in paths:
-        images.append(_read_image(path))
-        taken += images[-1].size
-        if taken > most:
-            raise ValueError(
-                f"{path}: the images up to this one unpack to more than {most:,} bytes, 100 times the files."
-            )
-        if images[-1].shape[:2] != images[0].shape[:2]:
-            break
-    for path, image in zip(paths, images, strict=False):
-        if image.shape[:2] != images[0].shape[:2]:
-            sizes = [f"{shape[1]}x{shape[0]}" for shape in (images[0].shape, image.shape)]
-            raise ValueError(
-                f"images must all have one size, got {sizes[0]} in {paths[0]} and {sizes[1]} in {path}; "
-                "resize or crop them to one size first."
-            )
-    if any(image.ndim == 3 for image in images):
-        images = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
-    return np.stack(images)
-
-
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    """One image as uint8, (H, W) if it is grayscale, else (H, W, 3)."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no regular file; replace or remove it.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata, which are not used
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as image:
-                if image.width * image.height > _MOST_PIXELS:
-                    raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
-                image.load()
-                return np.asarray(_to_8_bit(image, path))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: the image is suspiciously large ({error}); make it smaller first.") from error
-    except _RefusedError:
-        raise
-    except Exception as error:  # Pillow's plugins fail in whatever way the damage asks for
-        raise ValueError(f"{path}: not a readable image ({str(error)[:200]}); replace or remove it.") from error
-
-
-class _RefusedError(ValueError):
-    """A whole image that is not taken as it is."""
-
-
-def _to_8_bit(image: Image.Image, path: Path) -> Image.Image:
-    if image.mode == "F" or image.mode.startswith("I"):
-        raise _RefusedError(f"{path}: expected 8 bits per channel, got mode {image.mode}; convert it to 8 bits first.")
-    if image.has_transparency_data:
-        lowest_alpha = image.convert("RGBA").getchannel("A").getextrema()[0]
-        if lowest_alpha != 255:
-            raise _RefusedError(f"{path}: has transparent pixels; flatten it onto a background first.")
-    return image.convert("L" if image.mode in _GRAY else "RGB")

@@ -29,6 +29,24 @@ def read_bytes(path: str | os.PathLike[str], largest: int) -> bytes:
     return content
 
 
+def read_text(path: str | os.PathLike[str], largest: int, form: str) -> str:
+    """The text of a file in UTF-8 of at most ``largest`` bytes.
+
+    Args:
+        path: The file.
+        largest: Bytes.
+        form: What such a file is, for the message.
+
+    Raises:
+        ValueError: As `read_bytes`, and if it is not text.
+        OSError: If it cannot be read.
+    """
+    try:
+        return read_bytes(path, largest).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not text; expected {form}.") from None
+
+
 class _Stream(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
     def seek(self, offset: int, /) -> int: ...

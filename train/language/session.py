@@ -18,7 +18,7 @@ from maxup_smoothing.data.runtime import console
 from maxup_smoothing.data.runtime.atomic import write_atomically
 from maxup_smoothing.data.runtime.signals import WORDS, Stop, Stopped
 from maxup_smoothing.data.text import Corpus
-from maxup_smoothing.train.language import checkpoint, perplexity, streams
+from maxup_smoothing.train.language import checkpoint, perplexity
 from maxup_smoothing.train.language.config import LanguageConfig
 from maxup_smoothing.train.language.model import build
 from maxup_smoothing.train.language.trainer import Epoch, Trainer
@@ -90,7 +90,7 @@ def _perplexities(folder: RunFolder, corpus: Corpus, device: torch.device) -> di
         "parameters": sum(parameter.numel() for parameter in best.model.parameters()),
     }
     for split, stream in (("validation", corpus.valid), ("test", corpus.test)):
-        pairs = streams.pairs(stream, corpus.eos, device)
+        pairs = perplexity.pairs(stream, corpus.eos, device)
         likelihood = perplexity.measure(best.model.to(device), pairs, best.config.bptt)
         result[split] = {**dataclasses.asdict(likelihood), "perplexity": likelihood.perplexity}
     return result

@@ -26,10 +26,9 @@ from torch import Tensor, nn
 from maxup_smoothing.data.text import Corpus
 from maxup_smoothing.train import structures
 from maxup_smoothing.train.language import optimizer as optimizers
-from maxup_smoothing.train.language import perplexity, streams
-from maxup_smoothing.train.language.bodies import State
+from maxup_smoothing.train.language import perplexity
 from maxup_smoothing.train.language.config import LanguageConfig
-from maxup_smoothing.train.language.model import LanguageModel, Reading, detached, sequence_losses
+from maxup_smoothing.train.language.model import LanguageModel, Reading, State, detached, sequence_losses
 from maxup_smoothing.train.maxup import BatchLoss, Reduction, Selection, maxup_loss
 from maxup_smoothing.train.perturbations import GaussianNoise
 from maxup_smoothing.train.seeds import derive_seed, generator
@@ -81,9 +80,9 @@ class Trainer:
     def __init__(self, model: LanguageModel, corpus: Corpus, config: LanguageConfig) -> None:
         self.model, self.config = model, config
         self.device = next(model.parameters()).device
-        text = streams.pairs(corpus.train, corpus.eos, self.device)
-        self.words_BL, self.next_BL = (streams.columns(tokens_N, config.batch_size) for tokens_N in text)
-        self.validation = streams.pairs(corpus.valid, corpus.eos, self.device)
+        text = perplexity.pairs(corpus.train, corpus.eos, self.device)
+        self.words_BL, self.next_BL = (perplexity.columns(tokens_N, config.batch_size) for tokens_N in text)
+        self.validation = perplexity.pairs(corpus.valid, corpus.eos, self.device)
         self.optimizer = optimizers.build(model, config)
         self.history = list[float]()
 
@@ -170,7 +169,7 @@ class Trainer:
         """The windows of this epoch. The first length is drawn, so that each epoch cuts the text elsewhere."""
         draw = generator(torch.device("cpu"), self.config.seed, OFFSET, self.finished)
         first = int(torch.randint(1, self.config.bptt + 1, (), generator=draw))
-        return list(streams.windows(self.words_BL.shape[1], self.config.bptt, first))
+        return list(perplexity.windows(self.words_BL.shape[1], self.config.bptt, first))
 
     def _step(self, window: slice, state: State, step: int) -> tuple[Tensor, State]:
         """One step; returns loss, mean loss and gap, times the tokens, (3,), and the state to carry on."""

@@ -5,17 +5,14 @@ from collections.abc import Mapping
 
 from maxup_smoothing.train.config import TrainConfig
 from maxup_smoothing.train.names import unknown
+from maxup_smoothing.train.objectives.augmentation import Gaussian, MeanOfM, Plain
 from maxup_smoothing.train.objectives.catrs import CatRs
 from maxup_smoothing.train.objectives.consistency import Consistency
-from maxup_smoothing.train.objectives.gaussian import Gaussian
 from maxup_smoothing.train.objectives.gradient_penalty import GradientPenalty
 from maxup_smoothing.train.objectives.macer import Macer
 from maxup_smoothing.train.objectives.maxup import MaxUp
-from maxup_smoothing.train.objectives.mean_of_m import MeanOfM
 from maxup_smoothing.train.objectives.objective import Objective
-from maxup_smoothing.train.objectives.plain import Plain
-from maxup_smoothing.train.objectives.smoothadv import SmoothAdv
-from maxup_smoothing.train.objectives.smoothadv_consistency import SmoothAdvConsistency
+from maxup_smoothing.train.objectives.smoothadv import SmoothAdv, SmoothAdvConsistency
 from maxup_smoothing.train.objectives.smoothmix import SmoothMix
 from maxup_smoothing.train.objectives.stability import Stability
 

@@ -4,7 +4,7 @@ With predictions :math:`p_1, \dots, p_m` of m noisy copies and their mean :math:
 :math:`\frac1m \sum_i L(p_i, y) + \lambda \frac1m \sum_i KL(\bar p \| p_i) + \eta H(\bar p)`.
 
 With MaxUp (``worst_of``) the first copy is the worst of so many, and its cross-entropy alone is the first term. With
-``reach`` the copies of sure images are moved towards the boundary; see ``train.objectives.edge``.
+``reach`` the copies of sure images are moved towards the boundary; see ``train.objectives.worst_copy``.
 
 Cost: m forward and m backward passes; with MaxUp as many more forward passes as candidates; with ``reach`` m more
 forward and backward passes.
@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from maxup_smoothing.train.config import TrainConfig
 from maxup_smoothing.train.maxup import BatchLoss
-from maxup_smoothing.train.objectives.edge import at_the_edge, shift
 from maxup_smoothing.train.objectives.objective import Objective, kl_divergence, logits_of, losses_of
-from maxup_smoothing.train.objectives.worst import check_worst, first_copy
+from maxup_smoothing.train.objectives.worst_copy import at_the_edge, check_worst, first_copy, shift
 from maxup_smoothing.train.step import Step
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from maxup_smoothing.train.config import TrainConfig
 from maxup_smoothing.train.maxup import BatchLoss, Reduction, Selection, check, maxup_loss
-from maxup_smoothing.train.objectives.perturbed import Perturbed
+from maxup_smoothing.train.objectives.objective import Perturbed
 from maxup_smoothing.train.step import Step
 
 

@@ -1,4 +1,4 @@
-"""What every objective is: from a batch and its step to a loss."""
+"""What every objective is, from a batch and its step to a loss, and what those of perturbed copies share."""
 
 # Shapes: B images, M copies of each, K classes.
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from maxup_smoothing.train.config import TrainConfig, refuse_idle
 from maxup_smoothing.train.distributed import World
 from maxup_smoothing.train.maxup import BatchLoss
+from maxup_smoothing.train.perturbations import catalogue
 from maxup_smoothing.train.step import Step
 
 
@@ -82,3 +83,23 @@ def losses_of(objective: Objective, logits_BMK: Tensor, y_B: Tensor) -> Tensor:
 def kl_divergence(target: Tensor, log_p: Tensor) -> Tensor:
     """KL(target || p) over the last dimension, given target probabilities and log p, whose other ones broadcast."""
     return F.kl_div(log_p, target.expand_as(log_p), reduction="none").sum(-1)
+
+
+class Perturbed(Objective):
+    """An objective of randomly perturbed copies of each image.
+
+    Attributes:
+        perturb: Draws one copy of a whole batch.
+
+    Raises:
+        ValueError: If ``perturbation`` does not say what can be drawn, or a key is set that none of its parts reads.
+    """
+
+    uses = ("perturbation", *(key for part in catalogue.PARTS.values() for key in part.reads if key != "sigma"))
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        self.perturb, self.mixes = catalogue.configured(config)
+        for name, part in catalogue.PARTS.items():
+            keys = (key for key in part.reads if key != "sigma")
+            self.refuse_idle(name in config.perturbation, f"with {name!r} in perturbation", *keys)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from maxup_smoothing.train.config import TrainConfig
 from maxup_smoothing.train.maxup import BatchLoss
 from maxup_smoothing.train.objectives.objective import Objective
-from maxup_smoothing.train.objectives.worst import check_worst, first_copy
+from maxup_smoothing.train.objectives.worst_copy import check_worst, first_copy
 from maxup_smoothing.train.step import Step
 
 

@@ -4,12 +4,9 @@ A perturbation takes the batch, its targets and a generator on the batch's devic
 draw the same when called again with a generator in the same state: training is a function of its seed.
 """
 
-from maxup_smoothing.train.perturbations.compose import Compose
-from maxup_smoothing.train.perturbations.cutout import Cutout
+from maxup_smoothing.train.perturbations.geometry import Cutout, RandomCrop, RandomFlip
 from maxup_smoothing.train.perturbations.mixing import CutMix, MixUp
-from maxup_smoothing.train.perturbations.moves import RandomCrop, RandomFlip
-from maxup_smoothing.train.perturbations.noise import GaussianNoise
-from maxup_smoothing.train.perturbations.perturbation import Perturbation
+from maxup_smoothing.train.perturbations.perturbation import Compose, GaussianNoise, Perturbation
 from maxup_smoothing.train.perturbations.randaugment import RandAugment
 
 __all__ = [

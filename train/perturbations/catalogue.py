@@ -5,12 +5,9 @@ from dataclasses import dataclass
 
 from maxup_smoothing.train.config import TrainConfig
 from maxup_smoothing.train.names import unknown
-from maxup_smoothing.train.perturbations.compose import Compose
-from maxup_smoothing.train.perturbations.cutout import Cutout
+from maxup_smoothing.train.perturbations.geometry import Cutout, RandomCrop, RandomFlip
 from maxup_smoothing.train.perturbations.mixing import CutMix, MixUp
-from maxup_smoothing.train.perturbations.moves import RandomCrop, RandomFlip
-from maxup_smoothing.train.perturbations.noise import GaussianNoise
-from maxup_smoothing.train.perturbations.perturbation import Perturbation
+from maxup_smoothing.train.perturbations.perturbation import Compose, GaussianNoise, Perturbation
 from maxup_smoothing.train.perturbations.randaugment import RandAugment
 
 

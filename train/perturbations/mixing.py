@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maxup_smoothing.train.perturbations.boxes import box_mask, uniform_centres
+from maxup_smoothing.train.perturbations.geometry import box_mask, uniform_centres
 from maxup_smoothing.train.perturbations.perturbation import require_floating
 
 
