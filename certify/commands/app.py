@@ -41,7 +41,7 @@ from typing import Annotated
 
 import typer
 
-from maxup_smoothing.certify.commands import arguments, attack, options, plan, serve, tables, transfer, verify
+from maxup_smoothing.certify.commands import arguments, attack, export, options, plan, serve, tables, transfer, verify
 from maxup_smoothing.certify.commands import check as cli_preflight
 from maxup_smoothing.certify.distributed import torchrun
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings
@@ -395,6 +395,7 @@ for command in (
     transfer.transfer,
     verify.selftest,
     serve.serve,
+    export.export,
 ):
     app.command()(command)
 

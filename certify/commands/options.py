@@ -41,7 +41,7 @@ _RENAMED = {
 _GROUPS = {
     "Before a run": ("plan", "check"),
     "Run": ("run", "predict", "serve"),
-    "Tables": ("show", "recompute", "merge", "transfer"),
+    "Tables": ("show", "recompute", "merge", "transfer", "export"),
     "Trust": ("verify", "audit", "attack", "selftest"),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from maxup_smoothing.certify.engine.answering import Answer
-from maxup_smoothing.certify.models import hub, loading
+from maxup_smoothing.certify.models import loading
 from maxup_smoothing.certify.serving.desk import N0
 from maxup_smoothing.certify.smoothing import SmoothedClassifier
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
@@ -132,7 +132,7 @@ def opened(wanted: Wanted) -> Served:
         batch_size=wanted.batch_size,
         device=wanted.device,
     )
-    silent = wanted.normalize is None and "normalize_from" not in loaded.source and not hub.is_name(wanted.arch or "")
+    silent = wanted.normalize is None and "normalize_from" not in loaded.source and ":" not in (wanted.arch or "")
     if loaded.source["kind"] == "weights" and silent:
         raise ValueError(
             f"{wanted.model} does not say how images are normalised; pass --normalize: none, cifar10, imagenet, or "
