@@ -3,9 +3,10 @@ PYTHON ?= python3
 export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 
-.PHONY: help demo results search test lint bench fuzz clean
+.PHONY: help demo serve results search test lint bench fuzz clean
 help:
 	@echo "make demo   train LeNet with Gaussian noise and with MaxUp on real images, certify both, draw the curves"
+	@echo "make serve  answer images with the demo's model on http://127.0.0.1:8000"
 	@echo "make results  train and certify the runs of configs/sets/lenet.txt (hours), and write docs/results.md"
 	@echo "make search   train the recipes of configs/sets/search.txt (JOBS=2: two at a time), certify held-out images"
 	@echo "make test   lint, then all tests that need no GPU and take seconds"
@@ -32,6 +33,12 @@ demo: .venv/.made
 	@echo "Next:  $(BIN)/certify show runs/demo/maxup/radii.tsv --radii 0,0.1,0.2"
 	@echo "       $(BIN)/certify run runs/demo/maxup --limit 20 --n 100000 --out runs/demo/maxup/precise.tsv"
 	@echo "       $(BIN)/python -m train fashion_sample_maxup --set m=16 --out runs/m16"
+
+# The demo's model behind HTTP, with a page on which one drops an image; Ctrl-C stops.
+PORT ?= 8000
+serve: .venv/.made
+	$(BIN)/python -m train fashion_sample_maxup --out runs/demo/maxup --resume
+	$(BIN)/certify serve runs/demo/maxup --port $(PORT)
 
 # Trains what a file in configs/sets lists, certifies what was trained with noise, measures the test accuracy of what was
 # trained without (language models have measured their perplexity), and reports it; goes on where it was interrupted.

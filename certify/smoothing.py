@@ -9,9 +9,9 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from maxup_smoothing.certify.engine.guard import Oversight
-from maxup_smoothing.certify.engine.scheduler import Certification, certify_inputs, predict_inputs, run_trials
+from maxup_smoothing.certify.engine.answering import Answer, Question, answer_all, moved_by
+from maxup_smoothing.certify.engine.scheduler import certify_inputs, predict_inputs
 from maxup_smoothing.certify.models.adapters import ArrayCallable, ArrayFunction
 from maxup_smoothing.certify.models.classifier import BaseClassifier, Mark
 from maxup_smoothing.certify.noise.floating import FloatNoise
@@ -29,58 +29,12 @@ from maxup_smoothing.certify.preflight import independence
 from maxup_smoothing.certify.statistics.certificate import Certificate, require_sigma
 from maxup_smoothing.certify.statistics.prediction import PredictionSampling
 from maxup_smoothing.certify.statistics.procedure import Sampling
-from maxup_smoothing.certify.statistics.radius import ABSTAIN
 
 _LOOK_EVERY = 60.0  # seconds
 _CHANGED = (
     "f has changed while it ran: {change}; code of the model itself updates it, and its answers are of no one f. "
     "Freeze the weights and buffers."
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What is known of one image when sampling stops.
-
-    Attributes:
-        predict: The class of the smoothed classifier, or ``ABSTAIN`` (-1) if none is proved.
-        radius: l2 radius, in [0, 1] pixel units, within which the class cannot change; 0.0 for an abstention.
-        alpha: Probability, at most, that class or radius are wrong.
-        samples: Noisy copies that were classified for this image.
-        seconds: From the call to the answer.
-        reason: Why sampling stopped: "proved" (the radius asked for), "given up" (more samples would hardly prove it),
-            "samples" (all n were drawn), or "deadline".
-        seed: Seed of the noise, drawn from the operating system for each call.
-        input_id: Number of the image under that seed.
-    """
-
-    predict: int
-    radius: float
-    alpha: float
-    samples: int
-    seconds: float
-    reason: str
-    seed: int
-    input_id: int
-
-
-class _Deadline(Oversight):
-    """Leaves a round of samples when the time is over."""
-
-    class Over(Exception):
-        """The time is over."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._until = math.inf if seconds is None else time.monotonic() + seconds
-
-    def batch_done(self, seconds: float) -> None:
-        """Called after each batch.
-
-        Raises:
-            Over: If the time is over.
-        """
-        if time.monotonic() > self._until:
-            raise self.Over
 
 
 class SmoothedClassifier:
@@ -94,6 +48,7 @@ class SmoothedClassifier:
         device: Where to compute; the model's own device by default.
         dtype: None for the model's own arithmetic; "float32", "bfloat16" or "float16" to cast it.
         batch_size: Rows of a forward pass.
+        smallest_batch: Fewest rows that the model accepts.
         randomized: The model draws random numbers of its own, afresh for every row; see ``preflight.independence``.
         noise: "exact" (integer noise on the grid of 8-bit images, sound in floating point) or "float".
         seed: In [0, 2^64); from the operating system if None. See the attribute ``seed``. Choose it before looking at
@@ -117,6 +72,7 @@ class SmoothedClassifier:
         device: torch.device | str | None = None,
         dtype: str | None = None,
         batch_size: int = 256,
+        smallest_batch: int = 1,
         randomized: bool = False,
         noise: str = "exact",
         seed: int | None = None,
@@ -132,14 +88,20 @@ class SmoothedClassifier:
         first = next((tensor for tensor in model.parameters()), None)
         place = device if device is not None else (first.device if first is not None else "cpu")
         self.base = BaseClassifier(
-            model, num_classes, device=place, dtype=dtype, batch_size=batch_size, randomized=randomized
+            model,
+            num_classes,
+            device=place,
+            dtype=dtype,
+            batch_size=batch_size,
+            smallest_batch=smallest_batch,
+            randomized=randomized,
         )
         self._checked = set[tuple[int, ...]]()
         self._serving = threading.Lock()
         self._marks: dict[tuple[int, ...], tuple[float, Mark]] = {}
         self.sigma = sigma
         self.seed = secrets.randbits(64) if seed is None else seed
-        self.noise = noise_source(noise, sigma, self.seed)
+        self.noise, self._noise_name = noise_source(noise, sigma, self.seed), noise
 
     def certify(
         self,
@@ -265,29 +227,84 @@ class SmoothedClassifier:
         Raises:
             ValueError: If a setting is out of range, the images are not as described, or the model changes itself.
         """
-        start, over = time.monotonic(), _Deadline(deadline)
-        sampling = Sampling(sigma=self.sigma, n0=n0, n=n, alpha=alpha, procedure="anytime", radii=(radius,))
-        seed = secrets.randbits(64)
-        noise = noise_source(self.noise.describe()["source"], self.sigma, seed)
-        ended: dict[int, float] = {}
-
-        def begin(image_CHW: Tensor) -> Certification:
-            return Certification(sampling, noise.probability_error(image_CHW.numel()))
-
-        trials: dict[int, Certification] = {}
-        with self._serving, suppress(_Deadline.Over):
+        start = time.monotonic()
+        until = math.inf if deadline is None else start + deadline
+        sampling = self.asking(radius=radius, n0=n0, n=n, alpha=alpha)
+        found: dict[int, Answer] = {}
+        with self._serving:
             x_NCHW, moved_N, ids = self._inputs(images, None)
+            questions = [
+                Question(
+                    image_CHW=x_NCHW[i],
+                    moved=moved_N[i],
+                    sampling=sampling,
+                    until=until,
+                    asked=start,
+                    deliver=partial(found.__setitem__, i),
+                )
+                for i in ids
+            ]
             self._require_unchanged(x_NCHW)
-            over.batch_done(0.0)  # another thread's forward passes may have taken all the time
-            for input_id, trial, _ in run_trials(
-                self.base, noise, zip(ids, x_NCHW, strict=True), begin, oversight=over, trials=trials
-            ):
-                trials[input_id], ended[input_id] = trial, time.monotonic() - start
-        late = time.monotonic() - start
-        return [
-            _answer(trials.get(input_id), sampling, moved, seed, input_id, ended.get(input_id, late))
-            for moved, input_id in zip(moved_N, ids, strict=True)
-        ]
+            answer_all(self.base, self._noise_name, iter(questions))
+        return [found[i] for i in ids]
+
+    def asking(self, *, radius: float, n0: int, n: int, alpha: float) -> Sampling:
+        """The procedure of ``answers`` with these settings.
+
+        Raises:
+            ValueError: If one is out of range, or nothing could be certified.
+        """
+        return Sampling(sigma=self.sigma, n0=n0, n=n, alpha=alpha, procedure="anytime", radii=(radius,))
+
+    def question(
+        self,
+        image_CHW: Tensor | ArrayLike,
+        sampling: Sampling,
+        *,
+        asked: float,
+        deadline: float,
+        deliver: Callable[[Answer], None],
+    ) -> Question:
+        """A question for ``serve``.
+
+        Args:
+            image_CHW: uint8, or floats in [0, 1].
+            sampling: See ``asking``.
+            asked: When somebody began to wait, in the time of ``time.monotonic``.
+            deadline: Seconds from then.
+            deliver: Called once with the answer, in the thread of ``serve``.
+
+        Raises:
+            ValueError: If the image is not as described.
+        """
+        x_1CHW, moved_1, _ = self._inputs(image_CHW, None)
+        return Question(
+            image_CHW=x_1CHW[0],
+            moved=moved_1[0],
+            sampling=sampling,
+            until=asked + deadline,
+            asked=asked,
+            deliver=deliver,
+        )
+
+    def serve(self, questions: Iterator[Question], before_round: Callable[[], None] = lambda: None) -> None:
+        """Answer questions that come at any time, until there are none; those in hand share forward passes.
+
+        Args:
+            questions: Of ``question``. It is asked for the next one also after it had none.
+            before_round: Called before each round of samples.
+
+        Raises:
+            ValueError: If the model changes itself, or fails.
+        """
+        with self._serving:
+
+            def look() -> None:
+                before_round()
+                for shape in list(self._marks):
+                    self._require_unchanged(torch.zeros((1, *shape), dtype=torch.uint8))
+
+            answer_all(self.base, self._noise_name, questions, look)
 
     def _require_unchanged(self, x_NCHW: Tensor) -> None:
         """Compare f with what it was, at most once a minute: looking takes longer than an answer.
@@ -343,30 +360,6 @@ class SmoothedClassifier:
             raise ValueError(_CHANGED.format(change=change))
 
 
-def _answer(
-    trial: Certification | None, sampling: Sampling, moved: float, seed: int, input_id: int, seconds: float
-) -> Answer:
-    """What an image's votes prove, if it has any."""
-    predict, radius, samples, reason = ABSTAIN, 0.0, 0, "deadline"
-    if trial is not None and trial.drawn:
-        proved = moved_by(moved, trial.certificate())
-        predict, radius, samples = proved.predict, proved.radius, trial.drawn
-        if trial.finished:
-            wanted = sampling.to_decide[0]
-            enough = predict != ABSTAIN and radius >= wanted
-            reason = "proved" if enough else "samples" if samples == sampling.n0 + sampling.most else "given up"
-    return Answer(
-        predict=predict,
-        radius=radius,
-        alpha=sampling.alpha,
-        samples=samples,
-        seconds=seconds,
-        reason=reason,
-        seed=seed,
-        input_id=input_id,
-    )
-
-
 def _as_bytes(x_NCHW: Tensor) -> Tensor:
     return x_NCHW if x_NCHW.dtype == torch.uint8 else (x_NCHW * 255).round().to(torch.uint8)
 
@@ -375,19 +368,6 @@ def _distances(x_NCHW: Tensor, certified_NCHW: Tensor) -> list[float]:
     """l2 distances of images from those that are certified in their place, rounded up."""
     # In float64 they are off by less than 1e-12 of themselves.
     return ((x_NCHW.double() - certified_NCHW).flatten(1).norm(dim=1) * (1 + 1e-9)).tolist()
-
-
-def moved_by(distance: float, proved: Certificate) -> Certificate:
-    """The certificate of an input at that l2 distance from the certified one: the ball around it inside the ball.
-
-    Beyond the radius nothing is proved, and the result is an abstention.
-    """
-    if distance == 0:
-        return proved
-    radius = float(np.nextafter(proved.radius - distance, 0.0))
-    if radius <= 0:
-        return replace(proved, predict=ABSTAIN, radius=0.0)
-    return replace(proved, radius=radius)
 
 
 def _checked(images: Tensor | ArrayLike, input_ids: Sequence[int] | None) -> tuple[Tensor, Sequence[int]]:

@@ -41,7 +41,7 @@ from typing import Annotated
 
 import typer
 
-from maxup_smoothing.certify.commands import arguments, attack, options, plan, tables, transfer, verify
+from maxup_smoothing.certify.commands import arguments, attack, export, options, plan, serve, tables, transfer, verify
 from maxup_smoothing.certify.commands import check as cli_preflight
 from maxup_smoothing.certify.distributed import torchrun
 from maxup_smoothing.certify.logs.settings import beyond_l2
@@ -407,6 +407,8 @@ for command in (
     attack.attack,
     transfer.transfer,
     verify.selftest,
+    serve.serve,
+    export.export,
 ):
     app.command()(command)
 

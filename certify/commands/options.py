@@ -40,8 +40,8 @@ _RENAMED = {
 #: The commands as --help groups them.
 _GROUPS = {
     "Before a run": ("plan", "check"),
-    "Run": ("run", "predict"),
-    "Tables": ("show", "recompute", "merge", "transfer"),
+    "Run": ("run", "predict", "serve"),
+    "Tables": ("show", "recompute", "merge", "transfer", "export"),
     "Trust": ("verify", "audit", "attack", "selftest"),
 }
 

@@ -95,7 +95,7 @@ def transfer(
     certified one. An interrupted command continues when it is called again.
     """
     from maxup_smoothing.certify.runs.reopen import Overrides
-    from maxup_smoothing.certify.transfer.run import Deployment, open_transfer, transfer_rows
+    from maxup_smoothing.certify.transfer.run import Deployment, open_transfer
 
     wanted = arguments.radii(radii)
     deployment = Deployment(
@@ -127,6 +127,31 @@ def transfer(
         split=alpha_share,
         limit=limit,
     )
+    carry_over(file, out, opened, wanted, overwrite=overwrite)
+
+
+def carry_over(
+    file: Path, out: Path, opened: "Opened", wanted: list[float] | None, *, overwrite: bool = False
+) -> list[TransferredRow]:
+    """Transfer rows of a table to a new one, and print what is left and what it cost.
+
+    Args:
+        file: The table.
+        out: The new table, or one to be continued.
+        opened: Both classifiers.
+        wanted: Radii of the printed table.
+        overwrite: Whether to replace ``out``.
+
+    Returns:
+        The transferred rows.
+
+    Raises:
+        ValueError: If ``out`` is something else, or a classifier changes.
+        OSError: If it cannot be written.
+    """
+    from maxup_smoothing.certify.transfer.run import transfer_rows
+
+    pairs = opened.settings.pairs
     for text in opened.warnings:
         print(f"warning: {text}; a few answers may be rounded otherwise", file=sys.stderr)
     with TransferredTable.open(out, opened.manifest, overwrite=overwrite) as table:
@@ -139,6 +164,7 @@ def transfer(
     print(summary.render(new, wanted))
     print(f"\n{_comparison(old[old['idx'].isin(new['idx'])], new, wanted)}\n\n{_pairs_text(done)}")
     print(_cost(opened, done))
+    return done
 
 
 def _require_other(file: Path, out: Path) -> None:

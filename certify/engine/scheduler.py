@@ -23,6 +23,7 @@ from maxup_smoothing.certify.statistics.radius import ABSTAIN
 # Samples of a round, at least: that many batches, so that the padding of the last is nothing. A kill loses the round
 # and the looks of inputs that are not finished.
 _BATCHES, _SAMPLES = 16, 4096
+_BATCHES_WAITED_FOR = 4  # the same while somebody waits for each input
 
 
 class Trial(Protocol):
@@ -152,7 +153,7 @@ def certify_inputs(
         holds the first of them, and not the easiest, whose certified accuracy would be too high.
     """
 
-    def begin(image_CHW: Tensor) -> Certification:
+    def begin(input_id: int, image_CHW: Tensor) -> Certification:
         return Certification(sampling, noise.probability_error(image_CHW.numel()))
 
     for input_id, trial, seconds in run_trials(classifier, noise, inputs, begin, advance, oversight):
@@ -173,7 +174,7 @@ def predict_inputs(
         (input_id, its finished prediction, seconds of its share of the rounds), in the order of the inputs.
     """
 
-    def begin(image_CHW: Tensor) -> Prediction:
+    def begin(input_id: int, image_CHW: Tensor) -> Prediction:
         return Prediction(sampling, classifier.num_classes)
 
     return run_trials(classifier, noise, inputs, begin, advance, oversight)
@@ -183,10 +184,11 @@ def run_trials(
     classifier: BaseClassifier,
     noise: NoiseSource,
     inputs: Iterable[tuple[int, Tensor]],
-    begin: Callable[[Tensor], T],
+    begin: Callable[[int, Tensor], T],
     advance: Callable[[int], None] = lambda samples: None,
     oversight: Oversight | None = None,
     trials: dict[int, T] | None = None,
+    waited_for: bool = False,
 ) -> Iterator[tuple[int, T, float]]:
     """Sample inputs until all are finished; an easy one costs its share of a batch.
 
@@ -197,15 +199,19 @@ def run_trials(
         classifier: The base classifier f.
         noise: Where noisy copies come from.
         inputs: See ``certify_inputs``.
-        begin: From an image (C, H, W) to a trial without votes.
+        begin: From an input's number and image (C, H, W) to a trial without votes.
         advance: See ``certify_inputs``.
         oversight: See ``certify_inputs``.
         trials: An empty dict, which holds the trials of inputs that are not yet yielded, for who leaves in between.
+        waited_for: Somebody waits for each input: rounds are short, and take the inputs that have fewest samples first.
 
     Yields:
         (input_id, its finished trial, seconds of its share of the rounds), in the order of the inputs.
     """
     waiting, oversight = iter(inputs), oversight or Oversight()
+    most = max(_SAMPLES, _BATCHES * classifier.batch_size)
+    if waited_for:
+        most = _BATCHES_WAITED_FOR * classifier.batch_size
 
     images: dict[int, Tensor] = {}
     trials = {} if trials is None else trials
@@ -215,19 +221,18 @@ def run_trials(
         chosen: dict[int, list[int]] = {}  # for each input, the numbers of its items
         items: list[Item] = []
         open_ids = [input_id for input_id in begun if not trials[input_id].finished]
-        candidates = iter(sorted(open_ids, key=lambda input_id: -trials[input_id].drawn))
+        candidates = iter(sorted(open_ids, key=lambda input_id: trials[input_id].drawn * (1 if waited_for else -1)))
         drawn, more = 0, oversight.go_on()
-        while drawn < max(_SAMPLES, _BATCHES * classifier.batch_size):
-            input_id = next(candidates, None)
-            if input_id is None:
-                new = next(waiting, None) if more else None
-                if new is None:
-                    break
+        while drawn < most:
+            input_id = None if waited_for else next(candidates, None)
+            if input_id is None and more and (new := next(waiting, None)) is not None:
                 input_id, image_CHW = new
                 images[input_id] = image_CHW
-                trials[input_id] = begin(image_CHW)
+                trials[input_id] = begin(input_id, image_CHW)
                 seconds[input_id] = 0.0
                 begun.append(input_id)
+            if input_id is None and (input_id := next(candidates, None)) is None:
+                break
             requests = trials[input_id].requests()
             chosen[input_id] = [len(items) + number for number in range(len(requests))]
             items += [Item(images[input_id], input_id, *request) for request in requests]
@@ -240,7 +245,7 @@ def run_trials(
             lost = drawn
             for input_id in [*open_ids, *(input_id for input_id in chosen if input_id not in open_ids)]:
                 lost += trials[input_id].drawn
-                trials[input_id] = begin(images[input_id])
+                trials[input_id] = begin(input_id, images[input_id])
             advance(-lost)
             continue
         a_sample = (time.perf_counter() - start) / drawn

@@ -160,6 +160,19 @@ def trained_on(name: str) -> str:
     return dataset
 
 
+def trained_for(name: str) -> Architecture | None:
+    """What a checkpoint of ours takes and returns; None if ``name`` is another kind of model.
+
+    Raises:
+        ValueError: If the checkpoint cannot be read.
+        OSError: If there is no file of that name.
+    """
+    path = _in_folder(Path(name)) if Path(name).is_dir() else Path(name)
+    if path.suffix != ".safetensors" or (path.exists() and not _is_ours(path)):
+        return None
+    return checkpoint.load(path).architecture
+
+
 def trained_with(name: str) -> Preprocessing | None:
     """How images of any size were prepared for a checkpoint of ours in training; None if they were not, or of others.
 

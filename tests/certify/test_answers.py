@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +12,8 @@ from oracles import HalfSpace, Pixel
 from torch import Tensor, nn
 
 from maxup_smoothing.certify import smoothing
-from maxup_smoothing.certify.smoothing import Answer, SmoothedClassifier
+from maxup_smoothing.certify.engine.answering import Answer, Question
+from maxup_smoothing.certify.smoothing import SmoothedClassifier
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 
 DARK, BRIGHT = np.zeros((1, 2, 2), dtype=np.uint8), np.full((1, 2, 2), 255, dtype=np.uint8)
@@ -65,10 +67,12 @@ def test_each_call_has_noise_of_its_own() -> None:
 
 
 def test_a_float_image_off_the_grid_loses_its_distance() -> None:
-    smoothed = g()
-    [near] = smoothed.answers(np.full((1, 1, 2, 2), 0.4 / 255))
-    assert near.radius < smoothed.answer(DARK).radius + 1e-9
-    assert near.predict == 0
+    answer = g().answers(np.full((1, 1, 2, 2), 0.4 / 255))[0]
+    again = SmoothedClassifier(Pixel().eval(), 2, 0.25, batch_size=128, seed=answer.seed)
+    [dark] = again.certify(DARK, n0=28, n=10_000, procedure="anytime", radii=[0.0], input_ids=[answer.input_id])
+    assert answer.predict == 0
+    assert answer.radius == pytest.approx(dark.radius - 2 * 0.4 / 255, rel=1e-6)
+    assert answer.radius < dark.radius
 
 
 class Slow(Pixel):
@@ -132,3 +136,59 @@ def test_answer_takes_one_image() -> None:
     with pytest.raises(ValueError, match="radii must lie between 0 and"):
         g().answer(DARK, radius=99.0)
     assert g().answers(np.zeros((0, 1, 2, 2), dtype=np.uint8)) == []
+
+
+def asked(smoothed: SmoothedClassifier, found: dict[str, Answer], name: str, **options: float) -> Question:
+    settings = {"radius": 0.0, "n0": 28, "n": 10_000, "alpha": 0.001, **options}
+    deadline = float(settings.pop("deadline", 60.0))
+    sampling = smoothed.asking(**settings)  # type: ignore[arg-type]
+
+    def deliver(answer: Answer) -> None:
+        found[name] = answer
+
+    return smoothed.question(DARK, sampling, asked=time.monotonic(), deadline=deadline, deliver=deliver)
+
+
+def test_an_easy_image_that_comes_later_is_answered_before_a_hard_one() -> None:
+    smoothed, found = g(Slow(), batch_size=64), dict[str, Answer]()
+    waiting = [asked(smoothed, found, "hard", radius=0.49, deadline=60.0)]
+    passes = 0
+
+    class Live(Iterator[Question]):
+        def __next__(self) -> Question:
+            if waiting:
+                return waiting.pop()
+            raise StopIteration
+
+    def before_round() -> None:
+        nonlocal passes
+        passes += 1
+        if passes == 3:
+            waiting.append(asked(smoothed, found, "easy"))
+
+    smoothed.serve(Live(), before_round)
+    assert list(found) == ["easy", "hard"]
+    assert found["easy"].reason == "proved"
+    assert found["hard"].samples > found["easy"].samples
+    assert found["easy"].seed != found["hard"].seed
+
+
+def test_each_question_has_a_deadline_and_settings_of_its_own() -> None:
+    smoothed, found = g(Slow(), batch_size=64), dict[str, Answer]()
+    questions = [
+        asked(smoothed, found, "never", deadline=-1.0),
+        asked(smoothed, found, "soon", radius=0.49, deadline=0.7),
+        asked(smoothed, found, "sure", alpha=1e-6),
+        asked(smoothed, found, "later", radius=0.4),
+    ]
+    smoothed.serve(iter(questions))
+    assert {name: answer.reason for name, answer in found.items()} == {
+        "never": "deadline",
+        "soon": "deadline",
+        "sure": "proved",
+        "later": "proved",
+    }
+    assert (found["never"].samples, found["never"].predict) == (0, ABSTAIN)
+    assert found["sure"].alpha == 1e-6
+    assert found["later"].radius >= 0.4
+    assert list(found).index("soon") < list(found).index("later") or found["later"].seconds < 0.7

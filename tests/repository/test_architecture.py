@@ -32,6 +32,9 @@ LAW: dict[str, set[str]] = {
         "certify/statistics", "certify/noise", "certify/models", "certify/preflight", "certify/engine",
     },
     "certify/validation.py": {"certify/statistics", "certify/smoothing.py"},
+    "certify/serving": {
+        "certify/statistics", "certify/noise", "certify/models", "certify/engine", "certify/smoothing.py",
+    },
     "certify/runs": _BELOW_RUNS,
     "certify/planning": {"certify/statistics", "certify/tables"},
     "certify/audit": {*_TOOLS, "certify/logs"},
@@ -39,6 +42,7 @@ LAW: dict[str, set[str]] = {
     "certify/transfer": _TOOLS,
     "certify/commands": {
         *_TOOLS, "certify/logs", "certify/planning", "certify/audit", "certify/attack", "certify/transfer",
+        "certify/serving",
     },
     "certify/__main__.py": {"certify/commands"},
     "analysis/literature": _WITHOUT_TORCH,
