@@ -307,3 +307,9 @@ def test_every_key_of_a_configuration_is_read_back(tmp_path: Path) -> None:
     (tmp_path / "again.toml").write_text(config.to_toml())
     assert load(str(tmp_path / "again.toml")) == config
     assert dataclasses.asdict(config)["arch_options"] == {"width": 6, "name": 'a"b'}
+
+
+def test_a_run_is_called_as_its_configuration_whole() -> None:
+    Path("base_0.25.toml").write_text(Path("base.toml").read_text() + 'arch = "mynet:build"\n')
+    assert CliRunner().invoke(app, ["base_0.25.toml"]).exit_code == 0
+    assert Path("runs/base_0.25/checkpoint.safetensors").is_file()

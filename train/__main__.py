@@ -4,6 +4,7 @@
     python -m train my.toml --set sigma=0.25 --set m=8      a file of yours, with changes
     python -m train mnist_maxup --out runs/mnist --resume   go on after an interruption, bit for bit
     torchrun --nproc-per-node 4 -m maxup_smoothing.train cifar10_maxup    on four devices, which share each batch
+    python -m train folder_finetune --set dataset=PHOTOS    a network of timm, on images of your own
     python -m train ptb_maxup --data-root DATA              a language model; see docs/training.md
 
 The folder then holds config.toml (what was run), environment.json (where), train.csv (a line an epoch),
@@ -42,7 +43,7 @@ def train(
     ] = None,
 ) -> None:
     """Train as CONFIG says."""
-    path = out or Path("runs") / Path(config).stem
+    path = out or Path("runs") / Path(config).name.removesuffix(".toml")
     try:
         _run(config, changes or [], path, resume, data_root)
     except (RuntimeError, MemoryError) as error:
