@@ -15,6 +15,11 @@ together:
 
     python -m analysis table runs/*/radii.tsv --radii 0,0.25,0.5
 
+State the radii in l1 or linf, or as those within which the label stays among
+the first K classes, in tables and curves (docs/evidence.md):
+
+    python -m analysis table runs/* --norm linf --top-k 3
+
 Compare two classifiers on the same images, by McNemar's exact test at radii
 chosen before looking and by a bootstrap of the ACR. Or compare two methods
 by several training seeds of each, with a t interval over the seeds:
@@ -36,6 +41,10 @@ Write one HTML page that explains runs to anyone, with pictures of the hardest
 and the easiest images; it needs no network to be read:
 
     python -m analysis report runs/* --control gaussian --out report.html
+
+Write a model card of one run as well, with metadata for the Hugging Face hub:
+
+    python -m analysis report runs/maxup --out page.html --model-card card.md
 
 Write a report in Markdown, with its figures in a folder beside it, of run
 folders, in which training and certification lie together: certified accuracy,
