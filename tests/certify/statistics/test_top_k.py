@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
-import mpmath  # type: ignore[import-untyped]
+import mpmath
 import numpy as np
 import pytest
 from scipy import stats

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from certify_command import certify
 from one_look import certificate
+from places import ROOT
 from tiny_table import make_row
 
 from maxup_smoothing.certify.statistics.certificate import Look, certificate_of
@@ -20,8 +21,8 @@ from maxup_smoothing.certify.tables.radius_table import RadiusTable, Row, read, 
 from maxup_smoothing.certify.tables.recompute import recompute_table
 from maxup_smoothing.certify.tables.restated import AMONG, restated
 
-SCHEMA = json.loads((Path(__file__).parents[1] / "docs/evidence.schema.json").read_text())
-LENET = Path(__file__).parents[1] / "docs/results/lenet/mnist/gaussian/radii.tsv"
+SCHEMA = json.loads((ROOT / "docs/evidence.schema.json").read_text())
+LENET = ROOT / "docs/results/lenet/mnist/gaussian/radii.tsv"
 MANIFEST: dict[str, Any] = {
     "classifier": {"num_classes": 6, "weights_sha256": "ab", "dtype": "float32", "batch_size": 8},
     "data": {"name": "d", "split": "test", "fingerprint": "cd"},

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_analysis_cli import call
-from test_analysis_figures import write_run
+from analysis_call import call
+from written_tables import write_run
 
 from maxup_smoothing.analysis.report.model_card import MARK, build_card, yaml_text
 from maxup_smoothing.analysis.report.subjects import load_subjects
