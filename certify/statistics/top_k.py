@@ -77,11 +77,11 @@ def parse_top_k(text: str) -> TopK:
     """
     if (match := _CLAIM.fullmatch(text)) and int(match[1]) > 0:
         try:
-            claim = TopK(int(match[1]), int(match[2]), float(match[3]))
+            radius = float(match[3])
         except ValueError:
-            claim = None
-        if claim is not None and math.isfinite(claim.radius):
-            return claim
+            radius = math.inf
+        if math.isfinite(radius):
+            return TopK(int(match[1]), int(match[2]), radius)
     raise ValueError("k:class:radius such as 3:7:0.8125")
 
 
