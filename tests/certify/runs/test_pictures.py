@@ -307,7 +307,7 @@ def test_classes_in_another_order_than_the_networks_are_noticed_by_the_accuracy(
     ]
     said = certify(*check, "--device", "cpu", "--batch-size", "32")
     assert "warning  accuracy: clean 0 of 40 right" in said
-    assert "with its classes numbered otherwise (0 is 1, 1 is 0) f is right for 20 of 20 images" in said
+    assert "with its classes numbered otherwise (0 is 1, 1 is 0), f is right for 20 of 20 images" in said
     assert "number the labels of the data as in training, or pass --class-map FILE" in said
     Path("classes.json").write_text('["red", "green"]')
     assert "clean 40 of 40 right" in certify(
