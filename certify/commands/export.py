@@ -47,7 +47,7 @@ def export(
 
     The exported network rounds otherwise, so it is another function than the certified one. Both classify the same
     noisy copies of the run's images, as in `certify transfer`. For model.onnx the radii that hold are written to
-    model.radii.tsv. If none does, nothing is written.
+    model.onnx.radii.tsv. If none does, nothing is written.
     """
     import torch
 
@@ -60,7 +60,7 @@ def export(
 
     wanted = arguments.radii(radii)
     require_kind(to)
-    table = to.with_name(f"{to.stem}.radii.tsv")
+    table = to.with_name(f"{to.name}.radii.tsv")
     new = (to, manifest_path(table), table)
     taken = {path.resolve() for path in (file, manifest_path(file))}
     if there := [path for path in new if path.exists() and not overwrite]:
