@@ -86,7 +86,7 @@ def test_what_does_not_fit_the_training_is_warned_of() -> None:
     assert said({"epoch": 3, "epochs": 9, "best": True}) == ""
     assert "may have been trained on these images: mnist, train" in said({}, {"name": "mnist", "split": "train"})
     assert said({}, {"name": "mnist", "split": "test", "trained_on": "mnist"}) == ""
-    assert "trained on: a.npz" in said({}, {"name": "a.npz", "split": "file", "trained_on": "a.npz"})
+    assert "trained on these images: a.npz" in said({}, {"name": "a.npz", "split": "file", "trained_on": "a.npz"})
     assert said({}, {"name": "a.npz", "split": "file", "trained_on": "b.npz"}) == ""
 
 

@@ -53,8 +53,8 @@ class Watch:
                 check="state",
                 seen=f"the model changed during forward passes: {change}",
                 meaning=_NOT_FIXED,
-                fix="switch off what changes weights or buffers in evaluation mode: running statistics, moving averages, "
-                "counters",
+                fix="switch off what changes weights or buffers in evaluation mode: running statistics, moving "
+                "averages, counters",
             )
         if self._f.randomized:
             yield Finding(level=FACT, check="repetition", seen="f draws random numbers, so no answer can be repeated")
