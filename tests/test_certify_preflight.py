@@ -65,7 +65,10 @@ def test_few_images_tell_no_accuracy_from_chance() -> None:
 
 def test_pixels_in_other_units_are_warned_of() -> None:
     images_ICHW, _ = images()
-    assert "0 … 1 of 0 … 255" in found(subject(Nearest(), images_ICHW=images_ICHW // 255), WARNING)["pixels"].seen
+    assert (
+        "0 … 1, of possible 0 … 255"
+        in found(subject(Nearest(), images_ICHW=images_ICHW // 255), WARNING)["pixels"].seen
+    )
     flat_ICHW = torch.zeros_like(images_ICHW)
     flat_ICHW[:, :, 0, 0] = torch.arange(200, dtype=torch.uint8)[:, None] // 8
     flat_ICHW[0, 0, 1, 1] = 255
