@@ -69,9 +69,9 @@ def fitted(loaded: _Loaded, name: str, num_classes: int, dataset: Dataset | None
     return loaded
 
 
-def names_told(told: object, num_classes: int) -> tuple[str, ...]:
+def names_told(recorded: object, num_classes: int) -> tuple[str, ...]:
     """The class names that a checkpoint records; empty unless there is exactly one for each class."""
-    return tuple(map(str, told)) if isinstance(told, list) and len(told) == num_classes else ()
+    return tuple(map(str, recorded)) if isinstance(recorded, list) and len(recorded) == num_classes else ()
 
 
 def _number(num_classes: int) -> str:

@@ -74,7 +74,7 @@ class BaseClassifier:
         dtype_name: "float32", "bfloat16", "float16", or "given" where the model's weights are of another dtype.
         layout: Memory layout of f's input.
         folding: How many batch norms are folded into convolutions, or why none is; see ``certify.models.acceleration``.
-        fallbacks: Faster forms of the network that are not used, each with the reason.
+        fallbacks: Faster forms that are not used, each with the reason; also a note if the model cannot be copied.
         compiled: None if f runs compiled, else the reason why it does not.
         micro_batch: Number of rows of one forward pass: fewer than a batch after memory ran out; see ``models.memory``.
         on_smaller: A function that is called whenever ``micro_batch`` has become smaller.

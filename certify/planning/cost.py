@@ -156,7 +156,7 @@ def costs(
         ]
     if devices > 1:
         lines.append(
-            f"time on {devices:,} devices of this speed, which take images one by one; assumed: sharing costs no time"
+            f"time on {devices:,} devices of this speed, which take images one by one, if sharing costs no time"
         )
     lines.append(
         f"{'':<23}{'samples an image':>37}{'device hours':>13}{'time':>13}" + ("" if price is None else _right("cost"))

@@ -16,7 +16,7 @@ from maxup_smoothing.certify.preflight.independence import dependence
 from maxup_smoothing.certify.preflight.subject import Subject
 from maxup_smoothing.certify.statistics.binomial import upper_confidence_bound
 
-_NOT_FIXED = "what is certified is not one function, and a certificate would be void"
+_NOT_FIXED = "f is not one fixed function, so a certificate would be void"
 
 
 def row_findings(subject: Subject, seconds: float) -> Iterator[Finding]:
@@ -53,7 +53,8 @@ class Watch:
                 check="state",
                 seen=f"the model changed during forward passes: {change}",
                 meaning=_NOT_FIXED,
-                fix="switch off what updates them in evaluation mode: running statistics, moving averages, counters",
+                fix="switch off what changes weights or buffers in evaluation mode: running statistics, moving "
+                "averages, counters",
             )
         if self._f.randomized:
             yield Finding(level=FACT, check="repetition", seen="f draws random numbers, so no answer can be repeated")

@@ -19,12 +19,12 @@ def pixel_findings(subject: Subject) -> Iterator[Finding]:
     spread_I = x_ICHW.float().flatten(1).std(dim=1, correction=0)
     flat = int((spread_I < _FLAT).sum())
     span = (high - low) / 255
-    seen = f"pixels of {total} images lie in {low} … {high} of 0 … 255"
+    seen = f"values of {total} images lie in {low} … {high}, of possible 0 … 255"
     if high - low < _SPAN:
         yield Finding(
             level=WARNING,
             check="pixels",
-            seen=f"{seen}; sigma {subject.sigma:g} is {subject.sigma / max(span, 1 / 255):.2g} times that range",
+            seen=f"{seen}; sigma {subject.sigma:g} is {subject.sigma / max(span, 1 / 255):.3g} times that range",
             meaning="f gets pixels divided by 255, so these images are nearly constant; radii are in that scale",
             fix="scale the images so that white is 255 (multiply floats in [0, 1] by 255 before the cast to uint8)",
         )

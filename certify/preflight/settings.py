@@ -33,8 +33,8 @@ def settings_findings(sampling: Sampling, radii: Sequence[float] | None) -> Iter
             level=WARNING,
             check="alpha",
             seen=f"alpha is {sampling.alpha:g}",
-            meaning=f"{sampling.alpha * 100:.3g} of 100 certificates may be false; tables are made at 0.001",
-            fix="pass --alpha 0.001, unless that is what you want",
+            meaning=f"{sampling.alpha * 100:.3g} of 100 certificates may be false; published tables use alpha 0.001",
+            fix="pass --alpha 0.001, unless you want the larger alpha",
         )
 
 

@@ -65,7 +65,10 @@ def test_few_images_tell_no_accuracy_from_chance() -> None:
 
 def test_pixels_in_other_units_are_warned_of() -> None:
     images_ICHW, _ = images()
-    assert "0 … 1 of 0 … 255" in found(subject(Nearest(), images_ICHW=images_ICHW // 255), WARNING)["pixels"].seen
+    assert (
+        "0 … 1, of possible 0 … 255"
+        in found(subject(Nearest(), images_ICHW=images_ICHW // 255), WARNING)["pixels"].seen
+    )
     flat_ICHW = torch.zeros_like(images_ICHW)
     flat_ICHW[:, :, 0, 0] = torch.arange(200, dtype=torch.uint8)[:, None] // 8
     flat_ICHW[0, 0, 1, 1] = 255
@@ -86,7 +89,7 @@ def test_what_does_not_fit_the_training_is_warned_of() -> None:
     assert said({"epoch": 3, "epochs": 9, "best": True}) == ""
     assert "may have been trained on these images: mnist, train" in said({}, {"name": "mnist", "split": "train"})
     assert said({}, {"name": "mnist", "split": "test", "trained_on": "mnist"}) == ""
-    assert "trained on: a.npz" in said({}, {"name": "a.npz", "split": "file", "trained_on": "a.npz"})
+    assert "trained on these images: a.npz" in said({}, {"name": "a.npz", "split": "file", "trained_on": "a.npz"})
     assert said({}, {"name": "a.npz", "split": "file", "trained_on": "b.npz"}) == ""
 
 

@@ -42,7 +42,7 @@ def test_a_protocol_that_meets_one_class_is_warned_of() -> None:
     (line,) = said(np.sort(CYCLES), "first50")
     assert "all 50 images are of class 0 (cat)" in line
     # What the message advises does it.
-    assert "certify all images, or every N-th with another N" in line
+    assert "certify all images, or every N-th one with another N" in line
     assert said(CYCLES, "full") == said(CYCLES, "skip19") == said(np.sort(CYCLES), "skip20") == []
 
 
