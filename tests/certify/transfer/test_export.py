@@ -1,4 +1,4 @@
-"""``certify export``: the certified network as a file of another runtime, with the radii that hold there, or nothing."""
+"""``certify export``: the certified network as a file of another runtime, with the radii that hold there."""
 
 import json
 import sys
