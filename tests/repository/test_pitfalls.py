@@ -21,7 +21,7 @@ def functions(path: Path) -> set[str]:
 def test_a_pitfall_names_tests_that_exist(row: str) -> None:
     *_, last, end = re.split(r"(?<!\\)\|", row)
     assert not end
-    names = re.findall(r"`(tests/test_\w+\.py)::(test_\w+)`", last)
+    names = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", last)
     assert names, "no test is named"
     for file, test in names:
         assert test in functions(ROOT / file), f"{file} has no {test}"
