@@ -22,6 +22,7 @@ from maxup_smoothing.data import registry
 from maxup_smoothing.train import checkpoint, evaluate, models
 from maxup_smoothing.train.__main__ import app
 from maxup_smoothing.train.loop import Trainer
+from maxup_smoothing.train.models import hub
 from maxup_smoothing.train.models.heads import head_parts
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.2, 0.4)
@@ -313,3 +314,31 @@ def test_a_run_is_called_as_its_configuration_whole() -> None:
     Path("base_0.25.toml").write_text(Path("base.toml").read_text() + 'arch = "mynet:build"\n')
     assert CliRunner().invoke(app, ["base_0.25.toml"]).exit_code == 0
     assert Path("runs/base_0.25/checkpoint.safetensors").is_file()
+
+
+def test_a_factory_is_an_architecture_of_weights_in_certification() -> None:
+    assert train("a", "arch=mynet.py:build") == (0, "")
+    trained = checkpoint.load(Path("a/checkpoint.safetensors")).model
+    torch.save(trained.get_submodule("backbone").state_dict(), "w.pth")
+    loaded = loading.load("w.pth", SHAPE, 10, arch="mynet.py:build")
+    x_BCHW = torch.rand(2, *SHAPE)
+    assert loaded.model(x_BCHW)["logits"].equal(trained(x_BCHW))
+
+
+@pytest.mark.parametrize(
+    ("processing", "mean", "std"),
+    [
+        ({"image_mean": [0.5], "image_std": [0.25]}, [0.5], [0.25]),
+        ({"image_mean": [0.5], "image_std": [0.25], "do_normalize": False}, [0.0], [1.0]),
+        ({"image_mean": [127.5], "image_std": [51.0], "do_rescale": False}, [0.5], [0.2]),
+        ({}, [0.0], [1.0]),
+    ],
+)
+def test_the_normalisation_of_transformers_is_told_in_units_of_pixels_from_0_to_1(
+    processing: dict[str, Any], mean: list[float], std: list[float]
+) -> None:
+    network = nn.Linear(2, 2)
+    network.config = SimpleNamespace()  # type: ignore[assignment]
+    found = hub._declared(network, processing)
+    assert list(found.mean) == pytest.approx(mean)
+    assert list(found.std) == pytest.approx(std)
