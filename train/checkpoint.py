@@ -292,10 +292,5 @@ def take_over(
     return fresh
 
 
-def normalize_option(mean: Sequence[float], std: Sequence[float]) -> str:
-    """A normalisation as the option ``--normalize`` of ``certify`` has it."""
-    return "/".join(",".join(map(repr, part)) for part in (mean, std))
-
-
 def _numbers(values: Sequence[float]) -> str:
     return "[" + ", ".join(f"{value:.6g}" for value in values) + "]"
