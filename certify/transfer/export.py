@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from maxup_smoothing.certify.models.adapters import ArrayFunction
 from maxup_smoothing.certify.models.classifier import BaseClassifier
-from maxup_smoothing.certify.models.outputs import logits_of
 from maxup_smoothing.certify.noise.source import noisy
 from maxup_smoothing.certify.runs.session import Session
 from maxup_smoothing.data.runtime.atomic import write_atomically
+from maxup_smoothing.data.runtime.user_code import logits_of
 
 #: Kinds of file by their endings.
 KINDS = (".onnx", ".pt2", ".pt")
