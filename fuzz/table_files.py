@@ -109,7 +109,7 @@ def _run() -> dict[str, bytes]:
 
 def _read_run(path: Path) -> None:
     for one in folders.load_folders([path.parent]):
-        one.warnings(), one.total_seconds(), one.images_per_second(), one.sigma, one.dataset
+        one.warnings(), one.total_seconds(), one.median("images_per_second"), one.sigma, one.dataset
 
 
 def _one_method(path: Path) -> None:
