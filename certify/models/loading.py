@@ -323,7 +323,7 @@ def told(path: Path, found: Weights) -> list[str]:
 def _from_weights(path: Path, asked: _Asked) -> LoadedModel:
     if path.is_file() and asked.arch is None:
         option = asked.options("arch")
-        raise ValueError(f"{path} holds weights only; say of what with {option} NAME, such as resnet110.")
+        raise ValueError(f"{path} holds weights only; name their architecture with {option} NAME, such as resnet110.")
     file = weight_file(path)
     try:
         return _with_weights(file, asked)

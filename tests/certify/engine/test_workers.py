@@ -108,7 +108,7 @@ def test_a_randomised_model_has_one_worker() -> None:
 
 
 def test_memory_that_one_worker_lacks_all_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contents, "_READ_ONLY", contents._READ_ONLY | {"test_faults_memory", "oracles"})
+    monkeypatch.setattr(contents, "_READ_ONLY", contents._READ_ONLY | {"little_memory", "oracles"})
     told: list[int] = []
     f = BaseClassifier(Small(1000), 2, batch_size=100)
     f.on_smaller = lambda: told.append(f.micro_batch)

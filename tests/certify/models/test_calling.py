@@ -28,7 +28,7 @@ def test_any_error_is_one_line_with_type_text_and_place(error: Exception) -> Non
     text = str(found.value)
     assert text.startswith(f"the model: {type(error).__name__}")
     assert str(error) in text
-    assert "test_certify_calling.py:" in text
+    assert "test_calling.py:" in text
     assert "\n" not in text
     assert found.value.__cause__ is error
 
@@ -72,7 +72,7 @@ def test_what_this_package_says_of_a_model_stays_as_it_is() -> None:
 
 def test_the_place_is_the_users_and_not_that_of_torch() -> None:
     line = sys._getframe().f_lineno + 2
-    with pytest.raises(ModelError, match=rf"RuntimeError: .*test_certify_calling\.py:{line}\)"), user_code("m"):
+    with pytest.raises(ModelError, match=rf"RuntimeError: .*test_calling\.py:{line}\)"), user_code("m"):
         nn.Linear(3, 4)(torch.zeros(2, 5))
 
 

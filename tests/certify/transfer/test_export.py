@@ -106,9 +106,9 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence() -> None:
     Path("there.pt").write_text("mine")
     refused("run", "--to", "there.pt", said="there.pt is there already; pass --overwrite or another --to")
     assert Path("there.pt").read_text() == "mine"
-    sys.modules.pop("mymodel", None)
-    Path("mymodel.py").write_text("import numpy as np\ndef factory():\n    return lambda x: np.zeros(len(x), int)\n")
+    sys.modules.pop("of_arrays", None)
+    Path("of_arrays.py").write_text("import numpy as np\ndef factory():\n    return lambda x: np.zeros(len(x), int)\n")
     images = ["--data", "images.npz", "--sigma", "0.5", "--limit", "2", "--no-check"]
-    certify("run", "mymodel:factory", *images, "--n", "200", "--out", "third/radii.tsv")
+    certify("run", "of_arrays:factory", *images, "--n", "200", "--out", "third/radii.tsv")
     refused("third/radii.tsv", "--to", "third.pt", said="only a network of PyTorch that draws no random numbers")
     assert not Path("third.pt").exists()
