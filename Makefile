@@ -74,7 +74,7 @@ lint: .venv/.made
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 bench: .venv/.made
 	@for question in $$(ls benchmarks/*_bench.py) benchmarks/maxup_step.py; do \

@@ -27,7 +27,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("seed", range(100) if metafunc.config.getoption("--slow") else [0])
 
 
+#: Files of few tests that take minutes: they come first, or one process would be left with them in the end.
+_LONGEST_FIRST = (
+    "faults/test_kill.py",
+    "certify/distributed/test_deaths.py",
+    "repository/test_notebooks.py",
+    "train/test_distributed.py",
+    "benchmarks/test_campaign_steps.py",
+    "certify/serving/test_served_strangers.py",
+    "certify/distributed/test_distributed.py",
+    "repository/test_installed_wheel.py",
+)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.removeprefix("tests/").startswith(_LONGEST_FIRST))
     for item in items:
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="takes minutes; run with --slow"))
