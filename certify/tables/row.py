@@ -37,7 +37,7 @@ _SLACK, _MOST_LOOKS = 1 + 1e-9, 1000  # a schedule has some tens; each takes up 
 class Row:
     """The certificate of one example, or its abstention; units and ranges are those of the columns.
 
-    ``counts`` are the estimation stage's votes by class, `fields.INVALID` for non-finite logits. ``n_a`` are those for
+    ``counts`` are the estimation stage's votes by class, `INVALID` for non-finite logits. ``n_a`` are those for
     ``selected``, the class that the selection stage chose, also where the result is an abstention.
     """
 
