@@ -1,1 +1,1 @@
-"""Attacks on the smoothed classifier of a radius table: the test of the whole chain."""
+"""Attacks on the smoothed classifier of a radius table: a test of the whole chain."""

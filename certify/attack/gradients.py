@@ -1,7 +1,7 @@
 """Gradients for an attack: the network behind the certified classifier, and the noises that its mean is taken over.
 
 The network is not folded or compiled. What it returns may differ from f's logits by rounding, which no attack notices:
-what an attack is worth is said by f itself, in `certify.attack.judge`.
+f itself judges an attack, in `certify.attack.judge`.
 """
 
 # Shapes: B images, M noise copies, K classes.
@@ -24,8 +24,8 @@ _FIX = "attack the network that it was made from: a checkpoint, or a factory tha
 class GradientNetwork(nn.Module):
     """A network in f's arithmetic as a function with gradients.
 
-    In float16 small gradients underflow, so that network is taken in float32. The network is no submodule: programs of
-    ``torch.export`` refuse to be put into evaluation mode, in which they are already.
+    In float16 small gradients underflow, so that network is taken in float32. The network is not a submodule: programs
+    of ``torch.export`` refuse to be put into evaluation mode, in which they are already.
 
     Args:
         model: What f was made from.
@@ -33,7 +33,7 @@ class GradientNetwork(nn.Module):
         name: Of the model, for messages.
 
     Raises:
-        ValueError: If it is no network of torch.
+        ValueError: If it is not a network of torch.
     """
 
     def __init__(self, model: nn.Module, classifier: BaseClassifier, name: str) -> None:

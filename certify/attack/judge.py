@@ -1,4 +1,4 @@
-"""What an attack is worth: votes of f on noise that the attack has not seen."""
+"""The judge of attacked images: votes of f on noise that the attack has not seen."""
 
 # Shapes: V = K + 1 kinds of vote.
 
@@ -23,8 +23,8 @@ CHOICE_SAMPLES = 200
 class Judge:
     """PREDICT for attacked images.
 
-    Each of its three questions has noise of its own, of another stage than certificates: which candidate is the
-    strongest, what PREDICT says of it, and whether that is so at a strict alpha.
+    It answers three questions: which candidate is the strongest, what PREDICT says of it, and whether that is so at a
+    strict alpha. Each has noise of its own, of another stage than certificates.
 
     Attributes:
         classifier: f.

@@ -27,10 +27,10 @@ def squares(image: NDArray[np.uint8], attacked: NDArray[np.uint8]) -> int:
 def rounded(change_D: NDArray[np.floating], image_D: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
     """The image moved along a direction by whole numbers, as far as a budget and [0, 255] allow.
 
-    Of all whole-numbered changes within the budget nearly the one that gains most in the direction w: the gain of a
-    step from k to k + 1 in coordinate i is |w_i| and costs 2k + 1, so the steps with the largest |w_i| / (2k + 1) are
-    taken, which are those of round(s |w_i|) for some scale s. What is left at the largest s that fits is spent step by
-    step in the same order. A change at which rounding to the nearest would leave nothing is so spent on its largest
+    The change is nearly the one that gains most in the direction w, of all whole-numbered changes within the budget. A
+    step from k to k + 1 in coordinate i gains |w_i| and costs 2k + 1. So the steps with the largest |w_i| / (2k + 1)
+    are taken, which are those of round(s |w_i|) for some scale s. What is left at the largest s that fits is spent step
+    by step in the same order. A change at which rounding to the nearest would leave nothing is so spent on its largest
     coordinates.
 
     Args:

@@ -1,4 +1,4 @@
-"""What attacks left of the certificates, as text: accuracy under attack above certified accuracy, and the alarm."""
+"""The report of attacks as text: accuracy under attack beside certified accuracy, and the alarm."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def render(rows: Sequence[AttackRow]) -> str:
             # Abstentions and wrong certificates have no radius that counts.
             certified = sum(row.predict == row.label and row.radius >= epsilon for row in part)
             right = sum(row.right for row in part)
-            # An abstention is no success: more samples may show that g is right.
+            # An abstention is not a success: more samples may show that g is right.
             above = right + _abstained(part)
             lines.append(
                 f"{radius_text(epsilon):>8}  {_share(certified, part):>15}  {_share(right, part):>18}  "

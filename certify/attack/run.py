@@ -316,7 +316,9 @@ def _inputs(request: AttackRequest, certified: pd.DataFrame, session: Session) -
     for row in certified.head(request.limit or len(certified)).to_dict("records"):
         index = int(row["idx"])
         if index >= len(images) or int(labels[index]) != row["label"]:
-            raise ValueError(f"{request.file}: idx {index} is no image of the data set, or has another label there.")
+            raise ValueError(
+                f"{request.file}: idx {index} is not an image of the data set, or has another label there."
+            )
         inputs.append(
             Certified(
                 image=index,

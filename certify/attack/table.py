@@ -35,9 +35,10 @@ NOT_NEEDED, REFUTED, CONFIRMED = "", "no", "yes"
 class AttackRow:
     """One image under one goal.
 
-    ``predict`` and ``radius`` are the certificate's; ``squares`` is the sum of squares of the change in 1/255,
-    ``attacked_predict`` the answer of PREDICT for the attacked image with ``counts`` of n votes. Where it is a success
-    within the certified radius, ``confirmed`` says what PREDICT found at the strict alpha, from ``confirm_counts``.
+    ``predict`` and ``radius`` are the certificate's; ``squares`` is the sum of squares of the change in 1/255.
+    ``attacked_predict`` is the answer of PREDICT for the attacked image with ``counts`` of n votes. Where it is a
+    success within the certified radius, ``confirmed`` says what PREDICT found at the strict alpha, from
+    ``confirm_counts``.
     """
 
     image: int
@@ -156,7 +157,7 @@ def read_attacks(path: str | os.PathLike[str]) -> list[AttackRow]:
     """The rows of a table of attacks, in the file's order; zero rows are allowed.
 
     Raises:
-        ValueError: If it is no such table or a row is malformed, with file and line.
+        ValueError: If it is another table or a row is malformed, with file and line.
         OSError: If it cannot be read.
     """
     if not is_attack_table(path):

@@ -1,7 +1,7 @@
 """Whether the radii of a certification log are possible: ours, and the logs that this research field shares.
 
 Nothing about a log makes `audit_log` raise; what is wrong with it becomes findings. An error is a claim that cannot be
-true, or a contradiction; a warning is what makes numbers larger than what was proved (rounding, ties, rows that are
+true, or a contradiction. A warning is what makes numbers larger than what was proved (rounding, ties, rows that are
 missing) or what cannot be checked.
 """
 
@@ -65,12 +65,12 @@ def audit_log(
 
     Args:
         path: A table of ours, or a log of any dialect in `certify.logs`, such as a folder of arrays.
-        n: Estimation samples, in [1, 1e9], where the log does not tell them.
-        alpha: One-sided failure probability, in (0, 1), where the log does not tell it.
-        sigma: Standard deviation of the noise, positive, where the log does not tell it.
+        n: Estimation samples, in [1, 1e9], where the log does not have them.
+        alpha: One-sided failure probability, in (0, 1), where the log does not have it.
+        sigma: Standard deviation of the noise, positive, where the log does not have it.
 
     Returns:
-        Errors first. A file that is no radius table, or cannot be read, is one error and no rows.
+        Errors first. A file that is not a radius table, or cannot be read, is one error and no rows.
 
     Raises:
         ValueError: If ``n``, ``alpha`` or ``sigma`` is out of range; never for what is in the file.
@@ -226,7 +226,7 @@ def _untidy(source: Source) -> int:
 
 
 def _shortest(radius: float) -> str:
-    """A radius with the digits that tell it, those of float32 where it is one."""
+    """A radius with the digits that identify it, those of float32 where it is one."""
     single = np.float32(radius)
     return str(single) if float(single) == radius else repr(float(radius))
 

@@ -16,7 +16,7 @@ from maxup_smoothing.certify.statistics.radius import ceiling_radius, certified_
 
 _VOTES = ("n_a", "count")  # the predicted class's votes, as logs call them
 _EVIDENCE = 3  # distinct radii on a coarse lattice: two may be there by chance
-_EXPLAINED = 0.9  # share of the rows that a lattice must give before it tells how they were rounded
+_EXPLAINED = 0.9  # share of the rows that a lattice must give before it shows how they were rounded
 _STEP = 0.25  # tables report certified accuracy at its multiples
 
 
@@ -98,7 +98,7 @@ def _impossible(
 def _inferred(
     radii: Printed, votes: Integers | None, sigma: Floats | None, settings: dict[str, Setting], found: list[LogFinding]
 ) -> dict[str, Setting]:
-    """The settings with what the radii tell of the unknown ones, if they tell it; ``found`` gets a finding of it."""
+    """The settings, with the unknown ones inferred from the radii where possible; ``found`` gets a finding of it."""
     n, alpha = settings["n"], settings["alpha"]
     if "differs by row" in (n.source, alpha.source):
         return settings

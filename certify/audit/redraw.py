@@ -1,8 +1,8 @@
-"""Redrawing rows of a radius table from its manifest: a certificate that anybody can check.
+"""Rows of a radius table, drawn again from its manifest, so that anybody can check its certificates.
 
 A row's votes are a function of the network, the image and the recorded seed. So a few rows, chosen by whoever checks,
-are drawn again up to the samples that they claim, split at the looks that they claim; votes, looks, bounds and radius
-must come out. Nothing is written.
+are drawn again: as many samples as they claim, split at the looks that they claim. Votes, looks, bounds and radius must
+come out. Nothing is written.
 """
 
 import itertools
@@ -25,7 +25,7 @@ from maxup_smoothing.certify.tables.radius_table import read, sparse
 from maxup_smoothing.certify.tables.row import COLUMNS, Row, parse_row
 
 EXACT, CONSISTENT, DIFFERENT = "EXACT", "CONSISTENT", "DIFFERENT"
-#: On another platform a sum may be rounded otherwise, and a few votes with it; a row stays CONSISTENT up to this share
+#: On another platform a sum may be rounded otherwise, and a few votes with it. A row stays CONSISTENT up to this share
 #: of differing votes (one vote always), and if its redrawn votes prove at least that part of its radius.
 FEW_VOTES, ENOUGH_RADIUS = 1e-3, 0.9
 
@@ -176,7 +176,7 @@ def _again(session: Session, row: Row, advance: Callable[[int], None]) -> Certif
 
 
 def _broken_rules(row: Row, sampling: Mapping[str, Any]) -> list[str]:
-    """Settings of a row that are not the manifest's; stopping early is no breach, whatever the rule for it was."""
+    """Settings of a row that are not the manifest's; stopping early is allowed by any rule."""
     broken = [
         f"{name}={getattr(row, name)}, the manifest says {sampling.get(name)}"
         for name in ("procedure", "bound", "sigma", "alpha", "n0")

@@ -1,10 +1,10 @@
-r"""Does this build, on this machine, make as few false certificates as it promises? Measured where the truth is known.
+r"""A test of this installation where the truth is known: how many of its certificates are false.
 
 The classifiers here divide the noisy values of one pixel into intervals. Under the exact grid noise the probability of
 an interval is a difference of two entries T_j / 2^63 of the noise's table (`certify.noise.grid`), a rational number. So
 whether a certificate is true is decided without any tolerance, and thousands of them, each of another input, give the
-rate of false ones. By the theorem it is at most alpha; peeking at the votes with the whole of alpha each time must be
-seen to exceed it, or this test could not have found an error.
+rate of false ones. By the theorem it is at most alpha. Peeking at the votes with the whole of alpha each time must be
+seen to exceed it. Otherwise this test could not have found an error.
 """
 
 # Shapes: B rows of a batch, K classes, E edges between intervals; C channels, H height, W width.

@@ -5,19 +5,19 @@ For the hypothesis p <= p0, and k votes of n, let
     E_n(p0) = average of (q/p0)^k ((1-q)/(1-p0))^(n-k) over q from the Jeffreys prior, Beta(1/2, 1/2), cut to q > p0.
 
 One trial multiplies each ratio by p q/p0 + (1-p)(1-q)/(1-p0) on average, which rises with p and is 1 at p = p0. So
-under every p <= p0 the ratio is a nonnegative supermartingale that starts at 1, and so is the average; by Ville's
+under every p <= p0 the ratio is a nonnegative supermartingale that starts at 1, and so is the average. By Ville's
 inequality P(E_n(p0) >= 1/alpha at any n) <= alpha.
 
 E_n(p0) exceeds 1 only below k/n, above which the likelihood f falls, and there it falls as p0 rises. Write
-p0 = sin^2(t/2): the prior is uniform in t on (0, pi), with survival S and hazard h = 1/(pi - t), which rises; and
-g = (log f)' = n (k/n - p0) / sqrt(p0 (1 - p0)) falls, as its derivative shows. With integrals over s from t on,
+p0 = sin^2(t/2). Then the prior is uniform in t on (0, pi), with survival S and hazard h = 1/(pi - t), which rises.
+And g = (log f)' = n (k/n - p0) / sqrt(p0 (1 - p0)) falls, as its derivative shows. With integrals over s from t on,
 
     E = 1 + integral of f'(s) S(s) / (f(t) S(t))    <=  1 + g(t) I    by parts,
     E = integral of f(s) h(s) S(s) / (f(t) S(t))    >=  h(t) I        by definition,
 
 where I is the integral of f(s) S(s) / (f(t) S(t)) up to k/n. So dE/dt = h (E - 1) - g E <= h g I - g h I = 0. A
-rejected p0 has all smaller ones rejected with it: a bound above p means that p itself, one fixed hypothesis, was
-rejected, and has probability at most alpha over all n together.
+rejected p0 has all smaller ones rejected with it. So a bound above p means that p itself, one fixed hypothesis, was
+rejected. That has probability at most alpha over all n together.
 
 References:
     Ville (1939); Robbins (1970); Waudby-Smith and Ramdas (2024); the two-sided mixture in Voracek (2024), algorithm 2.
@@ -32,11 +32,12 @@ from scipy import special
 
 from maxup_smoothing.certify.statistics.binomial import LARGEST_N, lower_confidence_bound
 
-# Errors of log E, with room: those of its large terms (lgamma, logarithms, their sum) are below 1e-15 of them, that of
-# the posterior tail, far from underflow wherever it is used, below 1e-10.
+# Errors of log E, with room. Those of its large terms (lgamma, logarithms, their sum) are below 1e-15 of them. That of
+# the posterior tail is below 1e-10; wherever it is used, it is far from underflow.
 _RELATIVE_RESERVE, _TAIL_RESERVE = 4e-15, 1e-9
-# In log odds, log E is nearly the convex -log f, whose slope is n p - k: Newton's steps from the left of the solution,
-# which are themselves rejected values, never cross it. The last excess over log(1/alpha) is below what a radius shows.
+# In log odds, log E is nearly the convex -log f, whose slope is n p - k. So Newton's steps from the left of the
+# solution, which are themselves rejected values, never cross it. The last excess over log(1/alpha) is below what a
+# radius shows.
 _STEPS, _EXCESS = 12, 1e-6
 
 

@@ -93,8 +93,8 @@ def proportion_interval(
 def two_sided_p_value(k: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
     """Two-sided exact p-value of the hypothesis that two classes are equally likely.
 
-    The level of PREDICT: returning the winner of the top two only if this is at most alpha returns a class other than
-    the smoothed classifier's with probability at most alpha; the second side pays for naming the winner after the vote.
+    PREDICT returns the winner of the top two only if this is at most alpha. Then it returns a class other than the
+    smoothed classifier's with probability at most alpha. The second side pays for naming the winner after the vote.
 
     Args:
         k: Votes of the more frequent class, integers in [n/2, n], any shape.

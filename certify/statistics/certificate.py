@@ -50,10 +50,10 @@ class Look:
 def limits(looks: Sequence[Look], *, procedure: str, bound: str, probability_error: float = 0.0) -> tuple[float, float]:
     r"""Bounds on the probabilities of the selected class and of its runner-up, from all looks so far.
 
-    With probability at least 1 - (the sum of the levels, or the one level of ``anytime``), the bounds are right after
-    every look at once: p_a >= p_a_lower, and every other kind of vote has probability at most p_b_upper.
+    They are p_a >= p_a_lower, and that every other kind of vote has probability at most p_b_upper. After every look at
+    once they hold with probability at least 1 - (the sum of the levels, or the one level of ``anytime``).
 
-    ``joint`` spends half of each level on each bound. It needs no correction for the number of classes: the runner-up B
+    ``joint`` spends half of each level on each bound. It needs no correction for the number of classes. The runner-up B
     is one fixed class, the largest count among the others is at least B's, and the upper bound rises with the count.
 
     Args:
@@ -94,7 +94,7 @@ def limits(looks: Sequence[Look], *, procedure: str, bound: str, probability_err
 def optimistic(
     last: Look, *, procedure: str, bound: str, beta: float, probability_error: float = 0.0
 ) -> tuple[float, float]:
-    """The best that `limits` may still come to, as far as the last look tells: the futility rule compares its radius.
+    """The best bounds that `limits` may still reach, judged by the last look; the futility rule uses their radius.
 
     More samples bring p_a_lower above the first, or p_b_upper below the second, only if a bound at level ``beta`` was
     wrong or theirs will be. Giving up on that ground costs power, never soundness; what earlier looks proved stays.

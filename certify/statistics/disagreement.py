@@ -7,7 +7,7 @@ the noise, that f answers A and f' does not. Whatever f' answers elsewhere,
 
 Only the pairs that are *lost*, f = A and f' != A, count against the certificate; that f' may answer A where f does not
 is no loss. For the joint bound every other class B needs an upper bound, too. P(f' = B) <= p_B + P(f' = B and f != B),
-so lost are then all pairs that differ with f' != A: they contain both events, for every B at once, and one bound serves
+so lost are then all pairs that differ with f' != A. They contain both events, for every B at once, and one bound serves
 both probabilities. Lost pairs are Binomial(m, zeta), of which the upper Clopper-Pearson bound is taken at a level of
 its own. By the union bound both statements hold with probability 1 - (the levels of the votes) - (this level), whether
 or not votes and pairs share their noise.

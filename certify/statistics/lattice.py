@@ -1,8 +1,8 @@
-"""Which counts of votes can be behind a printed radius, and which n, alpha and sigma behind a whole log.
+"""The lattice of the radii that n votes can certify, and the counts and settings that explain printed radii.
 
-n votes can end in n + 1 ways only, so all radii that they certify lie on a lattice: sigma * Phi^-1 of the
-Clopper-Pearson bounds of 0 to n votes. Near its end, the radius of a unanimous vote, and near zero the lattice is
-coarser than the three digits that logs print, and there it tells n and alpha apart.
+n votes can end in n + 1 ways only. So all radii that they certify lie on a lattice: sigma * Phi^-1 of the
+Clopper-Pearson bounds of 0 to n votes. Near zero and near its end, the radius of a unanimous vote, the lattice is
+coarser than the three digits that logs print. There it distinguishes n and alpha.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ SIGMAS = (0.12, 0.25, 0.5, 1.0)
 #: Relative difference that another version of the mathematics library may make.
 SLACK = 1e-9
 _FULL = 15  # significant digits from which on a number is stored rather than printed
-_STRAY = 0.005  # share of the rows that may be off a candidate's lattice: a damaged row is no reason to know nothing
+_STRAY = 0.005  # share of the rows that may be off a candidate's lattice: one damaged row does not refute the rest
 
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
@@ -72,8 +72,8 @@ class Fit:
 class Candidate:
     """Settings that explain a log: its largest radius is their ceiling, and its radii are on their lattice.
 
-    ``sigma`` is None where the log has it by row; ``off`` rows are not explained; ``evidence`` is the number of
-    distinct radii that are on the lattice where it is coarser than the printing.
+    ``sigma`` is None where the log has it by row. ``off`` is the number of rows that are not explained. ``evidence`` is
+    the number of distinct radii that are on the lattice where it is coarser than the printing.
     """
 
     n: int
@@ -117,7 +117,7 @@ def fit(
         n: Estimation samples, in [1, 1e9].
         alpha: One-sided failure probability, in (0, 1).
         sigma: Standard deviation of the noise, positive.
-        votes: Those for the predicted class, where the log tells them; then only their own radius is possible.
+        votes: Those for the predicted class, where the log has them; then only their own radius is possible.
     """
     columns = np.broadcast_arrays(radii.radius, radii.half_unit, n, alpha, sigma, -1 if votes is None else votes)
     distinct, inverse = np.unique(np.column_stack(columns).astype(np.float64), axis=0, return_inverse=True)
@@ -149,7 +149,7 @@ def candidates(
 ) -> list[Candidate]:
     """All settings among those given that explain the radii, those that explain most rows first.
 
-    Without votes the largest radius must be the ceiling: a log whose every image has dissent tells too little. If none
+    Without votes the largest radius must be the ceiling: a log whose every image has dissent shows too little. If none
     fits, the largest radius that three rows share is tried, since one forged row would hide all the others.
 
     Args:
@@ -157,7 +157,7 @@ def candidates(
         samples: Values of n to try.
         alphas: Values of alpha to try.
         sigmas: Values of sigma to try; an array is sigma by row instead.
-        votes: Those for the predicted class, where the log tells them.
+        votes: Those for the predicted class, where the log has them.
     """
     by_row = isinstance(sigmas, np.ndarray)
     choices = [sigmas] if isinstance(sigmas, np.ndarray) else [np.full_like(radii.radius, sigma) for sigma in sigmas]

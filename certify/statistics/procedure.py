@@ -152,7 +152,7 @@ class Sampling(ProcedureSettings):
         return float(two_class_radius(*bounds, self.sigma))
 
     def plausible(self, last: Look, error: float = 0.0) -> float:
-        """The largest radius that more samples may still prove, as far as the last look tells."""
+        """The largest radius that more samples may still prove, judged by the last look."""
         bounds = optimistic(last, procedure=self.procedure, bound=self.bound, beta=self.beta, probability_error=error)
         return float(two_class_radius(*bounds, self.sigma))
 

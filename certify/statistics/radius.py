@@ -57,8 +57,8 @@ def certified_radius(p_a_lower: ArrayLike, sigma: float) -> NDArray[np.float64]:
 def two_class_radius(p_a_lower: ArrayLike, p_b_upper: ArrayLike, sigma: float) -> NDArray[np.float64]:
     r"""Radius from bounds on both classes: at most sigma/2 (Phi^-1(p_a_lower) - Phi^-1(p_b_upper)).
 
-    If f returns class A with probability at least ``p_a_lower`` and every other class with at most ``p_b_upper`` under
-    noise N(0, sigma^2 I), then no perturbation of l2 norm below the result changes the most probable class, even where
+    Let f return class A with probability at least ``p_a_lower`` and every other class with at most ``p_b_upper`` under
+    noise N(0, sigma^2 I). Then no perturbation of l2 norm below the result changes the most probable class, even where
     A has no majority. The computed value never exceeds the exact one.
 
     Args:
@@ -154,8 +154,8 @@ _STEP_BACK = 1 + 1e-14
 def probability_at(radius: float, sigma: float) -> float:
     """Probability of the top class that certifies ``radius``: at least Phi(radius / sigma), rounded up.
 
-    It is above the exact value by what `certified_radius` holds back, about 1e-12 of the quantile, so that every p from
-    the result on has certified_radius(p, sigma) >= radius, and what is counted at a radius is also printed so.
+    It is above the exact value by what `certified_radius` holds back, about 1e-12 of the quantile. So every p from the
+    result on has certified_radius(p, sigma) >= radius, and what is counted at a radius is also printed so.
 
     Args:
         radius: [0, 1] pixel units, not negative; 0 asks for any certificate, as p > 1/2 does.

@@ -1,7 +1,7 @@
-r"""Before the run: which radii are in reach, and how many samples it will take to decide them.
+r"""The samples that a procedure will take, and the probability that it certifies a radius, before it runs.
 
-How often a procedure stops where does not depend on the order of the votes between two looks, so the law of the count
-goes exactly from look to look: a convolution with the binomial law of the new votes, without the counts that stop. What
+Where a procedure stops does not depend on the order of the votes between two looks. So the law of the count goes
+exactly from look to look: a convolution with the binomial law of the new votes, without the counts that stop. What
 stops is not modelled but taken from the rule itself, `Sampling.enough`, as integer thresholds of the count at each look
 and radius. The state is the count and how many of the radii earlier looks have proved, since those remain proved.
 
@@ -120,7 +120,7 @@ def expectation(sampling: Sampling, p: float, error: float = 0.0) -> Expectation
         error: See ``certify.statistics.certificate.limits``.
 
     Raises:
-        ValueError: If ``p`` is no probability, or the procedure stops by a tolerance.
+        ValueError: If ``p`` is not a probability, or the procedure stops by a tolerance.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"p must be in [0, 1], got {p}.")

@@ -8,8 +8,8 @@ beforehand, the bound is L_j = lower_confidence_bound(k_j, n_j, alpha_j). By the
 whatever the dependence between the looks, so the largest L_j so far is a bound after every look, and no rule for when
 to stop can make it false. Looking nine times with the whole of alpha instead errs with probability of 5 to 7 alpha.
 
-Most of alpha is kept for the last look, where the radii near the limit of n are decided: there 70 % of it cost 0.3 %
-of the largest radius.
+Most of alpha is kept for the last look, where the radii near the limit of n are decided. Having 70 % of it there costs
+0.3 % of the largest radius.
 """
 
 import itertools

@@ -1,1 +1,1 @@
-"""What lies on disk: rows, manifests, durable files, and what a table says as a whole."""
+"""Tables on disk: rows, manifests, durable files, and the numbers of a whole table."""

@@ -70,8 +70,8 @@ class DurableTable(ABC, Generic[R]):
             overwrite: Replace whatever file is there.
 
         Raises:
-            ValueError: If the file is no such table, is damaged, was made with another manifest, or another process
-                is writing it.
+            ValueError: If the file is another kind of table, is damaged, was made with another manifest, or is being
+                written by another process.
             OSError: If it cannot be written.
         """
         path = Path(path)

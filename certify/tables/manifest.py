@@ -26,7 +26,7 @@ _NOT_COMPARED = ("notes", "schema")  # `read` has refused every schema but ours
 def manifest_path(table_path: str | os.PathLike[str]) -> Path:
     """Where the manifest of a radius table lies: ``radii.tsv`` has ``radii.manifest.json`` in the same folder."""
     path = Path(table_path)
-    # The end of ``noise_0.25`` is no suffix: replaced, ``noise_0.50`` would share its manifest.
+    # The end of ``noise_0.25`` is not a suffix: if it were replaced, ``noise_0.50`` would share its manifest.
     stem = path.stem if path.suffix[1:2].isalpha() else path.name
     return path.with_name(f"{stem}.manifest.json")
 

@@ -4,18 +4,18 @@ Each certificate is false with probability at most alpha over its own noise. Thr
 
 *Population.* Let a be the share of the population whose smoothed class is right and holds within r. An image of that
 share is shown as certified at r with some probability at most 1, another one only by a false certificate, so with
-probability at most alpha. A random image is shown as certified with probability q <= a + (1 - a) alpha, therefore
+probability at most alpha. A random image is shown as certified with probability q <= a + (1 - a) alpha. Therefore
 a >= (q - alpha) / (1 - alpha), and a lower confidence bound on q gives one on a. The images must be a random sample
 of the population. A fixed protocol such as every k-th image of a test set is treated as one, since nobody looked at
-the images to choose it; the first rows of an unfinished table are one only if the order of the test set tells nothing.
+the images to choose it. The first rows of an unfinished table are one only if the order of the test set is random.
 Where all of more than four rows are of one class, as every tenth image of labels in cycles of ten, nothing is stated.
 
 *False certificates.* With independent noise for each image, the number of false certificates among N rows is a sum of
-independent indicators, each true with probability at most alpha, and so stochastically at most Binomial(N, alpha),
+independent indicators, each true with probability at most alpha. So it is stochastically at most Binomial(N, alpha),
 whose quantile bounds it. N counts all rows: abstentions are never false, but the same noise decides which rows abstain.
 
-*All at once.* By the union bound, with independent noise or without, all certificates of m images are true with
-probability at least 1 - alpha if each is taken at alpha / m.
+*All at once.* Let each of m certificates be taken at alpha / m. Then all are true with probability at least 1 - alpha,
+by the union bound, with independent noise or without.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ _ACCEPTED = 1 - 1e-9  # the reserve of `certify.statistics.binomial`: `betainc` 
 
 @dataclass(frozen=True, kw_only=True)
 class FalseCertificates:
-    """With ``probability`` or more, ``at_most`` of a table's ``certificates`` (abstentions are none) are false."""
+    """With ``probability`` or more, ``at_most`` of a table's ``certificates``, abstentions left out, are false."""
 
     at_most: int
     certificates: int
@@ -51,7 +51,7 @@ class FalseCertificates:
 
 
 def largest_alpha(table: pd.DataFrame) -> float | None:
-    """The failure probability that no row exceeds; None where the file does not tell any."""
+    """The failure probability that no row exceeds; None where the file does not have any."""
     return float(table["alpha"].max()) if "alpha" in table else None
 
 
@@ -90,7 +90,7 @@ def population_lower_bound(
 
 
 def false_certificates(table: pd.DataFrame, confidence: float = 0.95) -> FalseCertificates | None:
-    """Upper bound on the number of false certificates in this very table; None where the file does not tell alpha.
+    """Upper bound on the number of false certificates in this very table; None where the file does not have alpha.
 
     Args:
         table: Rows as `certify.tables.radius_table.read` returns them, certified with noise independent between images.

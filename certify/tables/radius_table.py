@@ -1,7 +1,7 @@
 """The radius table: one line per certified example, tab-separated, with everything needed to check its radius.
 
-``docs/radius_table.md`` describes the format. `RadiusTable` is its only writer, and `read` checks every
-field on the way in.
+``docs/radius_table.md`` describes the format. `RadiusTable` is its only writer. One parser checks every field on the
+way in, for the readers of rows and of frames.
 """
 
 import hashlib
@@ -148,7 +148,7 @@ def read_rows(path: Path) -> tuple[list[Row], dict[str, Any] | None]:
     """A table's rows in the file's order, with what older tables leave out, and its manifest if there is one.
 
     Raises:
-        ValueError: If the file is no radius table, is damaged, lacks votes, or disagrees with its manifest.
+        ValueError: If the file is not a radius table, is damaged, lacks votes, or disagrees with its manifest.
         OSError: If it cannot be read.
     """
     table = read(path)
@@ -177,7 +177,7 @@ def read_rows(path: Path) -> tuple[list[Row], dict[str, Any] | None]:
 def complete(fields: Mapping[str, Any]) -> Row:
     """The row of a line as `certify.tables.radius_table.read` gives it, with the columns that older tables lack.
 
-    Such tables are of Cohen's procedure; n0 is 0 where it is not told.
+    Such tables are of Cohen's procedure; n0 is 0 where it is not there.
 
     Raises:
         ValueError: If votes are missing, or the selected class is not told and cannot be inferred.

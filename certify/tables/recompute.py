@@ -1,7 +1,8 @@
-"""New radii from the votes that a radius table stores, at another alpha, bound or n: no model, no images, no sampling.
+"""New radii from the votes that a radius table stores, at another alpha, bound or n.
 
-A new certificate is as good as one that was certified with the new settings, provided that these were not chosen by
-what they give: the best of several settings, picked row by row, is false more often than alpha.
+This takes neither a model nor images. A new certificate is as good as one that was certified with the new settings,
+provided that these were not chosen by their result. The best of several settings, picked row by row, is false more
+often than alpha.
 """
 
 import os
@@ -22,7 +23,7 @@ from maxup_smoothing.certify.tables.restated import claims_of, require_among
 from maxup_smoothing.certify.tables.row import ABSTAINED, CERTIFIED, Row
 from maxup_smoothing.certify.tables.top_k_table import TopKRow, TopKTable
 
-_ROUNDED = 1 - 1e-9  # of the radius: beyond it, something was taken off that an abstention does not tell
+_ROUNDED = 1 - 1e-9  # of the radius: beyond it, something was taken off, which an abstention does not show
 
 
 def recompute_row(
@@ -37,7 +38,7 @@ def recompute_row(
     """The certificate that the row's votes prove with other settings; the row itself at its own.
 
     *Alpha.* Each look's part of alpha is scaled, rounded down. All looks that were planned hold together with
-    probability at least 1 - alpha, whatever stopped the sampling, so it does not matter that another alpha would have
+    probability at least 1 - alpha, whatever stopped the sampling. So it does not matter that another alpha would have
     stopped it elsewhere.
 
     *Bound.* The looks hold the runner-up's votes, whichever bound they were made for.

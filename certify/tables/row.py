@@ -1,4 +1,4 @@
-"""One line of a radius table: its fields, how they are written, and what they must fulfil to be believed."""
+"""One row of a radius table: its columns, its line, and the checks that a row must pass."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ _SLACK, _MOST_LOOKS = 1 + 1e-9, 1000  # a schedule has some tens; each takes up 
 class Row:
     """The certificate of one example, or its abstention; units and ranges are those of the columns.
 
-    ``counts`` are the estimation stage's votes by class, `INVALID` for non-finite logits; ``n_a`` are those for
+    ``counts`` are the estimation stage's votes by class, `INVALID` for non-finite logits. ``n_a`` are those for
     ``selected``, the class that the selection stage chose, also where the result is an abstention.
     """
 

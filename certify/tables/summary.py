@@ -1,4 +1,4 @@
-"""What a radius table says as a whole: certified accuracy by radius, in the table and in the population, and ACR.
+"""The numbers of a whole radius table: certified accuracy by radius, in the table and in the population, and ACR.
 
 Printed accuracies, radii and lower limits are rounded down and upper limits up: no printed number claims more than the
 table does.
@@ -35,7 +35,7 @@ class Summary:
 
     ``acr`` is the mean over all images of the radius, abstentions and wrong predictions counting 0. It grows with
     ``n`` and ``alpha``, so it means nothing without them. ``ceiling`` is the radius of a unanimous vote of n samples;
-    procedures that stop early have neither one n nor a ceiling that the rows tell.
+    procedures that stop early have neither one n nor a ceiling that the rows show.
     """
 
     images: int
@@ -131,13 +131,13 @@ def certified_accuracy(table: pd.DataFrame, radii: Sequence[float], confidence: 
     Args:
         table: Rows as `certify.tables.radius_table.read` returns them.
         radii: Numbers >= 0 in the table's units.
-        confidence: Of the two-sided Clopper-Pearson interval for another image of the same kind, and of the one-sided
-            bound for the population, in (0, 1); each radius by itself, not the whole curve at once.
+        confidence: In (0, 1), of the two-sided Clopper-Pearson interval for another image of the same kind, and of the
+            one-sided bound for the population. It holds for each radius by itself, not for the whole curve at once.
 
     Returns:
-        A line a radius: ``radius``, ``certified`` (count), ``images``, ``accuracy``, ``low``, ``high``, ``population``
-        (at least this share of all images is truly robust, see `tables.population`; nan where no alpha is told, or
-        where all of more than four rows are of one class).
+        A line a radius: ``radius``, ``certified`` (count), ``images``, ``accuracy``, ``low``, ``high``, ``population``.
+        The last is a lower bound on the share of all images that is truly robust, see `tables.population`. It is nan
+        where alpha is unknown, or where all of more than four rows are of one class.
 
     Raises:
         ValueError: If the table has no rows or no labels, or a radius is negative or not finite.
@@ -181,7 +181,7 @@ def default_radii(ceiling: float, step: float = _STEP) -> list[float]:
 
 
 def radii_of(table: pd.DataFrame) -> list[float]:
-    """The default radii of a table: up to its ceiling, or to its largest radius where the file tells no ceiling."""
+    """The default radii of a table: up to its ceiling, or to its largest radius where the file has no ceiling."""
     has_labels(table)  # which refuses a table without rows
     ceiling = _settings(table)["ceiling"]
     ceiling = math.nextafter(float(table["radius"].max()), math.inf) if ceiling is None else ceiling

@@ -84,7 +84,7 @@ class Opened:
         rows: To be transferred.
         settings: How.
         manifest: Of the new table.
-        warnings: What to tell the user.
+        warnings: For the user.
         timing: Filled by `transfer_rows`.
     """
 

@@ -1,5 +1,6 @@
-"""Rows whose radius holds for another classifier than the one that voted; no network here, and no torch.
+"""Rows of tables whose radius holds for another classifier than the one that voted, and how they are made.
 
+There is no network here, and no torch.
 A transferred row is a row of a radius table with one more column, the pairs that carried it over. Its votes and looks
 are still those of the certified classifier f, at their part of alpha; bounds, class and radius are those of the
 deployed one. `certify.tables.row` checks both, so every reader of radius tables does.
