@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -56,7 +57,7 @@ def beside(model: nn.Module) -> nn.Module | None:
     """
     known = (
         type(module).__module__.partition(".")[0] in _READ_ONLY
-        and "forward" not in vars(module)
+        and all(_known(function) for function in _functions(module))
         and not any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks))
         for module in model.modules()
     )
@@ -67,6 +68,18 @@ def beside(model: nn.Module) -> nn.Module | None:
         return copy.deepcopy(model, weights)
     except Exception:  # see `copied`
         return None
+
+
+def _functions(module: nn.Module) -> Iterator[object]:
+    """Functions that a module holds beside its class: attributes, such as a replaced forward, and calls of a graph."""
+    yield from (value for value in vars(module).values() if callable(value) and not isinstance(value, type))
+    if isinstance(module, torch.fx.GraphModule):
+        yield from (node.target for node in module.graph.nodes if node.op == "call_function")
+
+
+def _known(function: object) -> bool:
+    where = getattr(function, "__module__", None) or "torch"  # torch's own built-in functions name no module
+    return where.partition(".")[0] in _READ_ONLY | {"_operator", "builtins", "math"}
 
 
 def weights_hash(model: nn.Module) -> str:

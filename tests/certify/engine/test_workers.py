@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.fx
 from little_memory import Small, votes
 from shared_runs import run
 from torch import Tensor, nn
@@ -96,7 +97,27 @@ def patched() -> nn.Module:
     return layer
 
 
-@pytest.mark.parametrize("layer", [OfAUser(3, 2), hooked(), patched()], ids=["own class", "hook", "own forward"])
+def of_a_user(x: Tensor) -> Tensor:
+    return x[:, :2]
+
+
+def with_a_function() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(784, 1, 8)
+    layer.activation = of_a_user
+    return layer
+
+
+def traced() -> nn.Module:
+    graph = torch.fx.Graph()
+    graph.output(graph.call_function(of_a_user, (graph.placeholder("x"),)))
+    return torch.fx.GraphModule(nn.Module(), graph)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [OfAUser(3, 2), hooked(), patched(), with_a_function(), traced()],
+    ids=["own class", "hook", "own forward", "own function", "own function in a graph"],
+)
 def test_code_of_others_has_one_worker(layer: nn.Module) -> None:
     f = BaseClassifier(nn.Sequential(nn.Flatten(), layer).eval(), 2)
     assert not f.employ(2)
