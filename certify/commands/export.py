@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from maxup_smoothing.certify.commands import arguments, options
-from maxup_smoothing.certify.commands.transfer import carry_over
+from maxup_smoothing.certify.commands.transfer import AlphaShare, PairCount, Rows, TransferredAlpha, carry_over
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.tables.manifest import manifest_path
 
@@ -26,17 +26,10 @@ def export(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Rows of a forward pass where it is served.", show_default="as certified")
     ] = None,
-    pairs: Annotated[int, typer.Option(help="Noisy copies of each image that both networks classify.")] = 10_000,
-    alpha: Annotated[
-        float | None,
-        typer.Option(help="Failure probability of each transferred certificate.", show_default="the table's own"),
-    ] = None,
-    alpha_share: Annotated[
-        float, typer.Option(help="Share of alpha spent on the pairs; the votes get the rest.")
-    ] = 0.5,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Transfer only this many rows, the first of the table.")
-    ] = None,
+    pairs: PairCount = 10_000,
+    alpha: TransferredAlpha = None,
+    alpha_share: AlphaShare = 0.5,
+    limit: Rows = None,
     radii: Annotated[str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5.")] = None,
     data: options.Data = None,
     device: options.Device = None,

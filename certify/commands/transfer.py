@@ -22,6 +22,14 @@ from maxup_smoothing.data.runtime import console
 if TYPE_CHECKING:  # it brings torch, whose import takes seconds
     from maxup_smoothing.certify.transfer.run import Opened
 
+PairCount = Annotated[int, typer.Option(help="Noisy copies of each image that both networks classify.")]
+TransferredAlpha = Annotated[
+    float | None,
+    typer.Option(help="Failure probability of each transferred certificate.", show_default="the table's own"),
+]
+AlphaShare = Annotated[float, typer.Option(help="Share of alpha spent on the pairs; the votes get the rest.")]
+Rows = Annotated[int | None, typer.Option(min=1, help="Transfer only this many rows, the first of the table.")]
+
 _TO = "{} of the deployed network."
 
 
@@ -60,17 +68,10 @@ def transfer(
         str | None,
         typer.Option(metavar="ema|raw|NAME", help="Which set of weights to take from --to-model, if it has several."),
     ] = None,
-    pairs: Annotated[int, typer.Option(help="Noisy copies of each image that both networks classify.")] = 10_000,
-    alpha: Annotated[
-        float | None,
-        typer.Option(help="Failure probability of each transferred certificate.", show_default="the table's own"),
-    ] = None,
-    alpha_share: Annotated[
-        float, typer.Option(help="Share of alpha spent on the pairs; the votes get the rest.")
-    ] = 0.5,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Transfer only this many rows, the first of the table.")
-    ] = None,
+    pairs: PairCount = 10_000,
+    alpha: TransferredAlpha = None,
+    alpha_share: AlphaShare = 0.5,
+    limit: Rows = None,
     radii: Annotated[str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5.")] = None,
     data: options.Data = None,
     device: Annotated[
