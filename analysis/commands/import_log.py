@@ -9,7 +9,8 @@ import typer
 from maxup_smoothing.analysis.commands.inputs import print_notes, require_no_table, table_of
 from maxup_smoothing.certify.logs.reader import read_log
 from maxup_smoothing.certify.statistics.rounding import floor_text
-from maxup_smoothing.certify.tables.row import FIELD_COLUMNS, format_seconds
+from maxup_smoothing.certify.tables.fields import format_seconds
+from maxup_smoothing.certify.tables.row import FIELD_COLUMNS
 from maxup_smoothing.certify.tables.summary import render, summarize
 from maxup_smoothing.data.runtime.atomic import write_atomically
 

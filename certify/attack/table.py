@@ -7,7 +7,7 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,16 @@ from numpy.typing import NDArray
 from maxup_smoothing.certify.attack.projection import LEVELS, budget
 from maxup_smoothing.certify.attack.threat_model import MOST
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
+from maxup_smoothing.certify.tables import fields as kinds
 from maxup_smoothing.certify.tables.durable import DurableTable
-from maxup_smoothing.certify.tables.row import PARSERS, format_counts, format_seconds
+from maxup_smoothing.certify.tables.fields import (
+    Field,
+    as_attributes,
+    contradiction,
+    format_counts,
+    format_seconds,
+    parse_line,
+)
 from maxup_smoothing.data.runtime.atomic import write_atomically
 
 COLUMNS = (
@@ -29,6 +37,25 @@ COLUMNS = (
 #: How the attacked image was found; ``none`` is the image itself.
 ATTACKS = ("pgd", "ddn", "none")
 NOT_NEEDED, REFUTED, CONFIRMED = "", "no", "yes"
+FIELDS: Mapping[str, Field[Any]] = {
+    "idx": kinds.COUNT,
+    "label": kinds.LABEL,
+    "predict": kinds.PREDICTION,
+    "radius": kinds.NOT_NEGATIVE,
+    "goal": kinds.integer(0, MOST - 1),
+    "factor": kinds.optional(kinds.POSITIVE, None),
+    "epsilon": kinds.NOT_NEGATIVE,
+    "attack": kinds.one_of(ATTACKS),
+    "squares": kinds.COUNT,
+    "distance": kinds.NOT_NEGATIVE,
+    "attacked_predict": kinds.PREDICTION,
+    "n": kinds.POSITIVE_COUNT,
+    "counts": kinds.COUNTS,
+    "confirmed": kinds.one_of((NOT_NEEDED, REFUTED, CONFIRMED)),
+    "confirm_counts": kinds.optional(kinds.COUNTS, {}),
+    "time": kinds.SECONDS,
+}
+_SAVED = ("idx", "goal", "label", "predict", "radius", "epsilon", "distance", "attacked_predict")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,29 +138,24 @@ def parse_attack(line: str) -> AttackRow:
     """The inverse of `format_attack`.
 
     Raises:
-        ValueError: If a field is malformed or contradicts another one.
+        RowError: If a field is malformed or contradicts another one.
     """
-    texts = line.split("\t")
-    if len(texts) != len(COLUMNS):
-        raise ValueError(f"expected {len(COLUMNS)} tab-separated fields, got {len(texts)}.")
-    fields = {}
-    for name, text in zip(COLUMNS, texts, strict=True):
-        try:
-            fields[name] = _PARSERS[name](text)
-        except ValueError as error:
-            raise ValueError(f"{name} must be {error}, got {text[:50]!r}.") from None
+    fields = as_attributes(parse_line(line, COLUMNS, FIELDS))
     distance = fields.pop("distance")
-    row = AttackRow(image=fields.pop("idx"), seconds=fields.pop("time"), **fields)
+    row = AttackRow(image=fields.pop("idx"), **fields)
     if not math.isclose(distance, row.distance, rel_tol=1e-12):
-        raise ValueError(f"distance is {distance}, but squares={row.squares} give {row.distance}.")
+        message = f"distance is {distance}, but squares={row.squares} give {row.distance}."
+        raise contradiction("distance", message)
     if row.squares > budget(row.epsilon):
-        raise ValueError(f"distance is {distance}, more than epsilon={row.epsilon}.")
+        raise contradiction("epsilon", f"distance is {distance}, more than epsilon={row.epsilon}.")
     if sum(row.counts.values()) != row.n:
-        raise ValueError(f"counts sum to {sum(row.counts.values())}, but n is {row.n}.")
+        raise contradiction("counts", f"counts sum to {sum(row.counts.values())}, but n is {row.n}.")
     if row.attacked_predict != ABSTAIN and row.counts.get(row.attacked_predict, 0) < max(row.counts.values()):
-        raise ValueError(f"attacked_predict is {row.attacked_predict}, for which most did not vote.")
+        message = f"attacked_predict is {row.attacked_predict}, for which most did not vote."
+        raise contradiction("attacked_predict", message)
     if (row.confirmed != NOT_NEEDED) != (row.success and row.inside) or bool(row.confirm_counts) != bool(row.confirmed):
-        raise ValueError("what is confirmed or refuted are successes within the certified radius, and only those.")
+        message = "what is confirmed or refuted are successes within the certified radius, and only those."
+        raise contradiction("confirmed", message)
     return row
 
 
@@ -177,38 +199,6 @@ def read_attacks(path: str | os.PathLike[str]) -> list[AttackRow]:
     return list(rows.values())
 
 
-def _one_of(names: tuple[str, ...]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in names:
-            raise ValueError(f"one of {', '.join(name or '(empty)' for name in names)}")
-        return text
-
-    return parse
-
-
-def _goal(text: str) -> int:
-    if not (text.isdecimal() and text.isascii() and len(text) < 5 and int(text) < MOST):
-        raise ValueError(f"an integer in [0, {MOST})")
-    return int(text)
-
-
-_PARSERS: Mapping[str, Callable[[str], Any]] = {
-    **PARSERS,
-    "goal": _goal,
-    "factor": lambda text: PARSERS["sigma"](text) if text else None,  # positive, or none
-    "epsilon": PARSERS["radius"],
-    "attack": _one_of(ATTACKS),
-    "squares": PARSERS["n_a"],
-    "distance": PARSERS["radius"],
-    "attacked_predict": PARSERS["predict"],
-    "confirmed": _one_of((NOT_NEEDED, REFUTED, CONFIRMED)),
-    "confirm_counts": lambda text: PARSERS["counts"](text) if text else {},
-}
-
-
-_FIELDS = ("idx", "goal", "label", "predict", "radius", "epsilon", "distance", "attacked_predict")
-
-
 class Evidence:
     """Images of successes, in a file that is whole after every `add`.
 
@@ -241,10 +231,10 @@ class Evidence:
         if not successes:
             return
         for row, pixels_CHW in successes:
-            fields = {name: getattr(row, "image" if name == "idx" else name) for name in _FIELDS}
+            fields = {name: getattr(row, "image" if name == "idx" else name) for name in _SAVED}
             self._found[row.idx] = (fields, pixels_CHW)
         ordered = [self._found[number] for number in sorted(self._found)]
-        columns = {name: np.array([fields[name] for fields, _ in ordered]) for name in _FIELDS}
+        columns = {name: np.array([fields[name] for fields, _ in ordered]) for name in _SAVED}
         stream = io.BytesIO()
         columns["images"] = np.stack([pixels_CHW for _, pixels_CHW in ordered])
         np.savez_compressed(stream, allow_pickle=False, **columns)
@@ -266,9 +256,9 @@ class Evidence:
     def _read(self) -> None:
         try:
             with np.load(self._path, allow_pickle=False) as file:
-                columns = {name: file[name] for name in (*_FIELDS, "images")}
+                columns = {name: file[name] for name in (*_SAVED, "images")}
             for place, pixels_CHW in enumerate(columns["images"]):
-                fields = {name: columns[name][place].item() for name in _FIELDS}
+                fields = {name: columns[name][place].item() for name in _SAVED}
                 self._found[key(int(fields["idx"]), int(fields["goal"]))] = (fields, pixels_CHW)
         except (ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
             reason = " ".join(str(error).split())[:120]

@@ -6,7 +6,6 @@ missing) or what cannot be checked.
 """
 
 import os
-import re
 import textwrap
 from collections import defaultdict
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from maxup_smoothing.certify.logs.settings import L2, beyond_l2
 from maxup_smoothing.certify.logs.source import Source
 from maxup_smoothing.certify.logs.tabular import ANY_TABLE
 from maxup_smoothing.certify.statistics.binomial import LARGEST_N
+from maxup_smoothing.certify.tables.fields import RowError
 from maxup_smoothing.data.runtime.console import one_line
 
 __all__ = ["Audit", "LogFinding", "Setting", "audit_log", "render"]
@@ -197,13 +197,13 @@ def _of_rows(source: Source, rows: Rows) -> RawLog:
     if torn:
         message = f"the file ends within line {last}: it was cut off there, and its last row may be too."
         log.findings.append(LogFinding("warning", "torn-line", message, 1))
-    faults: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
-    for number, text in rows.faults:
+    faults: dict[tuple[str, str], list[tuple[int, RowError]]] = defaultdict(list)
+    for number, error in rows.faults:
         if not (torn and number == last):
-            faults[_kind(text)].append((number, text))
+            faults[error.kind, error.field].append((number, error))
     for (check, _), found in faults.items():
         more = f" ({len(found)} such rows: {where([number for number, _ in found])})" if len(found) > 1 else ""
-        message = f"line {found[0][0]}: {_short(found[0][1])}{more}"
+        message = f"line {found[0][0]}: {_short(str(found[0][1]))}{more}"
         log.findings.append(LogFinding("error", check, message, len(found)))
     log.findings += [LogFinding("note", "log", note, 0) for note in rows.notes if note != RUNNING]
     if not rows.count and not torn:
@@ -229,13 +229,6 @@ def _shortest(radius: float) -> str:
     """A radius with the digits that identify it, those of float32 where it is one."""
     single = np.float32(radius)
     return str(single) if float(single) == radius else repr(float(radius))
-
-
-def _kind(message: str) -> tuple[str, str]:
-    """The check that a row failed, and a key that is one for all rows that failed it in the same way."""
-    if match := re.match(r"(\w+) must be |expected \d+ [a-z]+-separated", message):
-        return "malformed", match[1] or "fields"
-    return "ceiling" if " is above " in message else "contradiction", re.sub(r"-?[0-9.]+(e-?[0-9]+)?", "#", message)
 
 
 def _short(message: str) -> str:

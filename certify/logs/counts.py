@@ -16,7 +16,7 @@ from maxup_smoothing.certify.logs.source import Source
 from maxup_smoothing.certify.logs.tabular import Tabular
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, certified_radius
-from maxup_smoothing.certify.tables.row import PARSERS
+from maxup_smoothing.certify.tables.fields import COUNT, LABEL, NOT_NEGATIVE
 from maxup_smoothing.data.runtime import strict_json
 from maxup_smoothing.data.runtime.untrusted import read_bytes
 
@@ -149,7 +149,7 @@ def _gaussian(table: pd.DataFrame) -> bool:
     rows = table[(table["predict"] != ABSTAIN) & (table["p_a_lower"] > 0.5)]
     if rows.empty:
         return False
-    printed = np.array([PARSERS["radius"](text) for text in rows[_IID]], dtype=np.float64)
+    printed = np.array([NOT_NEGATIVE.read(text, _IID) for text in rows[_IID]], dtype=np.float64)
     expected = rows["sigma"].to_numpy() / np.sqrt(2 * (1 - rows["p_a_lower"].to_numpy()))
     return bool(np.allclose(printed, expected, rtol=1e-2))
 
@@ -172,9 +172,9 @@ def _votes(source: Source) -> dict[int, tuple[int, list[int]]]:
         if len(texts) != 3 or not _VOTES.fullmatch(texts[2]):
             raise source.error(number, "expected idx, label and a list of votes such as [3, 97], tab-separated.")
         try:
-            idx, label = PARSERS["idx"](texts[0]), PARSERS["label"](texts[1])
+            idx, label = COUNT.read(texts[0], "idx"), LABEL.read(texts[1], "label")
         except ValueError as error:
-            raise source.error(number, f"idx and label must be {error}.") from None
+            raise source.error(number, error) from None
         counts: list[int] = json.loads(texts[2])
         first = next(iter(found.values()), (0, counts))[1]
         if idx in found or len(counts) != len(first) or sum(counts) != sum(first) or sum(counts) == 0:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from maxup_smoothing.certify.logs.log import Given, Log, frame
 from maxup_smoothing.certify.logs.source import Source, numbered, split
-from maxup_smoothing.certify.tables.row import PARSERS
+from maxup_smoothing.certify.tables.fields import NOT_NEGATIVE
 
 _EXPECTED = (
     "expected a radius and an accuracy a line, or two lines, radii in the first and accuracies in the second: radii "
@@ -117,9 +117,9 @@ def _curve(source: Source, numbers: Sequence[int], radii: Sequence[str], accurac
     found: _Points = [], []
     for number, first, second in zip(numbers, radii, accuracies, strict=True):
         try:
-            radius, accuracy = PARSERS["radius"](first), PARSERS["radius"](second)
+            radius, accuracy = NOT_NEGATIVE.read(first, "radius"), NOT_NEGATIVE.read(second, "accuracy")
         except ValueError as error:
-            raise source.error(number, f"radius and accuracy must be {error}; {_EXPECTED}.") from None
+            raise source.error(number, f"{str(error)[:-1]}; {_EXPECTED}.") from None
         if accuracy > (found[1][-1] if found[1] else 1) or (found[0] and radius <= found[0][-1]):
             raise source.error(number, f"got the radius {first} and the accuracy {second}; {_EXPECTED}.")
         found[0].append(radius)

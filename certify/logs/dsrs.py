@@ -1,7 +1,7 @@
 """Logs of DSRS: limits of the true class's probability, and radii; separated by spaces, without a header."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,10 +14,20 @@ from maxup_smoothing.certify.logs.settings import radius_notes
 from maxup_smoothing.certify.logs.source import Source, numbered, split
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, upper_confidence_bound
 from maxup_smoothing.certify.statistics.radius import certified_radius
-from maxup_smoothing.certify.tables.row import PARSERS
+from maxup_smoothing.certify.tables.fields import (
+    COUNT,
+    LOWER_BOUND,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_COUNT,
+    PROBABILITY,
+    SECONDS,
+    Field,
+)
 
 _NAMED = ("idx", "radius")
 _KEYS = ("disttype", "k", "std", "N", "alpha")
+_SETTINGS: Mapping[str, Field[Any]] = {"std": POSITIVE, "N": POSITIVE_COUNT, "alpha": PROBABILITY}
 
 
 @dataclass(frozen=True)
@@ -44,9 +54,9 @@ class DsrsSampling:
                 f"{source.path} was sampled from {told['disttype'][:50]} noise: of `gaussian` alone a radius follows "
                 "from the limits; read DSRS's own file of radii."
             )
-        two_sided = PARSERS["alpha"](told["alpha"]) if "alpha" in told else None
-        sigma = given.or_told("sigma", PARSERS["sigma"](told["std"]) if "std" in told else None)
-        n = given.or_told("n", PARSERS["n"](told["N"]) if "N" in told else None)
+        settings = {name: _setting(source, told, name) for name in _SETTINGS}
+        two_sided = settings["alpha"]
+        sigma, n = given.or_told("sigma", settings["std"]), given.or_told("n", settings["N"])
         alpha = given.or_told("alpha", None if two_sided is None else two_sided / 2)
         Given(sigma=sigma, n=n, alpha=alpha)
         low, high = (np.array([pair[side] for pair in limits.values()]) for side in (0, 1))
@@ -100,8 +110,8 @@ class DsrsRadii:
             try:
                 if not _is_row(texts):
                     raise ValueError("expected `idx radius`, perhaps with a gain, its ratio and seconds.")
-                idx, radius = _parsed("idx", texts[0]), _parsed("radius", texts[1])
-                seconds = _parsed("time", texts[4]) if len(texts) == 5 else float("nan")
+                idx, radius = COUNT.read(texts[0], "idx"), NOT_NEGATIVE.read(texts[1], "radius")
+                seconds = SECONDS.read(texts[4], "time") if len(texts) == 5 else float("nan")
                 if idx in rows:
                     raise ValueError(f"idx {idx} is there twice.")
             except ValueError as error:
@@ -125,20 +135,16 @@ def _is_row(texts: Sequence[str]) -> bool:
     return len(texts) in (2, 4, 5) and re.fullmatch("[0-9]{1,18}", texts[0]) is not None
 
 
-def _parsed(name: str, text: str) -> Any:
-    """A field's value.
-
-    Raises:
-        ValueError: If it is malformed, in a sentence.
-    """
-    try:
-        return PARSERS[name](text)
-    except ValueError as error:
-        raise ValueError(f"{name} must be {error}, got {text[:50]!r}.") from None
-
-
 def _falls(values: Sequence[float]) -> bool:
     return all(later <= earlier for earlier, later in pairwise(values)) and values[0] > values[-1]
+
+
+def _setting(source: Source, told: Mapping[str, str], name: str) -> Any:
+    """The value of a setting, None where the file does not tell it."""
+    try:
+        return _SETTINGS[name].read(told[name], name) if name in told else None
+    except ValueError as error:
+        raise ValueError(f"{source.path}: {error}") from None
 
 
 def _sampling(source: Source) -> tuple[dict[str, str], dict[int, tuple[float, float]]]:
@@ -150,14 +156,18 @@ def _sampling(source: Source) -> tuple[dict[str, str], dict[int, tuple[float, fl
             if len(texts) == 3 and texts[0] == "x" and texts[1] not in told and not limits:
                 told[texts[1]] = texts[2]
             elif len(texts) == 4 and texts[0] == "o":
-                idx, low, high = PARSERS["idx"](texts[1]), PARSERS["p_a_lower"](texts[2]), PARSERS["radius"](texts[3])
+                idx, low, high = (
+                    COUNT.read(texts[1], "idx"),
+                    LOWER_BOUND.read(texts[2], "low"),
+                    NOT_NEGATIVE.read(texts[3], "high"),
+                )
                 if idx in limits or not low <= high <= 1:
-                    raise ValueError("each idx once, with 0 <= low <= high <= 1")
+                    raise ValueError("expected each idx once, with 0 <= low <= high <= 1.")
                 limits[idx] = (low, high)
             else:
-                raise ValueError("`x key value`, each key once, or then `o idx low high`")
+                raise ValueError("expected `x key value`, each key once, or then `o idx low high`.")
         except ValueError as error:
-            raise source.error(number, f"expected {error}.") from None
+            raise source.error(number, error) from None
     if not limits:
         raise ValueError(f"{source.path}: {NO_ROWS}")
     return told, limits

@@ -10,7 +10,8 @@ from typing import Any
 from maxup_smoothing.certify.logs.log import NO_ROWS
 from maxup_smoothing.certify.logs.source import Source
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
-from maxup_smoothing.certify.tables.row import PARSERS, parse_fields
+from maxup_smoothing.certify.tables.fields import MALFORMED, RowError
+from maxup_smoothing.certify.tables.row import parse_fields
 
 RUNNING = "correct was a running count: recomputed as predict == label."
 _BOOLEANS = {
@@ -34,7 +35,7 @@ class Rows:
         lines: A sound row's number of the line.
         indices: The pair (idx, line) of each row that has a number there, sound or not.
         count: How many rows there are, sound or not; a last one that is cut off is none.
-        faults: Number of the line and message of each row that is malformed or contradicts itself.
+        faults: Number of the line and error of each row that is malformed or contradicts itself.
         running: Whether ``correct`` was a running count of correct rows; it was recomputed.
         notes: What was repaired or left out.
     """
@@ -69,7 +70,7 @@ class Rows:
         self.radii: list[str] = []
         self.lines: list[int] = []
         self.indices: list[tuple[int, int]] = []
-        self.faults: list[tuple[int, str]] = []
+        self.faults: list[tuple[int, RowError]] = []
         self.running, self.count = False, 0
         self.notes: list[str] = []
         self._source, self._short = source, False
@@ -83,7 +84,7 @@ class Rows:
         Raises:
             ValueError: If there are no rows, a row has a fault, or an image is there twice, with file and line.
         """
-        faults = list(self.faults)
+        faults = list[tuple[int, object]](self.faults)
         if self._short and self.count and self.fields:  # a last line without its end may be cut off
             faults.pop()
             self.notes.append(f"line {self._last()}, the last, is cut off and was left out.")
@@ -141,13 +142,14 @@ class Rows:
             try:
                 if "\t".join(texts).count("\t") != len(self.header) - 1:
                     word = _WORDS[self._source.separator]
-                    raise ValueError(f"expected {len(self.header)} {word}-separated fields, got {len(texts)}.")
+                    message = f"expected {len(self.header)} {word}-separated fields, got {len(texts)}."
+                    raise RowError(message, kind=MALFORMED, field="")
                 fields = parse_fields("\t".join([*texts, *more]), names)
-            except ValueError as error:
-                self.faults.append((number, str(error)))
+            except RowError as error:
+                self.faults.append((number, error))
                 if self._is_cut(number):
-                    malformed = [name for name, text in row.items() if not _is_parsed(name, text)]
-                    self._short = len(texts) < len(self.header) or malformed[:1] == self.header[-1:]
+                    torn = (error.kind, error.field) == (MALFORMED, self.header[-1])
+                    self._short = torn or len(texts) < len(self.header)
                     continue
             else:
                 self.fields.append(fields)
@@ -224,15 +226,6 @@ def _with_point(text: str) -> str:
 
 def _lines(count: int) -> str:
     return f"{count} line{'s were' if count > 1 else ' was'}"
-
-
-def _is_parsed(name: str, text: str) -> bool:
-    """Whether a field by itself is well formed."""
-    try:
-        PARSERS.get(name, str)(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _hit(row: Mapping[str, str]) -> str:

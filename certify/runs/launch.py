@@ -25,9 +25,10 @@ from maxup_smoothing.certify.statistics.prediction import PredictionSampling, Pr
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings, Sampling
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.durable import DurableTable
+from maxup_smoothing.certify.tables.fields import INVALID
 from maxup_smoothing.certify.tables.prediction_table import PredictionRow, PredictionTable, render_predictions
 from maxup_smoothing.certify.tables.radius_table import RadiusTable
-from maxup_smoothing.certify.tables.row import INVALID, Row
+from maxup_smoothing.certify.tables.row import Row
 from maxup_smoothing.data.runtime import console, strict_json
 
 if TYPE_CHECKING:  # which imports this module

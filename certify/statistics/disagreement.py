@@ -118,7 +118,7 @@ def parse_pairs(text: str) -> Pairs:
             return Pairs(int(match[1]), int(match[2]), int(match[3]), float(match[4]))
         except ValueError:
             pass
-    raise ValueError("pairs:differing:lost:level such as 10000:4:1:0.0005")
+    raise ValueError(f"expected pairs:differing:lost:level such as 10000:4:1:0.0005, got {text[:200]!r}.")
 
 
 @lru_cache(maxsize=4096)  # most images have no lost pair

@@ -82,7 +82,7 @@ def parse_top_k(text: str) -> TopK:
             radius = math.inf
         if math.isfinite(radius):
             return TopK(int(match[1]), int(match[2]), radius)
-    raise ValueError("k:class:radius such as 3:7:0.8125")
+    raise ValueError(f"expected k:class:radius such as 3:7:0.8125, got {text[:200]!r}.")
 
 
 def rivals(counts: Mapping[int, int], own: int, k: int) -> list[int]:

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, is_right
 from maxup_smoothing.certify.tables.durable import DurableTable
-from maxup_smoothing.certify.tables.row import PARSERS, format_counts, format_seconds
+from maxup_smoothing.certify.tables.fields import (
+    as_attributes,
+    contradiction,
+    format_counts,
+    format_seconds,
+    parse_line,
+)
+from maxup_smoothing.certify.tables.row import FIELDS
 from maxup_smoothing.data.dataset import UNLABELLED
 
 COLUMNS = ("idx", "label", "predict", "correct", "time", "n", "sigma", "alpha", "counts")
@@ -39,23 +46,14 @@ def parse_prediction(line: str) -> PredictionRow:
     """The inverse of `format_prediction`.
 
     Raises:
-        ValueError: If a field is malformed or contradicts another one.
+        RowError: If a field is malformed or contradicts another one.
     """
-    texts = line.split("\t")
-    if len(texts) != len(COLUMNS):
-        raise ValueError(f"expected {len(COLUMNS)} tab-separated fields, got {len(texts)}.")
-    fields = {}
-    for name, text in zip(COLUMNS, texts, strict=True):
-        try:
-            fields[name] = PARSERS[name](text)
-        except ValueError as error:
-            raise ValueError(f"{name} must be {error}, got {text[:200]!r}.") from None
-    seconds, correct = fields.pop("time"), bool(fields.pop("correct"))
-    row = PredictionRow(seconds=seconds, correct=correct, **fields)
+    row = PredictionRow(**as_attributes(parse_line(line, COLUMNS, FIELDS)))
     if row.correct != is_right(row.predict, row.label):
-        raise ValueError(f"correct is {int(row.correct)}, but predict is {row.predict} and label {row.label}.")
+        message = f"correct is {int(row.correct)}, but predict is {row.predict} and label {row.label}."
+        raise contradiction("correct", message)
     if sum(row.counts.values()) != row.n:
-        raise ValueError(f"counts sum to {sum(row.counts.values())}, but n is {row.n}.")
+        raise contradiction("counts", f"counts sum to {sum(row.counts.values())}, but n is {row.n}.")
     return row
 
 

@@ -21,29 +21,15 @@ from maxup_smoothing.certify.statistics.radius import ABSTAIN, is_right
 from maxup_smoothing.certify.statistics.top_k import TOP_K
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.durable import DurableTable
-from maxup_smoothing.certify.tables.row import (
-    ABSTAINED,
-    CERTIFIED,
-    COLUMNS,
-    FIELD_COLUMNS,
-    INVALID,
-    Row,
-    format_row,
-    format_seconds,
-    parse_fields,
-    parse_row,
-)
+from maxup_smoothing.certify.tables.fields import ABSTAINED, CERTIFIED, INVALID
+from maxup_smoothing.certify.tables.row import COLUMNS, FIELD_COLUMNS, Row, format_row, parse_fields, parse_row
 
 __all__ = [
-    "ABSTAINED",
-    "CERTIFIED",
     "COLUMNS",
     "FIELD_COLUMNS",
-    "INVALID",
     "RadiusTable",
     "Row",
     "format_row",
-    "format_seconds",
     "parse_row",
     "read",
     "row_of",

@@ -18,9 +18,10 @@ import numpy as np
 from maxup_smoothing.certify.statistics.certificate import Look, limits, require_alpha
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, ceiling_radius, is_right, two_class_radius
 from maxup_smoothing.certify.statistics.top_k import TOP_K
+from maxup_smoothing.certify.tables.fields import ABSTAINED, CERTIFIED
 from maxup_smoothing.certify.tables.radius_table import read_rows, section, sha256, write_rows
 from maxup_smoothing.certify.tables.restated import claims_of, require_among
-from maxup_smoothing.certify.tables.row import ABSTAINED, CERTIFIED, Row
+from maxup_smoothing.certify.tables.row import Row
 from maxup_smoothing.certify.tables.top_k_table import TopKRow, TopKTable
 
 _ROUNDED = 1 - 1e-9  # of the radius: beyond it, something was taken off, which an abstention does not show

@@ -19,8 +19,9 @@ from maxup_smoothing.certify.statistics.norms import radius_in, require_norm
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, two_class_radius
 from maxup_smoothing.certify.statistics.top_k import TopK, rivals, top_k_limits, top_k_radius
 from maxup_smoothing.certify.tables import manifest as manifests
+from maxup_smoothing.certify.tables.fields import ABSTAINED, CERTIFIED
 from maxup_smoothing.certify.tables.radius_table import complete
-from maxup_smoothing.certify.tables.row import ABSTAINED, CERTIFIED, Row
+from maxup_smoothing.certify.tables.row import Row
 from maxup_smoothing.data.dataset import UNLABELLED
 
 #: The column that says how many classes a row's class is among.

@@ -2,15 +2,14 @@
 
 import itertools
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound
 from maxup_smoothing.certify.statistics.certificate import BOUNDS, PROCEDURES, Look, limits
-from maxup_smoothing.certify.statistics.disagreement import TRANSFER, parse_pairs
+from maxup_smoothing.certify.statistics.disagreement import TRANSFER
 from maxup_smoothing.certify.statistics.radius import (
     ABSTAIN,
     ceiling_radius,
@@ -18,16 +17,51 @@ from maxup_smoothing.certify.statistics.radius import (
     is_right,
     two_class_radius,
 )
-from maxup_smoothing.certify.statistics.top_k import TOP_K, parse_top_k, rivals, top_k_holds, top_k_limits
+from maxup_smoothing.certify.statistics.top_k import TOP_K, rivals, top_k_holds, top_k_limits
+from maxup_smoothing.certify.tables import fields as kinds
+from maxup_smoothing.certify.tables.fields import (
+    ABSTAINED,
+    CEILING,
+    CERTIFIED,
+    Field,
+    RowError,
+    as_attributes,
+    contradiction,
+    format_counts,
+    format_looks,
+    format_seconds,
+    parse_line,
+)
 
-#: Votes that are none, because a logit was not finite; ``invalid`` in the file.
-INVALID = -2
-CERTIFIED, ABSTAINED = "certified", "abstain"
 FIELD_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")  # what this research field's scripts read
 COLUMNS = (
     *FIELD_COLUMNS, "n0", "n", "n_a", "p_a_lower", "sigma", "alpha", "status", "counts",
     "selected", "p_b_upper", "procedure", "bound", "looks",
 )  # fmt: skip
+
+FIELDS: Mapping[str, Field[Any]] = {
+    "idx": kinds.COUNT,
+    "label": kinds.LABEL,
+    "predict": kinds.PREDICTION,
+    "radius": kinds.NOT_NEGATIVE,
+    "correct": kinds.FLAG,
+    "time": kinds.SECONDS,
+    "n0": kinds.COUNT,
+    "n": kinds.POSITIVE_COUNT,
+    "n_a": kinds.COUNT,
+    "p_a_lower": kinds.LOWER_BOUND,
+    "sigma": kinds.POSITIVE,
+    "alpha": kinds.PROBABILITY,
+    "status": kinds.one_of((CERTIFIED, ABSTAINED)),
+    "counts": kinds.COUNTS,
+    "selected": kinds.COUNT,
+    "p_b_upper": kinds.UPPER_BOUND,
+    "procedure": kinds.one_of(PROCEDURES),
+    "bound": kinds.one_of(BOUNDS),
+    "looks": kinds.LOOKS,
+    TRANSFER: kinds.PAIRS,
+    TOP_K: kinds.TOP_K_CLAIM,
+}
 
 # Another version of scipy may differ in the last digits; a claim made in error differs in the first five.
 _SLACK, _MOST_LOOKS = 1 + 1e-9, 1000  # a schedule has some tens; each takes up to 3 ms to check
@@ -79,28 +113,18 @@ def parse_row(line: str) -> Row:
     """The inverse of `format_row`.
 
     Raises:
-        ValueError: If a field is malformed or contradicts another one.
+        RowError: If a field is malformed or contradicts another one.
     """
-    fields = parse_fields(line, COLUMNS)
-    seconds, correct = fields.pop("time"), fields.pop("correct")
-    return Row(seconds=seconds, correct=bool(correct), **fields)
+    return Row(**as_attributes(parse_fields(line, COLUMNS)))
 
 
 def parse_fields(line: str, header: Sequence[str]) -> dict[str, Any]:
     """The values of a line by column; columns that are not ours stay text.
 
     Raises:
-        ValueError: If a field is malformed or contradicts another one.
+        RowError: If a field is malformed or contradicts another one.
     """
-    texts = line.split("\t")
-    if len(texts) != len(header):
-        raise ValueError(f"expected {len(header)} tab-separated fields, got {len(texts)}.")
-    fields: dict[str, Any] = {}
-    for name, text in zip(header, texts, strict=True):
-        try:
-            fields[name] = PARSERS.get(name, str)(text)
-        except ValueError as error:
-            raise ValueError(f"{name} must be {error}, got {text[:200]!r}.") from None
+    fields = parse_line(line, header, FIELDS)
     _check_claim(fields)
     _check_votes(fields)
     if {"selected", "p_b_upper", "procedure", "bound", "looks"} <= fields.keys() >= set(COLUMNS):
@@ -110,60 +134,51 @@ def parse_fields(line: str, header: Sequence[str]) -> dict[str, Any]:
     return fields
 
 
-def format_counts(counts: Mapping[int, int]) -> str:
-    """``class:count`` pairs sorted by class, those that are 0 left out."""
-    votes = sorted((int(label), int(count)) for label, count in counts.items() if count != 0)
-    return ",".join(f"{'invalid' if label == INVALID else label}:{count}" for label, count in votes)
-
-
-def format_looks(looks: Sequence[Look]) -> str:
-    """``n:n_a:n_b:level`` of each look."""
-    return ",".join(f"{look.n}:{look.n_a}:{look.n_b}:{float(look.level)!r}" for look in looks)
-
-
-def format_seconds(seconds: float) -> str:
-    """``h:mm:ss.ffffff``, always with six decimals and without days."""
-    minutes, microseconds = divmod(round(seconds * 1_000_000), 60_000_000)
-    return f"{minutes // 60}:{minutes % 60:02}:{microseconds // 1_000_000:02}.{microseconds % 1_000_000:06}"
-
-
 def _check_claim(row: Mapping[str, Any]) -> None:
     predict, radius = row["predict"], row["radius"]
     if row["correct"] != is_right(predict, row["label"]):
-        raise ValueError(f"correct is {row['correct']}, but predict is {predict} and label {row['label']}.")
+        raise contradiction(
+            "correct", f"correct is {row['correct']}, but predict is {predict} and label {row['label']}."
+        )
     if predict == ABSTAIN and radius != 0:
-        raise ValueError(f"an abstention must have radius 0, got {radius}.")
+        raise contradiction("predict", f"an abstention must have radius 0, got {radius}.")
     if "status" in row and row["status"] != (ABSTAINED if predict == ABSTAIN else CERTIFIED):
-        raise ValueError(f"status is {row['status']}, but predict is {predict}.")
+        raise contradiction("status", f"status is {row['status']}, but predict is {predict}.")
     ceiling = math.inf
     if _plain(row) and {"n", "alpha", "sigma"} <= row.keys():
         ceiling = _ceiling(row["n"], row["alpha"], row["sigma"])
     if radius > ceiling * _SLACK:
-        raise ValueError(
+        raise RowError(
             f"radius {radius} is above {ceiling}, the most that n={row['n']} votes can certify at "
-            f"alpha={row['alpha']} and sigma={row['sigma']}."
+            f"alpha={row['alpha']} and sigma={row['sigma']}.",
+            kind=CEILING,
+            field="radius",
         )
 
 
 def _check_votes(row: Mapping[str, Any]) -> None:
     if {"n", "n_a"} <= row.keys() and row["n_a"] > row["n"]:
-        raise ValueError(f"n_a is {row['n_a']}, more than n={row['n']}.")
+        raise contradiction("n_a", f"n_a is {row['n_a']}, more than n={row['n']}.")
     if {"n", "n_a", "counts"} <= row.keys():
         counts = row["counts"]
         if sum(counts.values()) != row["n"]:
-            raise ValueError(f"counts sum to {sum(counts.values())}, but n is {row['n']}.")
+            raise contradiction("counts", f"counts sum to {sum(counts.values())}, but n is {row['n']}.")
         if row["predict"] != ABSTAIN and counts.get(row["predict"], 0) != row["n_a"]:
-            raise ValueError(f"counts of class {row['predict']} are not n_a={row['n_a']}.")
+            raise contradiction("n_a", f"counts of class {row['predict']} are not n_a={row['n_a']}.")
         if row["n_a"] not in (0, *counts.values()):
-            raise ValueError(f"no class has n_a={row['n_a']} counts.")
+            raise contradiction("n_a", f"no class has n_a={row['n_a']} counts.")
     if _plain(row) and {"n", "n_a", "alpha", "p_a_lower"} <= row.keys():
         bound = _bound(row["n_a"], row["n"], row["alpha"])
         if row["p_a_lower"] > bound * _SLACK:
-            raise ValueError(f"p_a_lower is {row['p_a_lower']}, but n_a={row['n_a']} of n={row['n']} give {bound}.")
+            raise contradiction(
+                "p_a_lower", f"p_a_lower is {row['p_a_lower']}, but n_a={row['n_a']} of n={row['n']} give {bound}."
+            )
     if _plain(row) and {"p_a_lower", "sigma"} <= row.keys() and row["radius"] > 0:
         proved = float(certified_radius(row["p_a_lower"], row["sigma"]))
         if row["radius"] > proved * _SLACK:
-            raise ValueError(f"radius is {row['radius']}, but p_a_lower={row['p_a_lower']} gives {proved}.")
+            raise contradiction(
+                "radius", f"radius is {row['radius']}, but p_a_lower={row['p_a_lower']} gives {proved}."
+            )
 
 
 def _plain(row: Mapping[str, Any]) -> bool:
@@ -175,41 +190,46 @@ def _plain(row: Mapping[str, Any]) -> bool:
 def _check_looks(row: Mapping[str, Any]) -> None:
     looks, selected = row["looks"], row["selected"]
     if len(looks) > _MOST_LOOKS:
-        raise ValueError(f"there are {len(looks)} looks, more than the {_MOST_LOOKS} that any schedule has.")
+        raise contradiction(
+            "looks", f"there are {len(looks)} looks, more than the {_MOST_LOOKS} that any schedule has."
+        )
     others = [count for label, count in row["counts"].items() if label != selected]
     for earlier, later in itertools.pairwise(looks):
         more, more_others = later.n - earlier.n, (later.n - later.n_a) - (earlier.n - earlier.n_a)
         if not (0 <= later.n_a - earlier.n_a <= more and more > 0 and 0 <= later.n_b - earlier.n_b <= more_others):
-            raise ValueError(f"looks must grow, got {format_looks([earlier, later])}.")
+            raise contradiction("looks", f"looks must grow, got {format_looks([earlier, later])}.")
     for look in looks:  # no kind of vote had more than n_b then, nor more than it has now
         if look.n - look.n_a > sum(min(count, look.n_b) for count in others):
-            raise ValueError(f"the look {format_looks([look])} cannot have led to these counts.")
+            raise contradiction("looks", f"the look {format_looks([look])} cannot have led to these counts.")
     rival = max(others, default=0)
     if (looks[-1].n, looks[-1].n_a, looks[-1].n_b) != (row["n"], row["counts"].get(selected, 0), rival):
-        raise ValueError(f"the last look, {format_looks(looks[-1:])}, does not agree with n and counts.")
+        raise contradiction("looks", f"the last look, {format_looks(looks[-1:])}, does not agree with n and counts.")
     if row["predict"] not in (ABSTAIN, selected):
-        raise ValueError(f"predict is {row['predict']}, but class {selected} was selected.")
+        raise contradiction("selected", f"predict is {row['predict']}, but class {selected} was selected.")
     spent = looks[-1].level if row["procedure"] == "anytime" else math.fsum(look.level for look in looks)
     spent += row[TRANSFER].level if TRANSFER in row else 0.0
     if spent > row["alpha"] * _SLACK:
-        raise ValueError(f"the looks spend {spent}, more than alpha={row['alpha']}.")
+        raise contradiction("alpha", f"the looks spend {spent}, more than alpha={row['alpha']}.")
     p_a_lower, p_b_upper = limits(looks, procedure=row["procedure"], bound=row["bound"])
     if TRANSFER in row:
         p_a_lower, p_b_upper = row[TRANSFER].carried(p_a_lower, p_b_upper, row["bound"])
     if row["p_a_lower"] > p_a_lower * _SLACK or row["p_b_upper"] * _SLACK < p_b_upper:
-        raise ValueError(
+        raise contradiction(
+            "p_a_lower",
             f"p_a_lower={row['p_a_lower']} and p_b_upper={row['p_b_upper']} claim more than the looks prove, "
-            f"{p_a_lower} and {p_b_upper}."
+            f"{p_a_lower} and {p_b_upper}.",
         )
     proved = float(two_class_radius(row["p_a_lower"], row["p_b_upper"], row["sigma"]))
     if row["radius"] > proved * _SLACK:
-        raise ValueError(f"radius is {row['radius']}, but the bounds give {proved}.")
+        raise contradiction("radius", f"radius is {row['radius']}, but the bounds give {proved}.")
 
 
 def _check_top_k(row: Mapping[str, Any]) -> None:
     claim, last = row[TOP_K], row["looks"][-1]
     if claim.label not in (row["label"], row["selected"]):
-        raise ValueError(f"top_k is about class {claim.label}, neither the label nor the class that was selected.")
+        raise contradiction(
+            TOP_K, f"top_k is about class {claim.label}, neither the label nor the class that was selected."
+        )
     if claim.radius == 0:
         return
     p_N, q_NK = top_k_limits(
@@ -220,7 +240,7 @@ def _check_top_k(row: Mapping[str, Any]) -> None:
         anytime=row["procedure"] == "anytime",
     )
     if claim.k > _MOST_LOOKS or not top_k_holds(float(p_N[0]), q_NK[0], row["sigma"], claim.radius):
-        raise ValueError(f"top_k claims the radius {claim.radius}, more than the votes prove.")
+        raise contradiction(TOP_K, f"top_k claims the radius {claim.radius}, more than the votes prove.")
 
 
 # Rows repeat n, alpha and sigma, and many repeat n_a; a scalar call costs as much as an array of a hundred.
@@ -232,95 +252,3 @@ def _bound(n_a: int, n: int, alpha: float) -> float:
 @lru_cache(maxsize=4096)
 def _ceiling(n: int, alpha: float, sigma: float) -> float:
     return ceiling_radius(n, alpha, sigma)
-
-
-# Each parser raises ValueError with what it wants, which `parse_fields` completes to a sentence.
-_INTEGER = re.compile(r"-?[0-9]{1,18}")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_DURATION = re.compile(r"(?:([0-9]{1,6}) days?, )?([0-9]{1,9}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]+)?)")
-
-
-def _integer(low: int, high: int | None = None) -> Callable[[str], int]:
-    wanted = f"an integer >= {low}" if high is None else f"an integer in [{low}, {high}]"
-
-    def parse(text: str) -> int:
-        if not _INTEGER.fullmatch(text) or not low <= int(text) <= (int(text) if high is None else high):
-            raise ValueError(wanted)
-        return int(text)
-
-    return parse
-
-
-def _number(wanted: str, accept: Callable[[float], bool]) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)) or not accept(float(text)):
-            raise ValueError(wanted)
-        return float(text)
-
-    return parse
-
-
-def _seconds(text: str) -> float:
-    if _NUMBER.fullmatch(text) and 0 <= float(text) < math.inf:
-        return float(text)
-    if not (match := _DURATION.fullmatch(text)):
-        raise ValueError("a time, h:mm:ss.ffffff or seconds")
-    days, hours, minutes, seconds = match.groups()
-    return ((int(days or 0) * 24 + int(hours)) * 60 + int(minutes)) * 60 + float(seconds)
-
-
-def _counts(text: str) -> dict[int, int]:
-    counts: dict[int, int] = {}
-    for part in text.split(","):
-        label, separator, count = part.partition(":")
-        known = label == "invalid" or (_INTEGER.fullmatch(label) and int(label) >= 0)
-        if not (known and separator and _INTEGER.fullmatch(count) and int(count) > 0):
-            raise ValueError("class:count pairs such as 3:99817,5:183 with counts above 0")
-        counts[INVALID if label == "invalid" else int(label)] = int(count)
-    if len(counts) != text.count(",") + 1:
-        raise ValueError("class:count pairs with each class once")
-    return counts
-
-
-def _name(names: Sequence[str]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in names:
-            raise ValueError(f"one of {', '.join(names)}")
-        return text
-
-    return parse
-
-
-def _looks(text: str) -> tuple[Look, ...]:
-    try:
-        parts = [part.split(":") for part in text.split(",")]
-        return tuple(Look(_COUNT(n), _COUNT(n_a), _COUNT(n_b), _LEVEL(level)) for n, n_a, n_b, level in parts)
-    except ValueError:
-        raise ValueError("n:n_a:n_b:level of each look, such as 200:198:2:3e-05,500:495:3:3e-05") from None
-
-
-_COUNT, _LEVEL = _integer(0), _number("a number in (0, 1)", lambda value: 0 < value < 1)
-
-PARSERS: Mapping[str, Callable[[str], Any]] = {
-    "idx": _integer(0),
-    "label": lambda text: -1 if text == "-1" else _COUNT(text),  # -1: the image has none
-    "predict": _integer(ABSTAIN),
-    "radius": _number("a number >= 0", lambda value: value >= 0),
-    "correct": _integer(0, 1),
-    "time": _seconds,
-    "n0": _integer(0),
-    "n": _integer(1),
-    "n_a": _integer(0),
-    "p_a_lower": _number("a number in [0, 1)", lambda value: 0 <= value < 1),
-    "sigma": _number("a number > 0", lambda value: value > 0),
-    "alpha": _number("a number in (0, 1)", lambda value: 0 < value < 1),
-    "status": _name((CERTIFIED, ABSTAINED)),
-    "counts": _counts,
-    "selected": _integer(0),
-    "p_b_upper": _number("a number in (0, 1]", lambda value: 0 < value <= 1),
-    "procedure": _name(PROCEDURES),
-    "bound": _name(BOUNDS),
-    "looks": _looks,
-    TRANSFER: parse_pairs,
-    TOP_K: parse_top_k,
-}

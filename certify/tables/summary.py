@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from maxup_smoothing.certify.statistics.binomial import proportion_interval
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, ceiling_radius
 from maxup_smoothing.certify.statistics.rounding import ceil_text, floor_text, fraction_text, radius_text
+from maxup_smoothing.certify.tables.fields import format_seconds
 from maxup_smoothing.certify.tables.population import (
     false_certificates,
     largest_alpha,
@@ -23,7 +24,6 @@ from maxup_smoothing.certify.tables.population import (
     population_lower_bound,
 )
 from maxup_smoothing.certify.tables.restated import AMONG
-from maxup_smoothing.certify.tables.row import format_seconds
 from maxup_smoothing.data.dataset import UNLABELLED
 
 _STEP = 0.25

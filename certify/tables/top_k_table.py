@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from maxup_smoothing.certify.statistics.top_k import TOP_K, TopK, format_top_k
 from maxup_smoothing.certify.tables.durable import DurableTable
+from maxup_smoothing.certify.tables.fields import as_attributes
 from maxup_smoothing.certify.tables.row import COLUMNS, Row, format_row, parse_fields
 
 
@@ -22,9 +23,7 @@ def _format(row: TopKRow) -> str:
 
 
 def _parse(line: str) -> TopKRow:
-    fields = parse_fields(line, TopKTable.columns)
-    seconds, correct = fields.pop("time"), fields.pop("correct")
-    return TopKRow(seconds=seconds, correct=bool(correct), **fields)
+    return TopKRow(**as_attributes(parse_fields(line, TopKTable.columns)))
 
 
 class TopKTable(DurableTable[TopKRow]):

@@ -16,8 +16,9 @@ from maxup_smoothing.certify.statistics.certificate import require_alpha
 from maxup_smoothing.certify.statistics.disagreement import TRANSFER, Pairs, format_pairs
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, is_right, two_class_radius
 from maxup_smoothing.certify.tables.durable import DurableTable
+from maxup_smoothing.certify.tables.fields import ABSTAINED, CERTIFIED, as_attributes
 from maxup_smoothing.certify.tables.recompute import recompute_row
-from maxup_smoothing.certify.tables.row import ABSTAINED, CERTIFIED, COLUMNS, Row, format_row, parse_fields
+from maxup_smoothing.certify.tables.row import COLUMNS, Row, format_row, parse_fields
 
 _WHOLE = 1 - 1e-9  # of what its bounds give: a radius below that had a distance taken off that belongs to another image
 
@@ -34,9 +35,7 @@ def _format(row: TransferredRow) -> str:
 
 
 def _parse(line: str) -> TransferredRow:
-    fields = parse_fields(line, TransferredTable.columns)
-    seconds, correct = fields.pop("time"), fields.pop("correct")
-    return TransferredRow(seconds=seconds, correct=bool(correct), **fields)
+    return TransferredRow(**as_attributes(parse_fields(line, TransferredTable.columns)))
 
 
 class TransferredTable(DurableTable[TransferredRow]):

@@ -23,10 +23,11 @@ from maxup_smoothing.certify.noise.source import noise_source
 from maxup_smoothing.certify.statistics.certificate import BOUNDS, PROCEDURES, limits
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, two_class_radius
+from maxup_smoothing.certify.tables.fields import INVALID
 from maxup_smoothing.certify.tables.manifest import manifest_path
 from maxup_smoothing.certify.tables.radius_table import RadiusTable, read, read_rows, row_of
 from maxup_smoothing.certify.tables.recompute import recompute_row, recompute_table
-from maxup_smoothing.certify.tables.row import INVALID, Row
+from maxup_smoothing.certify.tables.row import Row
 from maxup_smoothing.data.dataset import Dataset
 
 SIGMA, PIXELS = 0.5, (0, 60, 110, 127, 150, 250)

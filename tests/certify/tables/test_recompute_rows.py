@@ -15,10 +15,11 @@ from scipy import stats
 from maxup_smoothing.certify.statistics.certificate import BOUNDS, PROCEDURES, Look, certificate_of, limits
 from maxup_smoothing.certify.statistics.procedure import Sampling
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
+from maxup_smoothing.certify.tables.fields import INVALID
 from maxup_smoothing.certify.tables.population import simultaneous
 from maxup_smoothing.certify.tables.radius_table import RadiusTable, read, read_rows, row_of
 from maxup_smoothing.certify.tables.recompute import recompute_row, recompute_table
-from maxup_smoothing.certify.tables.row import INVALID, Row
+from maxup_smoothing.certify.tables.row import Row
 
 SIGMA = 0.5
 

@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 from tiny_table import MANIFEST, make_row
 
 from maxup_smoothing.certify.statistics.certificate import Look
-from maxup_smoothing.certify.tables.radius_table import (
-    COLUMNS,
-    INVALID,
-    RadiusTable,
-    format_row,
-    format_seconds,
-    parse_row,
-    read,
-)
+from maxup_smoothing.certify.tables.fields import INVALID, format_seconds
+from maxup_smoothing.certify.tables.radius_table import COLUMNS, RadiusTable, format_row, parse_row, read
 
 path = tiny_table.path
 

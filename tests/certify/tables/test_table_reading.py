@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tiny_table import SIX, make_row, write_table
 
 from maxup_smoothing.certify.statistics.radius import ceiling_radius
+from maxup_smoothing.certify.tables.fields import RowError
 from maxup_smoothing.certify.tables.radius_table import COLUMNS, format_row, parse_row, read
 
 path = tiny_table.path
@@ -51,7 +52,7 @@ ABSTENTION = make_row(0, 300)
         ("status", "fine", "status must be one of certified, abstain"),
         ("status", "abstain", "status is abstain, but predict is 3"),
         ("counts", "3:990", "counts sum to 990, but n is 1000"),
-        ("counts", "3:990,5:5,5:5", "counts must be class:count pairs with each class once"),
+        ("counts", "3:990,5:5,5:5", "counts must be class:count pairs .*, each class once"),
         ("counts", "3:990,5", "counts must be class:count pairs"),
         ("counts", "3:1000,5:0", "counts must be class:count pairs"),
         ("counts", "-2:10,3:990", "counts must be class:count pairs"),
@@ -64,6 +65,26 @@ def test_a_bad_field_is_named_with_its_line(tmp_path: Path, field: str, text: st
     path.write_text("\t".join(COLUMNS) + "\n" + format_row(make_row(9)) + "\n" + "\t".join(texts) + "\n")
     with pytest.raises(ValueError, match=f"t, line 3: .*{message}"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "kind", "field"),
+    [
+        ("radius", "nan", "malformed", "radius"),
+        ("counts", "3:990,5:5,5:5", "malformed", "counts"),
+        ("radius", "9.5", "ceiling", "radius"),
+        ("correct", "0", "contradiction", "correct"),
+        ("n", "1001", "contradiction", "counts"),
+        ("p_a_lower", "0.9761", "contradiction", "p_a_lower"),
+        ("bound", "clopper-pearson\t", "malformed", ""),
+    ],
+)
+def test_an_error_of_a_row_has_its_kind_and_its_column(column: str, text: str, kind: str, field: str) -> None:
+    texts = format_row(GOOD).split("\t")
+    texts[COLUMNS.index(column)] = text
+    with pytest.raises(RowError) as caught:
+        parse_row("\t".join(texts))
+    assert (caught.value.kind, caught.value.field) == (kind, field)
 
 
 def test_an_abstention_certifies_nothing(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, 
 from maxup_smoothing.certify.statistics.certificate import Look, limits
 from maxup_smoothing.certify.statistics.disagreement import Pairs, format_pairs, lost_pairs, parse_pairs
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, two_class_radius
-from maxup_smoothing.certify.tables.row import CERTIFIED, Row
+from maxup_smoothing.certify.tables.fields import CERTIFIED
+from maxup_smoothing.certify.tables.row import Row
 from maxup_smoothing.certify.transfer.run import Timing, answers
 from maxup_smoothing.certify.transfer.table import Transfer
 
