@@ -99,7 +99,7 @@ def attacks_of(run: Run, rows: Sequence[AttackRow]) -> dict[float, Attacked]:
     if not fixed:
         raise ValueError("nothing was attacked at a fixed norm; run `certify attack` with --radii.")
     radius = dict(zip(run.table["idx"], run.table["radius"], strict=True))
-    other = sum(radius.get(row.image) != row.radius for row in fixed)
+    other = sum(radius.get(row.idx) != row.radius for row in fixed)
     if other:
         raise ValueError(
             f"{other} of {len(fixed)} attacks are of images that {run.name} lacks or certifies at another radius; give "
@@ -110,7 +110,7 @@ def attacks_of(run: Run, rows: Sequence[AttackRow]) -> dict[float, Attacked]:
         part = [row for row in fixed if row.epsilon == epsilon]
         predictions = pd.DataFrame(
             {
-                "idx": [row.image for row in part],
+                "idx": [row.idx for row in part],
                 "label": [row.label for row in part],
                 "predict": [row.attacked_predict for row in part],
                 "confirmed": [row.confirmed == CONFIRMED for row in part],
@@ -122,7 +122,7 @@ def attacks_of(run: Run, rows: Sequence[AttackRow]) -> dict[float, Attacked]:
 
 def attacked_part(run: Run, rows: Sequence[AttackRow]) -> Run:
     """The run with the rows of the images that were attacked: both bounds are then about the same ones."""
-    part = run.table[run.table["idx"].isin({row.image for row in rows})]
+    part = run.table[run.table["idx"].isin({row.idx for row in rows})]
     return replace(run, table=part, summary=summarize(part))
 
 

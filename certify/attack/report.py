@@ -74,13 +74,13 @@ def alarm(rows: Sequence[AttackRow], table: pd.DataFrame, confirm_alpha: float) 
     broken = [row for row in rows if row.confirmed == CONFIRMED]
     if not broken:
         return None
-    images = sorted({row.image for row in broken})
+    images = sorted({row.idx for row in broken})
     plural = "s" if len(images) > 1 else ""
     lines = [f"ALARM: {len(images)} certificate{plural} broken: another class within the certified radius."]
     for row in broken[:_SHOWN]:
         found = max((kind for kind in row.confirm_counts if kind >= 0), key=row.confirm_counts.__getitem__)
         lines.append(
-            f"  idx {row.image}: class {row.predict} within {floor_text(row.radius, 4)}, but class {found} at distance "
+            f"  idx {row.idx}: class {row.predict} within {floor_text(row.radius, 4)}, but class {found} at distance "
             f"{row.distance:.4f} ({row.attack}): {row.confirm_counts[found]:,} of "
             f"{sum(row.confirm_counts.values()):,} votes, alpha {confirm_alpha:g}"
         )

@@ -3,7 +3,7 @@
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from maxup_smoothing.certify.attack.gradients import GradientNetwork
 from maxup_smoothing.certify.attack.judge import Judge
 from maxup_smoothing.certify.attack.projection import squares
 from maxup_smoothing.certify.attack.search import Candidate, Certified, Search, candidates
-from maxup_smoothing.certify.attack.table import CONFIRMED, NOT_NEEDED, REFUTED, AttackRow, AttackTable, Evidence, key
+from maxup_smoothing.certify.attack.table import CONFIRMED, NOT_NEEDED, REFUTED, AttackRow, AttackTable, Evidence
 from maxup_smoothing.certify.attack.threat_model import Goal
 from maxup_smoothing.certify.noise.source import noise_source
 from maxup_smoothing.certify.runs.reopen import Overrides, Reopened, brief, reopen_table, require_sections
@@ -77,7 +77,7 @@ def attack_images(
         return
     for start in range(0, len(inputs), attack.at_once):
         group = inputs[start : start + attack.at_once]
-        wanted = {key(group[place].image, goal.number) for place, goal in _pairs(group, attack.goals)}
+        wanted = {(group[place].image, goal.number) for place, goal in _pairs(group, attack.goals)}
         if wanted <= table.done.keys():
             continue
         try:
@@ -89,7 +89,7 @@ def attack_images(
                 f"memory has run out over {attack.at_once} images with {attack.search.samples} samples each; begin the "
                 "table again with a smaller --group-size."
             ) from error
-        missing = [(row, pixels_CHW) for row, pixels_CHW in found if row.idx not in table.done]
+        missing = [(row, pixels_CHW) for row, pixels_CHW in found if row.key not in table.done]
         if evidence is not None:
             evidence.add([(row, pixels_CHW) for row, pixels_CHW in missing if row.success])
         for row, _ in missing:
@@ -104,13 +104,13 @@ def count_rows(inputs: Sequence[Certified], goals: Sequence[Goal]) -> int:
     return len(_pairs(inputs, goals))
 
 
-def gradients_left(attack: Attack, inputs: Sequence[Certified], done: Mapping[int, AttackRow]) -> int:
+def gradients_left(attack: Attack, inputs: Sequence[Certified], done: Collection[tuple[int, int]]) -> int:
     """How many gradients the groups that are not finished will take."""
     groups = (inputs[start : start + attack.at_once] for start in range(0, len(inputs), attack.at_once))
     return sum(
         attack.search.gradients(group, attack.goals)
         for group in groups
-        if any(key(group[place].image, goal.number) not in done for place, goal in _pairs(group, attack.goals))
+        if any((group[place].image, goal.number) not in done for place, goal in _pairs(group, attack.goals))
     )
 
 
@@ -131,7 +131,7 @@ def _attack_group(
         epsilon = goal.norm(one.label, one.predict, one.radius)
         assert epsilon is not None
         row = AttackRow(
-            image=one.image,
+            idx=one.image,
             label=one.label,
             predict=one.predict,
             radius=one.radius,
@@ -155,7 +155,7 @@ def _confirmed(judge: Judge, row: AttackRow, best: Candidate) -> AttackRow:
     """The row, with what many more samples say if it is a success within the certified radius."""
     if not (row.success and row.inside):
         return row
-    answer, votes_V = judge.confirm(row.image, best.pixels_CHW)
+    answer, votes_V = judge.confirm(row.idx, best.pixels_CHW)
     verdict = REFUTED if answer in (ABSTAIN, row.predict) else CONFIRMED
     return AttackRow(**{**vars(row), "confirmed": verdict, "confirm_counts": sparse(votes_V)})
 

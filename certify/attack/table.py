@@ -68,7 +68,7 @@ class AttackRow:
     ``confirm_counts``.
     """
 
-    image: int
+    idx: int
     label: int
     predict: int
     radius: float
@@ -85,9 +85,9 @@ class AttackRow:
     seconds: float
 
     @property
-    def idx(self) -> int:
-        """What tells rows apart: image and goal in one number."""
-        return key(self.image, self.goal)
+    def key(self) -> tuple[int, int]:
+        """What tells the rows of a table apart: the image and the goal."""
+        return self.idx, self.goal
 
     @property
     def distance(self) -> float:
@@ -110,11 +110,6 @@ class AttackRow:
         return self.predict != ABSTAIN and self.squares <= budget(self.radius)
 
 
-def key(image: int, goal: int) -> int:
-    """Image and goal in one number."""
-    return image * MOST + goal
-
-
 def target_of(label: int, predict: int) -> int:
     """The class that is attacked: the certified one, or the label where the certificate abstained."""
     return label if predict == ABSTAIN else predict
@@ -123,7 +118,6 @@ def target_of(label: int, predict: int) -> int:
 def format_attack(row: AttackRow) -> str:
     """The row's line, without its end."""
     texts: dict[str, object] = {
-        "idx": row.image,
         "factor": "" if row.factor is None else repr(float(row.factor)),
         "distance": repr(row.distance),
         "counts": format_counts(row.counts),
@@ -142,7 +136,7 @@ def parse_attack(line: str) -> AttackRow:
     """
     fields = as_attributes(parse_line(line, COLUMNS, FIELDS))
     distance = fields.pop("distance")
-    row = AttackRow(image=fields.pop("idx"), **fields)
+    row = AttackRow(**fields)
     if not math.isclose(distance, row.distance, rel_tol=1e-12):
         message = f"distance is {distance}, but squares={row.squares} give {row.distance}."
         raise contradiction("distance", message)
@@ -167,6 +161,11 @@ class AttackTable(DurableTable[AttackRow]):
     format = staticmethod(format_attack)
     parse = staticmethod(parse_attack)
 
+    @staticmethod
+    def named(row: AttackRow) -> str:
+        """The row's key in words, for messages."""
+        return f"idx {row.idx} with goal {row.goal}"
+
 
 def is_attack_table(path: str | os.PathLike[str]) -> bool:
     """Whether a file begins as such a table does."""
@@ -187,15 +186,15 @@ def read_attacks(path: str | os.PathLike[str]) -> list[AttackRow]:
     lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
     if lines[-1] == "":
         lines.pop()
-    rows: dict[int, AttackRow] = {}
+    rows: dict[tuple[int, int], AttackRow] = {}
     for number, line in enumerate(lines[1:], start=2):
         try:
             row = parse_attack(line.rstrip("\r"))
-            if row.idx in rows:
-                raise ValueError(f"idx {row.image} with goal {row.goal} is there twice.")
+            if row.key in rows:
+                raise contradiction("goal", f"{AttackTable.named(row)} is there twice.")
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
-        rows[row.idx] = row
+        rows[row.key] = row
     return list(rows.values())
 
 
@@ -218,7 +217,7 @@ class Evidence:
         if path.suffix != ".npz":
             raise ValueError(f"--save-images writes an .npz file, got {path}.")
         self._path = path
-        self._found: dict[int, tuple[dict[str, float], NDArray[np.uint8]]] = {}
+        self._found: dict[tuple[int, int], tuple[dict[str, float], NDArray[np.uint8]]] = {}
         if path.exists() and not overwrite:
             self._read()
 
@@ -231,9 +230,9 @@ class Evidence:
         if not successes:
             return
         for row, pixels_CHW in successes:
-            fields = {name: getattr(row, "image" if name == "idx" else name) for name in _SAVED}
-            self._found[row.idx] = (fields, pixels_CHW)
-        ordered = [self._found[number] for number in sorted(self._found)]
+            fields = {name: getattr(row, name) for name in _SAVED}
+            self._found[row.key] = (fields, pixels_CHW)
+        ordered = [self._found[key] for key in sorted(self._found)]
         columns = {name: np.array([fields[name] for fields, _ in ordered]) for name in _SAVED}
         stream = io.BytesIO()
         columns["images"] = np.stack([pixels_CHW for _, pixels_CHW in ordered])
@@ -246,7 +245,7 @@ class Evidence:
         Raises:
             ValueError: With the fix.
         """
-        lost = sum(row.success and row.idx not in self._found for row in rows)
+        lost = sum(row.success and row.key not in self._found for row in rows)
         if lost:
             raise ValueError(
                 f"{self._path} lacks the images of {lost} successes that the table has already; leave "
@@ -259,7 +258,7 @@ class Evidence:
                 columns = {name: file[name] for name in (*_SAVED, "images")}
             for place, pixels_CHW in enumerate(columns["images"]):
                 fields = {name: columns[name][place].item() for name in _SAVED}
-                self._found[key(int(fields["idx"]), int(fields["goal"]))] = (fields, pixels_CHW)
+                self._found[int(fields["idx"]), int(fields["goal"])] = (fields, pixels_CHW)
         except (ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
             reason = " ".join(str(error).split())[:120]
             raise ValueError(f"{self._path} was not written by --save-images ({reason}); name another file.") from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 
-MOST = 1000  # goals of a table, so that an image's number and a goal's make one
+MOST = 1000  # goals of a table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,7 +117,7 @@ def attack(
 
 
 def _text(path: Path, rows: "Sequence[AttackRow]") -> str:
-    images = len({row.image for row in rows})
+    images = len({row.idx for row in rows})
     return f"{path}: {images} images, {len(rows)} attacks\n\n{report.render(rows)}"
 
 

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
@@ -16,15 +16,19 @@ from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.data.runtime.atomic import make_folder, remove_leftovers, staged, sync_folder, told_of
 
 
-class Numbered(Protocol):
-    """A row says which input it belongs to."""
+class Keyed(Protocol):
+    """A row of a durable table."""
 
     @property
     def idx(self) -> int:
         """Index of the input in its data set."""
 
+    @property
+    def key(self) -> Hashable:
+        """What tells the rows of a table apart: ``idx``, where an input has one row."""
 
-R = TypeVar("R", bound=Numbered)
+
+R = TypeVar("R", bound=Keyed)
 
 
 class DurableTable(ABC, Generic[R]):
@@ -35,7 +39,7 @@ class DurableTable(ABC, Generic[R]):
     Attributes:
         path: The table.
         manifest: What the table's rows have in common; the stored one where a table is continued.
-        done: The rows on disk by ``idx``.
+        done: The rows on disk by their key.
     """
 
     columns: ClassVar[tuple[str, ...]]
@@ -51,7 +55,12 @@ class DurableTable(ABC, Generic[R]):
     def parse(line: str) -> R:
         """The inverse of `format`; ``ValueError`` if a field is malformed or contradicts another one."""
 
-    def __init__(self, path: Path, descriptor: int, manifest: dict[str, Any], done: dict[int, R]) -> None:
+    @staticmethod
+    def named(row: R) -> str:
+        """The row's key in words, for messages."""
+        return f"idx {row.idx}"
+
+    def __init__(self, path: Path, descriptor: int, manifest: dict[str, Any], done: dict[Any, R]) -> None:
         """Use `open`."""
         self.path = path
         self.manifest = manifest
@@ -91,7 +100,7 @@ class DurableTable(ABC, Generic[R]):
                 _cut(descriptor, path, 0)
                 manifests.write(manifests.manifest_path(path), manifest)
                 _write(descriptor, path, cls._header())
-                stored, done = manifests.read(manifests.manifest_path(path)), dict[int, R]()
+                stored, done = manifests.read(manifests.manifest_path(path)), dict[Any, R]()
             else:
                 stored, done, size = old
                 _cut(descriptor, path, size)
@@ -138,7 +147,7 @@ class DurableTable(ABC, Generic[R]):
         """Add a row; it is on disk, whole, when this returns.
 
         Raises:
-            ValueError: If the row contradicts itself or its ``idx`` is there already; nothing is written.
+            ValueError: If the row contradicts itself or its key is there already; nothing is written.
             OSError: If the disk refuses it; the rows before it are untouched.
         """
         assert self._descriptor is not None, "the table is closed"
@@ -146,13 +155,13 @@ class DurableTable(ABC, Generic[R]):
         try:
             stored = self.parse(line)  # what `read` would refuse is not written
         except ValueError as error:
-            raise ValueError(f"{self.path}: row for idx {row.idx} is refused: {error}") from None
-        if stored.idx in self.done:
-            raise ValueError(f"{self.path} has a row for idx {row.idx} already.")
+            raise ValueError(f"{self.path}: row for {self.named(row)} is refused: {error}") from None
+        if stored.key in self.done:
+            raise ValueError(f"{self.path} has a row for {self.named(row)} already.")
         if not os.fstat(self._descriptor).st_nlink:
             raise ValueError(f"{self.path} was removed or replaced while it was being written; run it again.")
         _write(self._descriptor, self.path, line + "\n")
-        self.done[stored.idx] = stored
+        self.done[stored.key] = stored
 
     def annotate(self, notes: Mapping[str, Any]) -> None:
         """Put more into the manifest's section ``notes``, the one that a continuation may change.
@@ -187,7 +196,7 @@ class DurableTable(ABC, Generic[R]):
             OSError: If it cannot be written; the table is as it was.
         """
         assert self._descriptor is not None, "the table is closed"
-        done = {row.idx: row for row in rows}
+        done = {row.key: row for row in rows}
         content = self._header() + "".join(self.format(row) + "\n" for row in done.values())
         with staged(self.path, content.encode()) as whole, told_of(self.path):
             descriptor = os.open(whole, os.O_RDWR | os.O_APPEND)
@@ -222,7 +231,7 @@ class DurableTable(ABC, Generic[R]):
         return "\t".join(cls.columns) + "\n"
 
     @classmethod
-    def _load(cls, path: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], dict[int, R], int] | None:
+    def _load(cls, path: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], dict[Any, R], int] | None:
         """The stored manifest, the rows and the bytes that they fill; None for a file that holds no row yet."""
         content = path.read_bytes()
         if not content:
@@ -244,16 +253,16 @@ class DurableTable(ABC, Generic[R]):
         if lines and (lines[-1].count("\t") + 1 != len(cls.columns) or "\0" in lines[-1]):
             size = content.rfind(b"\n", 0, size - 1) + 1
             lines.pop()
-        done: dict[int, R] = {}
+        done: dict[Any, R] = {}
         for number, line in enumerate(lines, start=2):
             try:
                 row = cls.parse(line)
                 _require_settings(row, manifests.told(stored, "sampling") or {})
-                if row.idx in done:
-                    raise ValueError(f"idx {row.idx} is there twice.")
+                if row.key in done:
+                    raise ValueError(f"{cls.named(row)} is there twice.")
             except ValueError as error:
                 raise ValueError(f"{path}, line {number}: {error} The table is damaged; {advice}") from None
-            done[row.idx] = row
+            done[row.key] = row
         if not done:
             return None
         if (differing := manifests.difference(stored, manifest)) is not None:

@@ -35,6 +35,11 @@ class PredictionRow:
     alpha: float
     counts: Mapping[int, int]
 
+    @property
+    def key(self) -> int:
+        """What tells the rows of a table apart."""
+        return self.idx
+
 
 def format_prediction(row: PredictionRow) -> str:
     """The row's line, without its end."""

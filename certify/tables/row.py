@@ -95,6 +95,11 @@ class Row:
     bound: str
     looks: tuple[Look, ...]
 
+    @property
+    def key(self) -> int:
+        """What tells the rows of a table apart."""
+        return self.idx
+
 
 def format_row(row: Row) -> str:
     """The row's line, without its end; floats in their shortest exact form, so that what was certified is stored."""

@@ -124,4 +124,4 @@ def with_radius_of(n_a: int) -> Callable[[Row], Row]:
 
 
 def true_radius(row: AttackRow) -> float:
-    return float(abs(plane().margin(_tensor(np.load("images.npz")["images"][row.image]))))
+    return float(abs(plane().margin(_tensor(np.load("images.npz")["images"][row.idx]))))

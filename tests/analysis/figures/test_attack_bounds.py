@@ -30,7 +30,7 @@ def row_of(
     certified = run.table[run.table["idx"] == image].iloc[0]
     votes = {0 if attacked == ABSTAIN else attacked: 60, 9: 40}
     return AttackRow(
-        image=image,
+        idx=image,
         label=int(certified["label"]),
         predict=int(certified["predict"]),
         radius=float(certified["radius"]),

@@ -41,7 +41,7 @@ def test_attacks_succeed_beyond_the_true_radius_never_within_it_and_use_their_no
     assert decided > 20
     assert all(Path(name).read_bytes() == content for name, content in before.items())
     # Certified accuracy below, accuracy under attack above.
-    at = {row.image: row for row in rows if row.epsilon == 0.1 and row.factor is None}
+    at = {row.idx: row for row in rows if row.epsilon == 0.1 and row.factor is None}
     assert sum(row.right for row in at.values()) >= sum(
         row.predict == row.label and row.radius >= 0.1 for row in at.values()
     )
@@ -58,11 +58,11 @@ def test_an_inflated_radius_raises_the_alarm_and_the_next_run_repeats_it() -> No
     broken = [row for row in rows if row.confirmed == "yes"]
     assert broken
     assert all(row.inside and row.success and sum(row.confirm_counts.values()) == 100_000 for row in broken)
-    assert {row.image for row in rows} == {0, 1, 2, 3}  # the group was finished, and the run stopped
+    assert {row.idx for row in rows} == {0, 1, 2, 3}  # the group was finished, and the run stopped
     with np.load("won.npz") as won:
         for number, pixels_CHW in zip(won["idx"], won["images"], strict=True):
             original = np.load("images.npz")["images"][number]
-            [row] = [row for row in rows if row.image == number and row.success]
+            [row] = [row for row in rows if row.idx == number and row.success]
             assert int(((pixels_CHW[0].astype(int) - original) ** 2).sum()) == row.squares
     stored = ATTACKS.read_bytes()
     again = attack("--radius-factors", "0.9", "--radii", "0", "--group-size", "4", status=1)

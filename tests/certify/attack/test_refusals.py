@@ -10,7 +10,14 @@ import pytest
 import torch
 from attacked_plane import attack, edit, run, with_radius_of
 
-from maxup_smoothing.certify.attack.table import AttackRow, format_attack, is_attack_table, parse_attack, read_attacks
+from maxup_smoothing.certify.attack.table import (
+    AttackRow,
+    AttackTable,
+    format_attack,
+    is_attack_table,
+    parse_attack,
+    read_attacks,
+)
 
 _here = attacked_plane.here
 
@@ -92,9 +99,9 @@ def test_memory_that_runs_out_says_what_to_change(monkeypatch: pytest.MonkeyPatc
         attack("--radius-factors", "0.5")
 
 
-def test_rows_that_contradict_themselves_are_refused() -> None:
-    row = AttackRow(
-        image=3,
+def _row() -> AttackRow:
+    return AttackRow(
+        idx=3,
         label=1,
         predict=1,
         radius=0.5,
@@ -110,6 +117,27 @@ def test_rows_that_contradict_themselves_are_refused() -> None:
         confirm_counts={0: 100},
         seconds=1.0,
     )
+
+
+def test_rows_of_an_image_are_told_apart_by_their_goal() -> None:
+    first, second = (dataclasses.replace(_row(), goal=goal) for goal in (0, 1))
+    for _ in range(2):  # written, and continued
+        with AttackTable.open("attacks.tsv", {}) as table:
+            for row in (first, second):
+                if row.key not in table.done:
+                    table.append(row)
+            assert table.done == {(3, 0): first, (3, 1): second}
+            with pytest.raises(ValueError, match="has a row for idx 3 with goal 1 already"):
+                table.append(second)
+    assert read_attacks("attacks.tsv") == [first, second]
+    with Path("attacks.tsv").open("a") as stream:
+        stream.write(format_attack(first) + "\n")
+    with pytest.raises(ValueError, match="line 4: idx 3 with goal 0 is there twice"):
+        read_attacks("attacks.tsv")
+
+
+def test_rows_that_contradict_themselves_are_refused() -> None:
+    row = _row()
     assert parse_attack(format_attack(row)) == row
     wrong: list[dict[str, Any]] = [
         {"squares": 13168},  # more than epsilon allows: (0.45 * 255)^2 = 13167.5
