@@ -19,7 +19,7 @@ from maxup_smoothing.certify.attack.projection import LEVELS, budget
 from maxup_smoothing.certify.attack.threat_model import MOST
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.tables import fields as kinds
-from maxup_smoothing.certify.tables.durable import DurableTable
+from maxup_smoothing.certify.tables.durable import DurableTable, read_lines
 from maxup_smoothing.certify.tables.fields import (
     Field,
     as_attributes,
@@ -183,13 +183,11 @@ def read_attacks(path: str | os.PathLike[str]) -> list[AttackRow]:
     """
     if not is_attack_table(path):
         raise ValueError(f"{path} is not a table of `certify attack`: its first line differs.")
-    lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
-    if lines[-1] == "":
-        lines.pop()
+    lines, _ = read_lines(path)
     rows: dict[tuple[int, int], AttackRow] = {}
     for number, line in enumerate(lines[1:], start=2):
         try:
-            row = parse_attack(line.rstrip("\r"))
+            row = parse_attack(line)
             if row.key in rows:
                 raise contradiction("goal", f"{AttackTable.named(row)} is there twice.")
         except ValueError as error:

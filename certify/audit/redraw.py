@@ -21,8 +21,8 @@ from maxup_smoothing.certify.runs.reopen import Overrides, brief, reopen_table, 
 from maxup_smoothing.certify.runs.session import Session
 from maxup_smoothing.certify.statistics.certificate import Certificate, certificate_of, look_at
 from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.certify.tables.radius_table import read, sparse
-from maxup_smoothing.certify.tables.row import COLUMNS, Row, parse_row
+from maxup_smoothing.certify.tables.radius_table import read_certified, sparse
+from maxup_smoothing.certify.tables.row import Row
 
 EXACT, CONSISTENT, DIFFERENT = "EXACT", "CONSISTENT", "DIFFERENT"
 #: On another platform a sum may be rounded otherwise, and a few votes with it. A row stays CONSISTENT up to this share
@@ -102,7 +102,7 @@ def verify_table(
         raise ValueError(f"--rows must be all or a positive integer, got {rows}.")
     if seed < 0:
         raise ValueError(f"--seed must be at least 0, got {seed}.")
-    table, stored = _rows_of(file), _stored(file)
+    table, stored = read_certified(file), _stored(file)
     reopened = reopen_table(file, stored, given)
     chosen: list[Row] = []
     if not reopened.errors:
@@ -189,15 +189,6 @@ def _broken_rules(row: Row, sampling: Mapping[str, Any]) -> list[str]:
         kept = all(level == row.alpha for _, level in looks)
         kept &= row.n == sampling.get("n") if row.procedure == "fixed" else row.n <= sampling.get("n", 0)
     return broken if kept else [*broken, "the looks are not those of the manifest's procedure"]
-
-
-def _rows_of(file: Path) -> list[Row]:
-    table = read(file)
-    if tuple(table.columns) != COLUMNS:
-        raise ValueError(f"{file} is no table of `certify run`; `certify audit` reads the logs of others.")
-    if table.empty:
-        raise ValueError(f"{file} has no rows.")
-    return [parse_row(line.rstrip("\r")) for line in file.read_text(encoding="utf-8").splitlines()[1:]]
 
 
 def _stored(file: Path) -> dict[str, Any]:

@@ -270,6 +270,26 @@ class DurableTable(ABC, Generic[R]):
         return stored, done, size
 
 
+def read_lines(path: str | os.PathLike[str]) -> tuple[list[str], bool]:
+    """The lines of a table without their ends, and whether the last one lacks its end, because it was cut off.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
+    torn = lines[-1] != ""
+    return [line.rstrip("\r") for line in (lines if torn else lines[:-1])], torn
+
+
+def finished(path: Path) -> set[int]:
+    """The ``idx`` of the whole lines of a table, {} if there is none; that it is one of ours is checked on opening."""
+    if not path.is_file():
+        return set()
+    whole = path.read_bytes().rpartition(b"\n")[0].split(b"\n")[1:]
+    fields = (line.partition(b"\t")[0] for line in whole)
+    return {int(field) for field in fields if field.isdigit()}
+
+
 def _require_own_manifest(path: Path) -> None:
     """A new table must not take the manifest of another one, whose name differs after the stem only."""
     beside = manifests.manifest_path(path)

@@ -20,8 +20,15 @@ from maxup_smoothing.certify.statistics.disagreement import TRANSFER
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, is_right
 from maxup_smoothing.certify.statistics.top_k import TOP_K
 from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.certify.tables.durable import DurableTable
-from maxup_smoothing.certify.tables.fields import ABSTAINED, CERTIFIED, INVALID
+from maxup_smoothing.certify.tables.durable import DurableTable, read_lines
+from maxup_smoothing.certify.tables.fields import (
+    ABSTAINED,
+    CERTIFIED,
+    INVALID,
+    RowError,
+    as_attributes,
+    contradiction,
+)
 from maxup_smoothing.certify.tables.row import COLUMNS, FIELD_COLUMNS, Row, format_row, parse_fields, parse_row
 
 __all__ = [
@@ -32,12 +39,17 @@ __all__ = [
     "format_row",
     "parse_row",
     "read",
+    "read_certified",
+    "read_rows",
     "row_of",
     "sparse",
 ]
-
-_INTEGERS = ("idx", "label", "predict", "correct", "n0", "n", "n_a", "selected")
-_NUMBERS = ("radius", "time", "p_a_lower", "p_b_upper", "sigma", "alpha")
+_NEEDED = ("n", "n_a", "alpha", "sigma")  # without any of them a row says nothing about its votes
+_DTYPES = {
+    **dict.fromkeys(("idx", "label", "predict", "correct", "n0", "n", "n_a", "selected"), "int64"),
+    **dict.fromkeys(("radius", "time", "p_a_lower", "p_b_upper", "sigma", "alpha"), "float64"),
+    **dict.fromkeys(("counts", "looks", TOP_K), "object"),
+}
 
 
 class RadiusTable(DurableTable[Row]):
@@ -94,40 +106,10 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         ValueError: If the header is foreign or a field is malformed or contradicts another, with file and line.
         OSError: If the file cannot be read.
     """
-    lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
-    torn = lines[-1] != ""
-    if not torn:
-        lines.pop()
-    header = lines[0].rstrip("\r").split("\t") if lines else []
-    missing = [name for name in FIELD_COLUMNS if name not in header]
-    if missing or len(set(header)) < len(header):
-        raise ValueError(
-            f"{path} is not a radius table: its first line must name the columns {' '.join(FIELD_COLUMNS)}, "
-            f"tab-separated, each once; {'missing: ' + ' '.join(missing) if missing else 'one is there twice'}."
-        )
-    rows: dict[int, dict[str, Any]] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        try:
-            fields = parse_fields(line.rstrip("\r"), header)
-            if fields["idx"] in rows:
-                raise ValueError(f"idx {fields['idx']} is there twice.")
-        except ValueError as error:
-            cut = " The line was cut off; `certify run` does it again." if torn and number == len(lines) else ""
-            raise ValueError(f"{path}, line {number}: {error}{cut}") from None
-        rows[fields["idx"]] = fields
-    dtypes = {
-        **dict.fromkeys(_INTEGERS, "int64"),
-        **dict.fromkeys(_NUMBERS, "float64"),
-        "counts": "object",
-        "looks": "object",
-        TOP_K: "object",
-    }
+    header, rows = _parsed(path)
     return pd.DataFrame(
-        {name: pd.Series([row[name] for row in rows.values()], dtype=dtypes.get(name, "str")) for name in header}
+        {name: pd.Series([row[name] for row in rows], dtype=_DTYPES.get(name, "str")) for name in header}
     )
-
-
-_NEEDED = ("n", "n_a", "alpha", "sigma")  # without any of them a row says nothing about its votes
 
 
 def read_rows(path: Path) -> tuple[list[Row], dict[str, Any] | None]:
@@ -137,20 +119,20 @@ def read_rows(path: Path) -> tuple[list[Row], dict[str, Any] | None]:
         ValueError: If the file is not a radius table, is damaged, lacks votes, or disagrees with its manifest.
         OSError: If it cannot be read.
     """
-    table = read(path)
-    if len(table) == 0:
+    header, lines = _parsed(path)
+    if not lines:
         raise ValueError(f"{path} has no rows: nothing has been certified yet.")
-    if missing := [name for name in (*_NEEDED, "counts") if name not in table]:
+    if missing := [name for name in (*_NEEDED, "counts") if name not in header]:
         raise ValueError(f"{path} has no column {', '.join(missing)}, without which no row can be computed again.")
-    if TRANSFER in table:
+    if TRANSFER in header:
         raise ValueError(f"{path} was transferred to another classifier; take the table that it was made from.")
     beside = manifests.manifest_path(path)
     manifest = manifests.read(beside) if beside.exists() else None
     told = section(manifest, "sampling")
     rows = []
-    for fields in table.to_dict("records"):
+    for fields in lines:
         try:
-            row = complete({str(name): value for name, value in fields.items()})
+            row = complete(fields)
             for name in ("n0", "sigma", "alpha", "procedure", "bound", *(["n"] if row.procedure == "fixed" else [])):
                 if name in told and getattr(row, name) != told[name]:
                     raise ValueError(f"{name} is {getattr(row, name)}, but {beside.name} says {told[name]}.")
@@ -158,6 +140,21 @@ def read_rows(path: Path) -> tuple[list[Row], dict[str, Any] | None]:
             raise ValueError(f"{path}, idx {fields['idx']}: {error}") from None
         rows.append(row)
     return rows, manifest
+
+
+def read_certified(path: Path) -> list[Row]:
+    """The rows of a table that `certify run` wrote, in the file's order, with exactly its columns.
+
+    Raises:
+        ValueError: If it is another table, is damaged or has no rows.
+        OSError: If it cannot be read.
+    """
+    header, rows = _parsed(path)
+    if tuple(header) != COLUMNS:
+        raise ValueError(f"{path} is not a table of `certify run`; `certify audit` reads the logs of others.")
+    if not rows:
+        raise ValueError(f"{path} has no rows.")
+    return [Row(**as_attributes(fields)) for fields in rows]
 
 
 def complete(fields: Mapping[str, Any]) -> Row:
@@ -226,6 +223,29 @@ def section(manifest: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _parsed(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns of a table, and the checked values of each row."""
+    lines, torn = read_lines(path)
+    header = lines[0].split("\t") if lines else []
+    missing = [name for name in FIELD_COLUMNS if name not in header]
+    if missing or len(set(header)) < len(header):
+        raise ValueError(
+            f"{path} is not a radius table: its first line must name the columns {' '.join(FIELD_COLUMNS)}, "
+            f"tab-separated, each once; {'missing: ' + ' '.join(missing) if missing else 'one is there twice'}."
+        )
+    rows: dict[int, dict[str, Any]] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            fields = parse_fields(line, header)
+            if fields["idx"] in rows:
+                raise contradiction("idx", f"idx {fields['idx']} is there twice.")
+        except RowError as error:
+            cut = " The line was cut off; `certify run` does it again." if torn and number == len(lines) else ""
+            raise ValueError(f"{path}, line {number}: {error}{cut}") from None
+        rows[fields["idx"]] = fields
+    return header, list(rows.values())
 
 
 def _selected(row: Mapping[str, Any]) -> int:
