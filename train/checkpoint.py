@@ -3,7 +3,6 @@
 The state that only resuming needs (optimizer, schedule, finished epochs) lies beside it; see ``train.loop``.
 """
 
-import hashlib
 import json
 import sys
 import zipfile
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from maxup_smoothing.data.runtime import strict_json
-from maxup_smoothing.data.runtime.atomic import write_atomically
+from maxup_smoothing.data.runtime.atomic import file_sha256, write_atomically
 from maxup_smoothing.train import models
 from maxup_smoothing.train.models import factories, hub
 from maxup_smoothing.train.models.heads import head_parts, is_head
@@ -180,7 +179,7 @@ def _source(architecture: Architecture) -> dict[str, Any]:
     if hub.is_name(architecture.arch):
         return {"built_by": hub.version(architecture.arch)}
     file = factories.source_file(architecture.arch)
-    return {"built_by": {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()}} if file and file.is_file() else {}
+    return {"built_by": {"sha256": file_sha256(file)}} if file and file.is_file() else {}
 
 
 def _tell_changes(path: Path, architecture: Architecture, metadata: Mapping[str, Any]) -> None:

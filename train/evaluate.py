@@ -27,7 +27,7 @@ from torch import nn
 from maxup_smoothing.data import preprocessing, registry, seen
 from maxup_smoothing.data.dataset import Dataset, listed
 from maxup_smoothing.data.runtime import console
-from maxup_smoothing.data.runtime.atomic import write_atomically
+from maxup_smoothing.data.runtime.atomic import file_sha256, write_atomically
 from maxup_smoothing.train import checkpoint
 from maxup_smoothing.train.run_folder import RunFolder
 
@@ -64,7 +64,7 @@ def main(
             "split": dataset.split,
             "fingerprint": dataset.fingerprint,
             "checkpoint": path.name,
-            "checkpoint_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "checkpoint_sha256": file_sha256(path),
             "epoch": loaded.metadata.get("epoch"),
             "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
             "predictions_sha256": hashlib.sha256(lines).hexdigest(),

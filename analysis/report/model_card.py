@@ -21,9 +21,9 @@ from maxup_smoothing.certify.logs.settings import beyond_l2, norm_of
 from maxup_smoothing.certify.statistics.rounding import ceil_text, floor_text, fraction_text, radius_text
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.evidence import guarantee, limitations
-from maxup_smoothing.certify.tables.radius_table import sha256
 from maxup_smoothing.certify.tables.summary import certified_accuracy
 from maxup_smoothing.data.official import CLASSES
+from maxup_smoothing.data.runtime.atomic import file_sha256
 
 #: A line by which a card is known as one of ours, which may be replaced.
 MARK = "<!-- written by `python -m analysis report --model-card` -->"
@@ -223,8 +223,8 @@ def _commands(subject: ReportRun) -> str:
 def _hashes(subject: ReportRun) -> list[tuple[str, str]]:
     beside = manifests.manifest_path(subject.path)
     return [
-        ("SHA-256 of the table", sha256(subject.path) if subject.path.is_file() else UNKNOWN),
-        ("SHA-256 of its manifest", sha256(beside) if beside.is_file() else UNKNOWN),
+        ("SHA-256 of the table", file_sha256(subject.path) if subject.path.is_file() else UNKNOWN),
+        ("SHA-256 of its manifest", file_sha256(beside) if beside.is_file() else UNKNOWN),
         ("SHA-256 of the weights", shown(subject.told("classifier", "weights_sha256") or UNKNOWN)),
         ("fingerprint of the data", shown(subject.told("data", "fingerprint") or UNKNOWN)),
     ]

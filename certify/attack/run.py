@@ -24,8 +24,9 @@ from maxup_smoothing.certify.runs.reopen import Overrides, Reopened, brief, reop
 from maxup_smoothing.certify.runs.session import Session
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.certify.tables.radius_table import read, sha256, sparse
+from maxup_smoothing.certify.tables.radius_table import read, sparse
 from maxup_smoothing.data.runtime import console
+from maxup_smoothing.data.runtime.atomic import file_sha256
 from maxup_smoothing.data.runtime.memory import is_out_of_memory
 
 
@@ -353,7 +354,7 @@ def _manifest(
         },
         "certified": {
             "file": request.file.name,
-            "sha256": sha256(request.file),
+            "sha256": file_sha256(request.file),
             "seed": session.seed,
         },
         "protocol": stored["protocol"],

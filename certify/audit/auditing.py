@@ -23,7 +23,8 @@ from maxup_smoothing.certify.logs.rows import RUNNING, Rows
 from maxup_smoothing.certify.logs.settings import L2, beyond_l2
 from maxup_smoothing.certify.logs.source import Source
 from maxup_smoothing.certify.logs.tabular import ANY_TABLE
-from maxup_smoothing.certify.statistics.binomial import LARGEST_N
+from maxup_smoothing.certify.statistics.binomial import LARGEST_N, require_alpha
+from maxup_smoothing.certify.statistics.radius import require_positive_sigma
 from maxup_smoothing.certify.tables.fields import RowError
 from maxup_smoothing.data.runtime.console import one_line
 
@@ -77,10 +78,10 @@ def audit_log(
     """
     if n is not None and not 1 <= n <= LARGEST_N:
         raise ValueError(f"n must be in [1, {LARGEST_N}], got {n}.")
-    if alpha is not None and not 0 < alpha < 1:
-        raise ValueError(f"alpha must be in (0, 1), got {alpha}.")
-    if sigma is not None and not 0 < sigma < float("inf"):
-        raise ValueError(f"sigma must be positive and finite, got {sigma}.")
+    if alpha is not None:
+        require_alpha(alpha)
+    if sigma is not None:
+        require_positive_sigma(sigma)
     path = Path(path)
     given: dict[str, Any] = {"sigma": sigma, "n": n, "alpha": alpha}
     try:

@@ -8,8 +8,9 @@ from typing import Any
 
 from maxup_smoothing.certify.distributed import shards
 from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.certify.tables.radius_table import read_rows, section, sha256, write_rows
+from maxup_smoothing.certify.tables.radius_table import read_rows, section, write_rows
 from maxup_smoothing.certify.tables.row import Row
+from maxup_smoothing.data.runtime.atomic import file_sha256
 
 
 def merge_tables(
@@ -86,7 +87,7 @@ def _require_same(first: Path, old: dict[str, Any], file: Path, new: dict[str, A
 
 
 def _part(file: Path, rows: Sequence[Row], manifest: dict[str, Any]) -> dict[str, Any]:
-    part = {"table": file.name, "sha256": sha256(file), "rows": len(rows), **section(manifest, "protocol")}
+    part = {"table": file.name, "sha256": file_sha256(file), "rows": len(rows), **section(manifest, "protocol")}
     part |= {name: manifest[name] for name in ("recomputed", "notes") if name in manifest}
     return part
 

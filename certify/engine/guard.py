@@ -1,6 +1,5 @@
 """The guard of a long run: it handles signals and memory, and checks that f and its files stay the same."""
 
-import hashlib
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ from torch import Tensor
 from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables.durable import DurableTable
+from maxup_smoothing.data.runtime.atomic import file_sha256
 from maxup_smoothing.data.runtime.signals import WORDS, Stop, Stopped
 
 
@@ -39,7 +39,7 @@ class WatchedFile:
             OSError: If it cannot be read.
         """
         seen = _stat(path)
-        return cls(path, _sha256(path), seen)
+        return cls(path, file_sha256(path), seen)
 
     def require_unchanged(self, made: str) -> None:
         """Look whether the file is still the same: by its time and size, and by content if those differ.
@@ -52,7 +52,7 @@ class WatchedFile:
         """
         try:
             seen = _stat(self.path)
-            now = self.sha256 if seen == self._seen else _sha256(self.path)
+            now = self.sha256 if seen == self._seen else file_sha256(self.path)
         except OSError as error:
             now, seen = f"unknown: {error.strerror}", self._seen
         if now != self.sha256:
@@ -67,11 +67,6 @@ class WatchedFile:
 def _stat(path: Path) -> tuple[int, ...]:
     found = os.stat(path)
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _SHARE = 100  # of the time of a run, at most one part of so many goes into looking at the weights and files

@@ -2,7 +2,6 @@
 
 # Shapes: B rows, K classes; C channels, H height, W width.
 
-import hashlib
 import importlib.util
 import logging
 import warnings
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from maxup_smoothing.data.runtime.atomic import file_sha256
 from maxup_smoothing.data.runtime.memory import is_out_of_memory
 from maxup_smoothing.data.runtime.user_code import logits_of
 
@@ -194,7 +194,7 @@ def onnx_model(path: Path, image_shape: Sequence[int], num_classes: int, device:
     sizes = (shape[0], shape[0]) if isinstance(shape[0], int) else ANY_BATCH
     # The SHA-256 does not cover weights in external files; `BaseClassifier.fingerprint` covers them by the logits.
     others = {one.name: one.shape[-1] if one.shape else None for one in session.get_outputs()[1:]}
-    return ForeignModel(ArrayFunction(run, num_classes), sizes, _sha256(path), pixels, (name,), others)
+    return ForeignModel(ArrayFunction(run, num_classes), sizes, file_sha256(path), pixels, (name,), others)
 
 
 def program(path: Path, num_classes: int) -> ForeignModel:
@@ -215,12 +215,12 @@ def program(path: Path, num_classes: int) -> ForeignModel:
         raise ValueError(f"{path} is not a TorchScript program that this torch can read: {_line(error)}.") from error
     if not hasattr(script, "training"):  # frozen: its weights are constants of the code, which nothing can move
         frozen = ArrayFunction(lambda x_BCHW: script(torch.from_numpy(x_BCHW)).detach().numpy(), num_classes)
-        return ForeignModel(frozen, ANY_BATCH, _sha256(path))
+        return ForeignModel(frozen, ANY_BATCH, file_sha256(path))
     for parameter in script.parameters():
         parameter.requires_grad_(False)  # else copies of it would belong to an autograd graph
     model = nn.Sequential(script)
     model.training = script.training
-    return ForeignModel(model, ANY_BATCH, _sha256(path))
+    return ForeignModel(model, ANY_BATCH, file_sha256(path))
 
 
 def exported_program(path: Path, device: torch.device) -> ForeignModel:
@@ -264,7 +264,7 @@ def exported_program(path: Path, device: torch.device) -> ForeignModel:
     model = move_to_device_pass(program, str(device)).module() if device.type != "cpu" else program.module()
     for module in model.modules():
         module.training = False  # the program fixes the mode, which was checked above; it does not support eval()
-    return ForeignModel(model, sizes, _sha256(path))
+    return ForeignModel(model, sizes, file_sha256(path))
 
 
 def _argument(node: Any, name: str, default: Any) -> Any:
@@ -280,11 +280,6 @@ def _argument(node: Any, name: str, default: Any) -> Any:
 def _require_file(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"no model at {path}.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _line(error: Exception) -> str:

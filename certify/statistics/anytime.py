@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from maxup_smoothing.certify.statistics.binomial import LARGEST_N, lower_confidence_bound
+from maxup_smoothing.certify.statistics.binomial import LARGEST_N, lower_confidence_bound, require_alpha
 
 # Errors of log E, with room. Those of its large terms (lgamma, logarithms, their sum) are below 1e-15 of them. That of
 # the posterior tail is below 1e-10; wherever it is used, it is far from underflow.
@@ -90,8 +90,7 @@ def lower_confidence_sequence(n_a: ArrayLike, n: ArrayLike, alpha: ArrayLike) ->
         ValueError: If ``n_a`` or ``n`` are not integers or any argument is out of range.
     """
     k, n, alpha = np.broadcast_arrays(n_a, n, np.asarray(alpha, dtype=np.float64))
-    if not np.all((alpha > 0) & (alpha < 1)):  # written so that nan fails
-        raise ValueError(f"alpha must be in (0, 1), got {alpha}.")
+    require_alpha(alpha)
     some, tiny = np.where(k == 0, 1, k), np.finfo(np.float64).tiny
     needed = np.nextafter(-np.log(alpha), np.inf)
     # Left of k/n in log odds; a bound at a thousandth of alpha is about where 1/alpha is reached, and never beyond k/n.

@@ -117,6 +117,17 @@ def two_sided_p_value(k: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
     return np.where(n == 0, 1.0, np.minimum(1.0, 2 * tail))[()]
 
 
+def require_alpha(alpha: ArrayLike) -> None:
+    """Refuse an alpha, or one of several, that is not a probability.
+
+    Raises:
+        ValueError: With what came.
+    """
+    level = np.asarray(alpha, dtype=np.float64)
+    if not np.all((level > 0) & (level < 1)):  # written so that nan fails
+        raise ValueError(f"alpha must be in (0, 1), got {level}.")
+
+
 def _moved(
     start: NDArray[np.floating],
     direction: int,
@@ -144,8 +155,7 @@ def _checked(
         raise ValueError(f"n must be in [1, {LARGEST_N}], got {n}.")
     if np.any(k < 0) or np.any(k > n):
         raise ValueError(f"k must be in [0, n], got k={k}, n={n}.")
-    if not np.all((alpha > 0) & (alpha < 1)):  # written so that nan fails
-        raise ValueError(f"alpha must be in (0, 1), got {alpha}.")
+    require_alpha(alpha)
     return k, n, alpha
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from maxup_smoothing.certify.statistics.anytime import complement, lower_confidence_sequence, upper_confidence_sequence
 from maxup_smoothing.certify.statistics.binomial import lower_confidence_bound, upper_confidence_bound
-from maxup_smoothing.certify.statistics.radius import ABSTAIN, two_class_radius
+from maxup_smoothing.certify.statistics.radius import ABSTAIN, require_positive_sigma, two_class_radius
 
 #: How often the votes are looked at: once (Cohen et al.), on a schedule (rule GS), whenever one likes (rule E).
 PROCEDURES = ("fixed", "sequential", "anytime")
@@ -224,19 +224,8 @@ def require_sigma(sigma: float) -> None:
     Raises:
         ValueError: With the fix.
     """
-    if not (sigma > 0 and np.isfinite(sigma)):
-        raise ValueError(f"sigma must be a positive number, got {sigma}.")
+    require_positive_sigma(sigma)
     if sigma > 4:
         raise ValueError(
             f"sigma = {sigma:g} looks like 0-255 units; it is in [0, 1] pixel units: pass {sigma / 255:.4g} if so."
         )
-
-
-def require_alpha(alpha: float) -> None:
-    """Refuse an alpha that is no probability.
-
-    Raises:
-        ValueError: With the fix.
-    """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must lie between 0 and 1, got {alpha}.")

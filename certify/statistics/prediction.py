@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maxup_smoothing.certify.statistics.binomial import LARGEST_N, two_sided_p_value
-from maxup_smoothing.certify.statistics.certificate import require_alpha, require_sigma
+from maxup_smoothing.certify.statistics.binomial import LARGEST_N, require_alpha, two_sided_p_value
+from maxup_smoothing.certify.statistics.certificate import require_sigma
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, min_samples_to_predict
 from maxup_smoothing.certify.statistics.sequential import Schedule
 

@@ -8,14 +8,13 @@ from functools import cached_property
 from typing import Any
 
 from maxup_smoothing.certify.statistics.anytime import geometric_looks
-from maxup_smoothing.certify.statistics.binomial import LARGEST_N
+from maxup_smoothing.certify.statistics.binomial import LARGEST_N, require_alpha
 from maxup_smoothing.certify.statistics.certificate import (
     BOUNDS,
     PROCEDURES,
     Look,
     limits,
     optimistic,
-    require_alpha,
     require_sigma,
 )
 from maxup_smoothing.certify.statistics.radius import two_class_radius

@@ -10,6 +10,7 @@ from scipy import special
 
 from maxup_smoothing.certify.statistics.binomial import (
     lower_confidence_bound,
+    require_alpha,
     two_sided_p_value,
 )
 
@@ -47,7 +48,7 @@ def certified_radius(p_a_lower: ArrayLike, sigma: float) -> NDArray[np.float64]:
     p = _float64("p_a_lower", p_a_lower)
     if not np.all((p >= 0) & (p < 1)):  # written so that nan fails
         raise ValueError(f"p_a_lower must be in [0, 1), got {p_a_lower!r}: probability 1 would be an infinite radius.")
-    _require_sigma(sigma)
+    require_positive_sigma(sigma)
     # Phi^-1(p) = -Phi^-1(1 - p), and 1 - p is exact for p >= 1/2: the tail is where ndtri keeps its digits.
     quantile = -special.ndtri(np.minimum(1 - p, 0.5))
     radius = np.nextafter(quantile * sigma * _RESERVE, 0.0)
@@ -82,7 +83,7 @@ def two_class_radius(p_a_lower: ArrayLike, p_b_upper: ArrayLike, sigma: float) -
             f"p_a_lower must be in [0, 1) and p_b_upper in (0, 1], got {p_a_lower!r} and {p_b_upper!r}: probability 1 "
             "of one class or 0 of the other would be an infinite radius."
         )
-    _require_sigma(sigma)
+    require_positive_sigma(sigma)
     certified = p_a > p_b
     z_a, z_b = _quantile(np.where(certified, p_a, 0.5)), _quantile(np.where(certified, p_b, 0.5))
     # Quantiles of one sign cancel, and their errors do not shrink with the difference: one relative to it is too small.
@@ -120,8 +121,7 @@ def min_samples_to_predict(alpha: float) -> int:
     Raises:
         ValueError: If ``alpha`` is outside (0, 1).
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be in (0, 1), got {alpha}.")
+    require_alpha(alpha)
     n = 1
     while two_sided_p_value(n, n) > alpha:
         n += 1
@@ -139,11 +139,6 @@ def _float64(name: str, values: ArrayLike) -> NDArray[np.float64]:
     if array.dtype in (np.float16, np.float32):
         raise ValueError(f"{name} must be float64, got {array.dtype}: its rounding alone changes radii.")
     return array.astype(np.float64)
-
-
-def _require_sigma(sigma: float) -> None:
-    if not (sigma > 0 and math.isfinite(sigma)):
-        raise ValueError(f"sigma must be positive and finite, got {sigma}.")
 
 
 # Above twice the relative error of a computed quantile, by which certified_radius may step back as p rises.
@@ -182,3 +177,13 @@ def bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle + 1, high)
     return low
+
+
+def require_positive_sigma(sigma: float) -> None:
+    """Refuse a standard deviation that is not positive and finite.
+
+    Raises:
+        ValueError: With what came.
+    """
+    if not (sigma > 0 and math.isfinite(sigma)):
+        raise ValueError(f"sigma must be positive and finite, got {sigma}.")

@@ -1,6 +1,14 @@
-"""Numbers for readers, rounded down: an accuracy or radius is never printed larger than it is."""
+"""Rounding towards the safe side: no number is stored or printed larger than it is, no upper limit smaller."""
 
+import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from fractions import Fraction
+
+
+def rounded_down(exact: Fraction) -> float:
+    """The largest float that is at most ``exact``, a number that is not negative."""
+    nearest = float(exact)
+    return nearest if Fraction(nearest) <= exact else math.nextafter(nearest, 0.0)
 
 
 def radius_text(radius: float) -> str:

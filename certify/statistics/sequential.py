@@ -18,6 +18,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from maxup_smoothing.certify.statistics.binomial import require_alpha
+from maxup_smoothing.certify.statistics.rounding import rounded_down
+
 #: Probability (beta) with which an input may be given up although more samples would have certified it. It is divided
 #: equally among the looks: give up where the upper bound at beta / looks stays below what is to be shown. This is a
 #: rule of cost, not of soundness: whatever beta is, it loses power but adds no false certificate.
@@ -69,11 +72,10 @@ class Schedule:
         Raises:
             ValueError: If ``alpha`` is outside (0, 1), or too small for its parts to be floats.
         """
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha must be in (0, 1), got {alpha}.")
+        require_alpha(alpha)
         shares = [Fraction(share) for share in self.shares]
         unit = Fraction(alpha) / max(Fraction(1), sum(shares, Fraction(0)))
-        levels = tuple(_rounded_down(unit * share) for share in shares)
+        levels = tuple(rounded_down(unit * share) for share in shares)
         if not min(levels) > 0:
             raise ValueError(f"alpha = {alpha} is too small to be divided among {len(levels)} looks; raise it.")
         return levels
@@ -115,8 +117,3 @@ def _default_looks(n: int) -> Iterator[int]:
                 return
             if look >= _FIRST_LOOK:
                 yield look
-
-
-def _rounded_down(value: Fraction) -> float:
-    nearest = float(value)
-    return nearest if Fraction(nearest) <= value else math.nextafter(nearest, 0.0)

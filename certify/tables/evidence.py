@@ -21,8 +21,9 @@ from maxup_smoothing.certify.statistics.disagreement import TRANSFER
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
 from maxup_smoothing.certify.tables import manifest as manifests
 from maxup_smoothing.certify.tables import population, summary
-from maxup_smoothing.certify.tables.radius_table import read, sha256
+from maxup_smoothing.certify.tables.radius_table import read
 from maxup_smoothing.certify.tables.restated import AMONG, dimension_of, restated
+from maxup_smoothing.data.runtime.atomic import file_sha256
 
 #: Of the document. A new key is no new version; another meaning of an old one is.
 KIND, VERSION = "maxup-smoothing/evidence", 1
@@ -143,8 +144,8 @@ def document(file: Path, statement: Statement, radii: Sequence[float] | None = N
         "settings": _settings(table, manifest),
         "subject": _subject(manifest),
         "hashes": {
-            "table_sha256": sha256(file),
-            "manifest_sha256": sha256(beside) if beside.is_file() else None,
+            "table_sha256": file_sha256(file),
+            "manifest_sha256": file_sha256(beside) if beside.is_file() else None,
             "weights_sha256": _text(manifest, "classifier", "weights_sha256"),
             "model_file_sha256": _text(manifest, "model", "sha256"),
             "data_fingerprint": _text(manifest, "data", "fingerprint"),

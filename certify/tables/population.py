@@ -83,7 +83,7 @@ def population_lower_bound(
         ValueError: If an argument is out of range.
     """
     _probability("alpha", alpha)
-    miss = _rounded_down(1 - _probability("confidence", confidence))
+    miss = _printed_below(1 - _probability("confidence", confidence))
     shown = lower_confidence_bound(certified, images, miss)
     surplus = np.nextafter(shown - alpha, -1.0)
     return np.maximum(np.nextafter(surplus / np.nextafter(1 - alpha, 2.0), -1.0), 0.0)[()]
@@ -97,14 +97,14 @@ def false_certificates(table: pd.DataFrame, confidence: float = 0.95) -> FalseCe
         confidence: Probability with which the bound holds over the noise, in (0, 1). ``probability`` is greater where
             the union bound says that no certificate is false with more than that.
     """
-    miss = _rounded_down(1 - _probability("confidence", confidence))
+    miss = _printed_below(1 - _probability("confidence", confidence))
     if (alpha := largest_alpha(table)) is None:
         return None
     rows = len(table)
     certificates = int((table["predict"] != ABSTAIN).sum())
     false = np.arange(1, rows + 1)
     beyond = special.betainc(false, rows - false + 1, alpha)  # P(Binomial(rows, alpha) >= false), falling
-    union = 1.0 if certificates == 0 else _rounded_down(1 - rows * _probability("alpha", alpha))
+    union = 1.0 if certificates == 0 else _printed_below(1 - rows * _probability("alpha", alpha))
     at_most = 0 if union >= confidence else min(int(np.count_nonzero(beyond > miss * _ACCEPTED)), certificates)
     probability = confidence if at_most else max(confidence, union)
     return FalseCertificates(at_most=at_most, certificates=certificates, probability=probability)
@@ -131,7 +131,7 @@ def simultaneous(table: pd.DataFrame, alpha: float | None = None) -> pd.DataFram
     _require_votes(table)
     strictest = float(table["alpha"].min())
     alpha = strictest if alpha is None else alpha
-    each = _rounded_down(_probability("alpha", alpha) / len(table))
+    each = _printed_below(_probability("alpha", alpha) / len(table))
     if each > strictest:
         raise ValueError(
             f"alpha={alpha} is {each} an image, looser than the {strictest} of a row; "
@@ -185,7 +185,7 @@ def _probability(name: str, value: float) -> Fraction:
     return Fraction(repr(float(value)))
 
 
-def _rounded_down(exact: Fraction) -> float:
+def _printed_below(exact: Fraction) -> float:
     """A float that is printed as ``exact`` or as less, by its last digit at most."""
     value = float(exact)
     return value if Fraction(repr(value)) <= exact else float(np.nextafter(value, -1.0))

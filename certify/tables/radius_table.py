@@ -4,7 +4,6 @@
 way in, for the readers of rows and of frames.
 """
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -218,11 +217,6 @@ def section(manifest: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
     """A section of a manifest, {} if it is not there."""
     part = (manifest or {}).get(name)
     return dict(part) if isinstance(part, dict) else {}
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _parsed(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, Any]]]:

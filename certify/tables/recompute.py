@@ -15,14 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from maxup_smoothing.certify.statistics.certificate import Look, limits, require_alpha
+from maxup_smoothing.certify.statistics.binomial import require_alpha
+from maxup_smoothing.certify.statistics.certificate import Look, limits
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, ceiling_radius, is_right, two_class_radius
+from maxup_smoothing.certify.statistics.rounding import rounded_down
 from maxup_smoothing.certify.statistics.top_k import TOP_K
 from maxup_smoothing.certify.tables.fields import ABSTAINED, CERTIFIED
-from maxup_smoothing.certify.tables.radius_table import read_rows, section, sha256, write_rows
+from maxup_smoothing.certify.tables.radius_table import read_rows, section, write_rows
 from maxup_smoothing.certify.tables.restated import claims_of, require_among
 from maxup_smoothing.certify.tables.row import Row
 from maxup_smoothing.certify.tables.top_k_table import TopKRow, TopKTable
+from maxup_smoothing.data.runtime.atomic import file_sha256
 
 _ROUNDED = 1 - 1e-9  # of the radius: beyond it, something was taken off, which an abstention does not show
 
@@ -146,7 +149,7 @@ def recompute_table(
     changed = {name: value for name, value in wanted.items() if value is not None and value != before.get(name)}
     original = manifest
     if manifest is None or changed:
-        step = {"table_sha256": sha256(path), "from": {name: before.get(name) for name in changed}, "to": changed}
+        step = {"table_sha256": file_sha256(path), "from": {name: before.get(name) for name in changed}, "to": changed}
         old = {"sampling": _common(made)} if manifest is None else {**manifest, "sampling": _resampled(told, changed)}
         manifest = {**old, "recomputed": [*old.get("recomputed", []), step]}
     if top_k is None:
@@ -167,15 +170,10 @@ def _scaled(looks: tuple[Look, ...], old: float, new: float | None, procedure: s
     levels = [Fraction(look.level) for look in looks]
     spent = max(levels) if procedure == "anytime" else sum(levels, Fraction(0))
     unit = Fraction(new) / max(Fraction(old), spent)
-    scaled = tuple(replace(look, level=_rounded_down(unit * Fraction(look.level))) for look in looks)
+    scaled = tuple(replace(look, level=rounded_down(unit * Fraction(look.level))) for look in looks)
     if not min(look.level for look in scaled) > 0:
         raise ValueError(f"alpha = {new} is too small to be divided among {len(looks)} looks; raise it.")
     return scaled
-
-
-def _rounded_down(exact: Fraction) -> float:
-    nearest = float(exact)
-    return nearest if Fraction(nearest) <= exact else float(np.nextafter(nearest, 0.0))
 
 
 def _drawn(row: Row, look: Look, n: int, seed: int) -> tuple[tuple[Look, ...], dict[int, int]]:

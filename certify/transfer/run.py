@@ -30,9 +30,10 @@ from maxup_smoothing.certify.runs.reopen import Overrides, Reopened, brief, reop
 from maxup_smoothing.certify.runs.session import Request, Session
 from maxup_smoothing.certify.statistics.disagreement import lost_pairs
 from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.certify.tables.radius_table import read_rows, sha256
+from maxup_smoothing.certify.tables.radius_table import read_rows
 from maxup_smoothing.certify.tables.row import Row
 from maxup_smoothing.certify.transfer.table import Transfer, TransferredTable
+from maxup_smoothing.data.runtime.atomic import file_sha256
 
 _SIMILAR = 4  # a pool that both batch sizes divide is made if it is at most so many of the larger batches
 _SAME_CLASSIFIER = "notes.threads"  # what may differ between a run and its continuation, too
@@ -223,7 +224,7 @@ def open_transfer(
         "model": source,
         "classifier": classifier,
         "transferred": {
-            "table_sha256": sha256(file),
+            "table_sha256": file_sha256(file),
             "pairs": pairs,
             "split": split,
             "stage": PAIRS,

@@ -9,12 +9,10 @@ deployed one. `certify.tables.row` checks both, so every reader of radius tables
 from dataclasses import dataclass
 from fractions import Fraction
 
-import numpy as np
-
-from maxup_smoothing.certify.statistics.binomial import LARGEST_N
-from maxup_smoothing.certify.statistics.certificate import require_alpha
+from maxup_smoothing.certify.statistics.binomial import LARGEST_N, require_alpha
 from maxup_smoothing.certify.statistics.disagreement import TRANSFER, Pairs, format_pairs
 from maxup_smoothing.certify.statistics.radius import ABSTAIN, is_right, two_class_radius
+from maxup_smoothing.certify.statistics.rounding import rounded_down
 from maxup_smoothing.certify.tables.durable import DurableTable
 from maxup_smoothing.certify.tables.fields import ABSTAINED, CERTIFIED, as_attributes
 from maxup_smoothing.certify.tables.recompute import recompute_row
@@ -86,9 +84,7 @@ class Transfer:
     @property
     def level(self) -> float:
         """What the pairs may spend: the rest, rounded down."""
-        rest = Fraction(self.alpha) - Fraction(self.votes_alpha)
-        nearest = float(rest)
-        return nearest if Fraction(nearest) <= rest else float(np.nextafter(nearest, 0.0))
+        return rounded_down(Fraction(self.alpha) - Fraction(self.votes_alpha))
 
     def voted(self, row: Row) -> Row:
         """The row at what the votes may spend.

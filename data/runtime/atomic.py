@@ -1,8 +1,9 @@
-"""Files that are there whole or not at all, after a crash and after a power cut."""
+"""Files that are there whole or not at all, after a crash and after a power cut, and the hash of a whole file."""
 
 import contextlib
 import errno
 import glob
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,16 @@ def append_durably(path: Path, content: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -48,8 +48,8 @@ def test_a_model_whose_rows_are_not_independent_is_refused(model: nn.Module, rea
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sigma": 0.0}, "sigma must be a positive number, got 0"),
-        ({"sigma": float("nan")}, "sigma must be a positive number, got nan"),
+        ({"sigma": 0.0}, "sigma must be positive and finite, got 0"),
+        ({"sigma": float("nan")}, "sigma must be positive and finite, got nan"),
         ({"sigma": 127.5}, "looks like 0-255 units.*pass 0.5"),
         ({"dtype": "float8"}, "dtype must be one of float32, bfloat16, float16, got 'float8'"),
         ({"noise": "fast"}, "noise must be one of exact, float, got 'fast'"),
@@ -93,5 +93,5 @@ def test_budgets_that_could_only_abstain_are_refused_with_what_is_needed() -> No
         smoothed.predict(IMAGES, n=10)
     with pytest.raises(ValueError, match="n0, the selection samples, must be at least 1"):
         smoothed.certify(IMAGES, n0=0)
-    with pytest.raises(ValueError, match="alpha must lie between 0 and 1, got 1"):
+    with pytest.raises(ValueError, match=r"alpha must be in \(0, 1\), got 1"):
         smoothed.certify(IMAGES, alpha=1.0)

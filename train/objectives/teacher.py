@@ -2,7 +2,6 @@
 
 # Shapes: N images, B in a batch, K classes, C H W image.
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maxup_smoothing.data.runtime import console
+from maxup_smoothing.data.runtime.atomic import file_sha256
 from maxup_smoothing.train import checkpoint
 from maxup_smoothing.train.distributed import World
 from maxup_smoothing.train.perturbations import GaussianNoise
@@ -30,7 +30,7 @@ def fingerprint(teacher: str) -> str:
         raise FileNotFoundError(
             f"the teacher has no checkpoint at {path}; train it first, or set teacher to its folder."
         )
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_sha256(path)
 
 
 def smoothed_predictions(teacher: str, images: Tensor, *, n: int, seed: int, world: World) -> Tensor:

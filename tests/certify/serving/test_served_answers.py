@@ -259,7 +259,7 @@ def test_health_metrics_and_model(server: Server) -> None:
         (["run", "--resize", "14"], "--resize must be at least the network's 28 pixels, got 14."),
         (["run", "--image-shape", "3,28,28"], "takes 1x28x28 images"),
         (["run", "--num-classes", "7"], "has 10 classes, the data set 7"),
-        (["run", "--alpha", "2"], "alpha must lie between 0 and 1, got 2.0."),
+        (["run", "--alpha", "2"], "alpha must be in (0, 1), got 2.0."),
         (["run", "--n", "3"], "n = 3 samples cannot certify anything"),
         (["run", "--radius", "50"], "radii must lie between 0 and"),
         (["run", "--sigma", "64"], "sigma = 64 looks like 0-255 units"),

@@ -178,8 +178,8 @@ def test_more_than_the_last_look_is_never_drawn_and_the_default_decides_the_whol
         ({"n": 8}, "n = 8 samples cannot certify anything at alpha = 0.001; at least 10 are needed"),
         ({"n": 0}, "n must be at least 1"),
         ({"n0": 0}, "n0, the selection samples, must be at least 1"),
-        ({"alpha": 0.0}, "alpha must lie between 0 and 1"),
-        ({"sigma": -1.0}, "sigma must be a positive number"),
+        ({"alpha": 0.0}, r"alpha must be in \(0, 1\)"),
+        ({"sigma": -1.0}, "sigma must be positive and finite"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -194,8 +194,8 @@ def test_a_table_of_fewer_columns_gets_them_from_its_counts(tmp_path: Path, drop
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"alpha": 0.0}, "alpha must lie between 0 and 1"),
-        ({"alpha": 1.5}, "alpha must lie between 0 and 1"),
+        ({"alpha": 0.0}, r"alpha must be in \(0, 1\)"),
+        ({"alpha": 1.5}, r"alpha must be in \(0, 1\)"),
         ({"bound": "betting"}, "bound must be one of clopper-pearson, joint, got 'betting'"),
         ({"n": 0}, "n must be at least 1, got 0"),
         ({"n": 2001}, r"a\.tsv has at most n=2000 votes an image, fewer than 2001; lower it or certify again"),

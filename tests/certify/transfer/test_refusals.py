@@ -88,7 +88,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str], str]] = {
     "no pairs": (lambda: None, ["--pairs", "0"], "--pairs must be at least 1"),
     "too many": (lambda: None, ["--to-model", "mine:shifted", "--pairs", "99999999999"], "--pairs must be at most"),
     "split": (lambda: None, ["--alpha-share", "1"], "--alpha-share"),
-    "alpha": (lambda: None, ["--alpha", "0"], "alpha must lie between 0 and 1"),
+    "alpha": (lambda: None, ["--alpha", "0"], r"alpha must be in \(0, 1\)"),
     "dtype": (lambda: None, ["--to-dtype", "int8"], "the deployed classifier: dtype must be one of"),
     "compile": (lambda: None, ["--to-compile", "maybe"], "--to-compile must be on or off"),
     "folding": (lambda: None, ["--to-folding", "yes"], "--to-folding must be on or off"),
