@@ -15,6 +15,7 @@ from maxup_smoothing.certify.models.adapters import ArrayFunction
 from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.models.contents import GIVEN, copied
 from maxup_smoothing.certify.noise import ATTACK_GRADIENT
+from maxup_smoothing.data.runtime.memory import is_out_of_memory
 from maxup_smoothing.train.objectives.attacks import attacking, log_mean_probability
 from maxup_smoothing.train.seeds import generator
 
@@ -75,7 +76,7 @@ class GradientNetwork(nn.Module):
                 log_p_BK = log_mean_probability(self, x_BCHW, [noise_BCHW])
                 (found_BCHW,) = torch.autograd.grad(log_p_BK.amin(1).sum(), x_BCHW)
         except RuntimeError as error:
-            if "out of memory" in str(error):
+            if is_out_of_memory(error):
                 raise
             raise ValueError(f"{name} has no gradients ({str(error).splitlines()[0][:120]}); {_FIX}.") from error
         if not bool(found_BCHW.ne(0).any()):

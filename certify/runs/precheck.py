@@ -16,6 +16,7 @@ from maxup_smoothing.certify.preflight.finding import ERROR, WARNING, Finding, l
 from maxup_smoothing.certify.preflight.sample import Sample
 from maxup_smoothing.certify.preflight.subject import Subject
 from maxup_smoothing.certify.statistics.procedure import Sampling
+from maxup_smoothing.certify.tables.durable import finished
 from maxup_smoothing.data import seen
 
 if TYPE_CHECKING:  # which imports this module
@@ -101,15 +102,6 @@ def _trained(session: "Session", request: "Request") -> NDArray[np.bool_] | None
     path = Path(request.model)
     known = seen.read(path if path.is_dir() else path.parent)
     return None if known is None else np.isin(seen.hashes(session.dataset.images, session.indices), known)
-
-
-def finished(table: Path) -> set[int]:
-    """The ``idx`` of the whole lines of a table; whether it is one will be checked when it is opened."""
-    if not table.is_file():
-        return set()
-    whole = table.read_bytes().rpartition(b"\n")[0].split(b"\n")[1:]
-    fields = (line.partition(b"\t")[0] for line in whole)
-    return {int(field) for field in fields if field.isdigit()}
 
 
 def _noted(session: "Session", preflight: list[str]) -> "Session":

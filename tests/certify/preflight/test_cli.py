@@ -13,7 +13,8 @@ from maxup_smoothing.analysis.report.notices import notices
 from maxup_smoothing.analysis.report.subjects import load_subjects
 from maxup_smoothing.certify.commands.app import app
 from maxup_smoothing.certify.noise.exact import ExactNoise
-from maxup_smoothing.certify.runs.precheck import SKIPPED, finished
+from maxup_smoothing.certify.runs.precheck import SKIPPED
+from maxup_smoothing.certify.tables.durable import finished
 from maxup_smoothing.data import registry
 from maxup_smoothing.train import checkpoint
 from maxup_smoothing.train.checkpoint import Architecture
