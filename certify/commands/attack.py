@@ -60,10 +60,10 @@ def attack(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the table of attacks instead of continuing it.")
     ] = False,
-    data: options.Data = None,
-    device: options.Device = None,
-    arch: options.Arch = None,
-    normalize: options.Normalize = None,
+    data: options.RecordedData = None,
+    device: options.RecordedDevice = None,
+    arch: options.RecordedArch = None,
+    normalize: options.RecordedNormalize = None,
     weights: options.RecordedWeights = None,
     data_root: options.DataRoot = None,
 ) -> None:

@@ -15,45 +15,32 @@ if TYPE_CHECKING:
 
 
 def check(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="As in `certify run`.")],
-    data: Annotated[str | None, typer.Option(help="As in `certify run`.", show_default="the checkpoint's own")] = None,
-    split: Annotated[str, typer.Option(help="Part of the data set: train, test or val.")] = "test",
+    model: options.Model,
+    data: options.Data = None,
+    split: options.Split = "test",
     class_map: options.ClassMap = None,
     labels: options.Labels = None,
     resize: options.Resize = None,
     crop: options.Crop = None,
     interpolation: options.Interpolation = None,
     grayscale: options.Grayscale = False,
-    protocol: Annotated[str, typer.Option(help="Which images the run will certify.")] = "full",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Take only this many images, the first of the protocol.")
-    ] = None,
-    sigma: Annotated[
-        float | None,
-        typer.Option(help="Standard deviation of the noise, in [0, 1] pixel units.", show_default="the checkpoint's"),
-    ] = None,
+    protocol: options.ProtocolName = "full",
+    limit: options.Limit = None,
+    sigma: options.Sigma = None,
     n: Annotated[
         int, typer.Option("--n", "-n", help="Estimation samples that the run will draw for each image.")
     ] = 100_000,
-    alpha: Annotated[float, typer.Option(help="Failure probability of each certificate.")] = 0.001,
+    alpha: options.Alpha = 0.001,
     radii: Annotated[str | None, typer.Option(help="Radii that the run is to certify, such as 0,0.25,0.5.")] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="Cast the network to float32, bfloat16 or float16.", show_default="the model's own"),
-    ] = None,
-    randomized: Annotated[
-        bool,
-        typer.Option("--randomized", help="The model draws its own random numbers, independently for every image."),
-    ] = False,
-    batch_size: Annotated[
-        str, typer.Option(help="Images in one forward pass; auto measures which number is fastest.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")] = "auto",
-    noise: Annotated[str, typer.Option(help="Source of the noise: exact or float.")] = "exact",
-    arch: Annotated[str | None, typer.Option(help="Architecture of another project's weights.")] = None,
-    normalize: Annotated[str | None, typer.Option(help="Normalisation in front of the model.")] = None,
+    dtype: options.Precision = None,
+    randomized: options.Randomized = False,
+    batch_size: options.BatchSize = "auto",
+    device: options.Device = "auto",
+    noise: options.Noise = "exact",
+    arch: options.Arch = None,
+    normalize: options.Normalize = None,
     weights: options.Weights = None,
-    data_root: Annotated[Path | None, typer.Option(envvar="DATA_ROOT", help="Folder with data sets.")] = None,
+    data_root: options.DataRoot = None,
 ) -> None:
     """Check model, data and noise for mistakes that make certificates void or useless.
 

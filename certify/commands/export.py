@@ -31,8 +31,8 @@ def export(
     alpha_share: AlphaShare = 0.5,
     limit: Rows = None,
     radii: Annotated[str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5.")] = None,
-    data: options.Data = None,
-    device: options.Device = None,
+    data: options.RecordedData = None,
+    device: options.RecordedDevice = None,
     data_root: options.DataRoot = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the new files.")] = False,
 ) -> None:

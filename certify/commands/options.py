@@ -75,15 +75,94 @@ def table_argument(what: str = "A radius table, or its run folder.") -> Any:
     return typer.Argument(metavar="FILE", help=what, callback=table_in, show_default=False)
 
 
-WithManifest = Annotated[Path, table_argument("A radius table with its manifest beside it, or its run folder.")]
-Data = Annotated[str | None, typer.Option(help="Data set that the table was made from.", show_default="the manifest's")]
-Device = Annotated[
-    str | None, typer.Option(help="Where the network runs: cpu, cuda or cuda:N.", show_default="as the table was made")
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Checkpoint, factory, file or name; `certify --help` lists the kinds.")
 ]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Data set name, FILE.npz, FILE.parquet, folder of class folders or images, or image.",
+        show_default="the checkpoint's own",
+    ),
+]
+Split = Annotated[str, typer.Option(help="Part of the data set: train, test or val.")]
+ProtocolName = Annotated[
+    str, typer.Option("--protocol", help="Which images to take: full, skipN (every N-th), firstN, macer-500-999.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Take only this many images, the first of the protocol.")]
+Sigma = Annotated[
+    float | None,
+    typer.Option(
+        help="Standard deviation of the noise, in [0, 1] pixel units.",
+        show_default="what the checkpoint was trained with",
+    ),
+]
+Alpha = Annotated[float, typer.Option(help="Failure probability of each certificate.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="Cast the network to float32, bfloat16 or float16, which may be another function.",
+        show_default="the model's own arithmetic",
+    ),
+]
+Randomized = Annotated[
+    bool,
+    typer.Option(
+        "--randomized", help="The model draws its own random numbers, independently for every image of a batch."
+    ),
+]
+BatchSize = Annotated[str, typer.Option(help="Images in one forward pass; auto measures which number is fastest.")]
+Compile = Annotated[
+    str, typer.Option(metavar="auto|on|off", help="torch.compile; auto does it where a long run gains from it.")
+]
+Device = Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")]
+Noise = Annotated[
+    str, typer.Option(help="exact (sound in floating point), or float (as behind other tables, for comparison).")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of the noise.", show_default="drawn from the operating system")]
 Arch = Annotated[
-    str | None, typer.Option(help="Architecture of another project's weights.", show_default="the manifest's")
+    str | None, typer.Option(help="Architecture of another project's weights: lenet, resnet20, timm:NAME …")
 ]
 Normalize = Annotated[
+    str | None,
+    typer.Option(
+        help="Normalisation in front of the model: none, cifar10, imagenet, or MEAN/STD as 0.5,0.5,0.5/0.2,0.2,0.2.",
+        show_default="what a file of weights stores, else of weights cifar10 for CIFAR, else none",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file instead of continuing it.")]
+Check = Annotated[
+    bool,
+    typer.Option(
+        " /--no-check", help="Skip the checks of `certify check`; the manifest records it.", show_default=False
+    ),
+]
+Radii = Annotated[
+    str | None,
+    typer.Option(help="Radii of the printed table, such as 0,0.25,0.5; sequential and anytime decide these."),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="i/N", help="Certify every N-th image, beginning with the i-th; join the tables with `certify merge`."
+    ),
+]
+Simultaneous = Annotated[
+    bool, typer.Option("--simultaneous", help="Use alpha / images for each certificate, so that all hold together.")
+]
+WithManifest = Annotated[Path, table_argument("A radius table with its manifest beside it, or its run folder.")]
+
+#: Of commands that open a table's classifier again; what is left out is as the table was made.
+RecordedData = Annotated[
+    str | None, typer.Option(help="Data set that the table was made from.", show_default="the manifest's")
+]
+RecordedDevice = Annotated[
+    str | None, typer.Option(help="Where the network runs: cpu, cuda or cuda:N.", show_default="as the table was made")
+]
+RecordedArch = Annotated[
+    str | None, typer.Option(help="Architecture of another project's weights.", show_default="the manifest's")
+]
+RecordedNormalize = Annotated[
     str | None, typer.Option(help="Normalisation in front of the model.", show_default="the manifest's")
 ]
 _WEIGHTS = "Which set of weights to take from a file with several: ema, raw, or a name."

@@ -38,18 +38,16 @@ def plan(
     model: Annotated[
         str | None, typer.Argument(metavar="[MODEL]", help="As in `certify run`; without it nothing is measured.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="As in `certify run`.")] = None,
-    split: Annotated[str, typer.Option(help="Part of the data set: train, test or val.")] = "test",
+    data: options.Data = None,
+    split: options.Split = "test",
     class_map: options.ClassMap = None,
     labels: options.Labels = None,
     resize: options.Resize = None,
     crop: options.Crop = None,
     interpolation: options.Interpolation = None,
     grayscale: options.Grayscale = False,
-    protocol: Annotated[str, typer.Option(help="Which images the run will certify.")] = "full",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Take only this many images, the first of the protocol.")
-    ] = None,
+    protocol: options.ProtocolName = "full",
+    limit: options.Limit = None,
     sigma: Annotated[
         float | None,
         typer.Option(
@@ -97,22 +95,16 @@ def plan(
     price_per_hour: Annotated[
         float | None, typer.Option(help="Price of one device for an hour, in any currency.")
     ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Cast the network to this arithmetic.", show_default="the model's own")
-    ] = None,
-    batch_size: Annotated[
-        str, typer.Option(help="Images in one forward pass; auto measures which number is fastest.")
-    ] = "auto",
-    compile: Annotated[
-        str, typer.Option(metavar="auto|on|off", help="Whether the run will use torch.compile.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")] = "auto",
-    noise: Annotated[str, typer.Option(help="Source of the noise: exact or float.")] = "exact",
+    dtype: options.Precision = None,
+    batch_size: options.BatchSize = "auto",
+    compile: options.Compile = "auto",
+    device: options.Device = "auto",
+    noise: options.Noise = "exact",
     seed: Annotated[int, typer.Option(help="Seed of the measurement's noise, which no run draws.")] = 0,
-    arch: Annotated[str | None, typer.Option(help="Architecture of another project's weights.")] = None,
-    normalize: Annotated[str | None, typer.Option(help="Normalisation in front of the model.")] = None,
+    arch: options.Arch = None,
+    normalize: options.Normalize = None,
     weights: options.Weights = None,
-    data_root: Annotated[Path | None, typer.Option(envvar="DATA_ROOT", help="Folder with data sets.")] = None,
+    data_root: options.DataRoot = None,
 ) -> None:
     """Estimate the largest radius, the samples, the time and the cost of a run.
 

@@ -1,17 +1,18 @@
-"""Commands that work on finished tables: ``certify recompute``, ``certify merge`` and ``certify audit``."""
+"""Commands that work on finished tables: ``certify show``, ``recompute``, ``merge`` and ``audit``."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from maxup_smoothing.certify.audit.auditing import audit_log, render
-from maxup_smoothing.certify.commands import options
+from maxup_smoothing.certify.commands import arguments, options
 from maxup_smoothing.certify.distributed.merge import merge_tables
+from maxup_smoothing.certify.logs.settings import beyond_l2
 from maxup_smoothing.certify.statistics import rounding
 from maxup_smoothing.certify.statistics.norms import require_norm
-from maxup_smoothing.certify.tables import summary
-from maxup_smoothing.certify.tables.evidence import Statement, manifest_of
+from maxup_smoothing.certify.tables import evidence, summary
 from maxup_smoothing.certify.tables.location import tables_in
 from maxup_smoothing.certify.tables.radius_table import read
 from maxup_smoothing.certify.tables.recompute import recompute_table
@@ -25,6 +26,38 @@ Out = Annotated[
     typer.Option(parser=options.new_table, metavar="FILE|FOLDER/", help="The new radius table, another file."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")]
+
+
+def show(
+    file: Annotated[Path, options.table_argument()],
+    radii: Annotated[
+        str | None,
+        typer.Option(
+            help="Radii of the printed table, such as 0,0.25,0.5.", show_default="0,0.25 … the largest possible"
+        ),
+    ] = None,
+    simultaneous: options.Simultaneous = False,
+    norm: options.Norm = "l2",
+    dimension: options.Dimension = None,
+    top_k: options.TopK = None,
+    format: Annotated[
+        str, typer.Option(metavar="text|json", help="json is for other programs; see docs/evidence.md.")
+    ] = "text",
+) -> None:
+    """Print the certified accuracy of a table at several radii.
+
+    Each line has the count, its 95 % interval, and a 95 % lower bound for the population of images.
+    """
+    statement = evidence.Statement(norm=norm, dimension=dimension, top_k=top_k, simultaneous=simultaneous)
+    wanted = arguments.radii(radii)
+    if norm != "l2" and (doubt := beyond_l2(read(file))) is not None:
+        raise ValueError(doubt)
+    if format == "json":
+        sys.stdout.write(evidence.encode(evidence.document(file, statement, wanted)))
+    elif format == "text":
+        print(summary.render(statement.of(read(file), evidence.manifest_of(file)), wanted))
+    else:
+        raise ValueError(f"--format must be text or json, got {format[:200]!r}.")
 
 
 def recompute(
@@ -71,7 +104,7 @@ def recompute(
     old, new = read(file), read(out)
     print(summary.render(new))
     if top_k is not None:
-        print(f"\n{summary.render(Statement(top_k=top_k).of(new, manifest_of(out)))}")
+        print(f"\n{summary.render(evidence.Statement(top_k=top_k).of(new, evidence.manifest_of(out)))}")
     radii = max(summary.radii_of(old), summary.radii_of(new), key=len)
     before, after = (summary.certified_share(table, radii)["certified"] for table in (old, new))
     print(f"\n{'radius':>8}  {'before':>13}  {'after':>13}   of {len(new)} images")

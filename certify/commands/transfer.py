@@ -73,7 +73,7 @@ def transfer(
     alpha_share: AlphaShare = 0.5,
     limit: Rows = None,
     radii: Annotated[str | None, typer.Option(help="Radii of the printed table, such as 0,0.25,0.5.")] = None,
-    data: options.Data = None,
+    data: options.RecordedData = None,
     device: Annotated[
         str | None, typer.Option(help="Where the certified network runs.", show_default="as the table was made")
     ] = None,

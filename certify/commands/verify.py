@@ -67,10 +67,10 @@ def verify(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the choice of rows.", show_default="drawn from the operating system")
     ] = None,
-    data: options.Data = None,
-    device: options.Device = None,
-    arch: options.Arch = None,
-    normalize: options.Normalize = None,
+    data: options.RecordedData = None,
+    device: options.RecordedDevice = None,
+    arch: options.RecordedArch = None,
+    normalize: options.RecordedNormalize = None,
     weights: options.RecordedWeights = None,
     data_root: options.DataRoot = None,
 ) -> None:

@@ -178,7 +178,7 @@ def test_more_than_the_last_look_is_never_drawn_and_the_default_decides_the_whol
         ({"n": 8}, "n = 8 samples cannot certify anything at alpha = 0.001; at least 10 are needed"),
         ({"n": 0}, "n must be at least 1"),
         ({"n0": 0}, "n0, the selection samples, must be at least 1"),
-        ({"alpha": 0.0}, r"alpha must be in \(0, 1\)"),
+        ({"alpha": 0.0}, "alpha must be in (0, 1)"),
         ({"sigma": -1.0}, "sigma must be positive and finite"),
     ],
 )
