@@ -43,7 +43,7 @@ class TrainConfig:
         reduction: MaxUp: ``max``, ``mean``, ``topk`` or ``logsumexp`` over the copies.
         top_k: How many copies ``topk`` keeps.
         temperature: Of ``logsumexp``.
-        selection: Mode in which MaxUp compares copies, ``train`` or ``eval``; see ``train.maxup``.
+        selection: How MaxUp compares copies: ``train``, ``eval`` or ``joint``; see ``train.maxup``.
         worst_of: MaxUp on top of stability, consistency and smoothadv: candidates for the worst copy; 1 without.
         graded: With worst_of: an image gets as bad a copy as its confidence allows, not the worst; see
             ``train.objectives.worst_copy``.
@@ -209,7 +209,7 @@ class TrainConfig:
         _choice("init_head", self.init_head, ("keep", "reset"))
         _choice("dtype", self.dtype, ("float32", "bfloat16"))
         _choice("attack", self.attack, ("pgd", "ddn"))
-        _choice("selection", self.selection, ("train", "eval"))
+        _choice("selection", self.selection, ("train", "eval", "joint"))
         _require(self.momentum < 1, f"momentum must be below 1, got {self.momentum}.")
         for name, value in dataclasses.asdict(self).items():
             for number in value if isinstance(value, tuple) else (value,):

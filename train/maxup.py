@@ -10,7 +10,9 @@ pass. Modules stay in the mode that they are in (batch norm normalises by the
 statistics of the copies it is given), buffers such as running statistics are put back after selection, so that only the
 gradient pass moves them, and every pass starts from one random state, so that all copies of a batch meet the same
 dropout masks. With ``selection="eval"`` the copies are compared in evaluation mode instead (running statistics, no
-dropout), which is cheaper for some models and noisier at the start of training.
+dropout), which is cheaper for some models and noisier at the start of training. With ``selection="joint"`` all copies
+pass forward and backward as one batch of m B examples, and the worst is chosen from their losses. Batch norm then sees
+all copies, each copy meets its own dropout mask, and time and memory are those of the mean of m copies.
 
 Inputs and targets are tensors, or dicts, tuples, lists, named tuples and dataclasses of them, as text models take. The
 copies are then chosen leaf by leaf. A copy whose loss is not a number counts as the worst, so the loss says so, too.
@@ -36,7 +38,7 @@ from maxup_smoothing.train.seeds import derive_seed, generator
 from maxup_smoothing.train.step import DROPOUT, same_randomness, without_trace
 
 Reduction = Literal["max", "mean", "topk", "logsumexp"]
-Selection = Literal["train", "eval"]
+Selection = Literal["train", "eval", "joint"]
 PerExampleLoss = Callable[[Any, Any], Tensor]
 #: From inputs, targets and a generator to both anew; a ``Perturbation`` is one whose inputs and targets are tensors.
 Perturb = Callable[[Any, Any, torch.Generator], tuple[Any, Any]]
@@ -52,6 +54,7 @@ class BatchLoss:
         copies_BM: (B, M) loss of every noisy copy that was looked at, without gradient.
         output: Where ``maxup_loss`` made it: what the model returned for the worst copy of each example, or for copy 0
             where the worst is not sought, in the pass that has the gradient. A recurrent state is carried on from it.
+            None where all copies passed as one batch.
     """
 
     loss: Tensor
@@ -90,7 +93,8 @@ def maxup_loss(
     ``logsumexp``, :math:`t \log \frac1m \sum_i e^{l_{bi} / t}` with the temperature t, which is the maximum for
     t to 0 and the mean for t to infinity.
 
-    Cost in units of a forward pass (backward counts 2): ``max`` m + 3, ``topk`` m + 3 top_k, the others 3 m.
+    Cost in units of a forward pass (backward counts 2): ``max`` m + 3, ``topk`` m + 3 top_k, the others 3 m. With
+    ``selection="joint"`` all of them cost 3 m.
 
     Args:
         model: Called with a batch; its output, a tensor or anything else, goes to ``per_example_loss``. In the mode it
@@ -107,7 +111,8 @@ def maxup_loss(
         reduction: See above.
         top_k: For ``topk``, in [1, m].
         temperature: For ``logsumexp``, positive.
-        selection: "train" or "eval"; see the top of this module.
+        selection: "train", "eval" or "joint"; see the top of this module. With "joint" the other reductions pass all
+            copies as one batch, too.
 
     Returns:
         The loss and the losses of all copies. The loss is NaN if that of any copy is.
@@ -118,8 +123,8 @@ def maxup_loss(
     """
     check(m=m, reduction=reduction, top_k=top_k, temperature=temperature, selection=selection)
     m, seed, device = int(m), _seed(seed), structures.device(x, y)
-    if reduction in ("max", "topk") and m > 1:
-        kept = top_k if reduction == "topk" else 1
+    kept = {"max": 1, "topk": top_k}.get(reduction, m)
+    if kept < m and selection != "joint":
         worst, copies_BM = worst_copies(
             model, per_example_loss, perturb, x, y, m=m, seed=seed, keep=kept, selection=selection
         )
@@ -129,14 +134,18 @@ def maxup_loss(
         return BatchLoss(loss_BS.mean() + lost, copies_BM, output)
 
     copies = (perturb(x, y, generator(device, seed, copy)) for copy in range(m))
-    loss_BM, output = _table(model, per_example_loss, copies, seed)
+    if selection == "joint":
+        (loss_BM, _), output = _pass(model, per_example_loss, structures.concatenated(list(copies)), seed), None
+        loss_BM = loss_BM.unflatten(0, (m, -1)).T
+    else:
+        loss_BM, output = _table(model, per_example_loss, copies, seed)
     if reduction == "logsumexp":
         # Relative to the maximum nothing overflows, and expm1 and log1p keep the digits at high temperatures.
         largest_B1 = loss_BM.detach().amax(1, keepdim=True)
         excess_B = ((loss_BM - largest_B1) / temperature).expm1().mean(1).log1p()
         loss_B = largest_B1.squeeze(1) + temperature * excess_B
     else:
-        loss_B = loss_BM.mean(1)
+        loss_B = loss_BM.topk(kept).values.mean(1) if kept < m else loss_BM.mean(1)
     return BatchLoss(loss_B.mean(), loss_BM.detach(), output)
 
 

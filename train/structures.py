@@ -8,7 +8,7 @@ examples share.
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -62,25 +62,44 @@ def choose(mask_B: Tensor, yes: Any, no: Any) -> Any:
     Raises:
         ValueError: If the two differ in anything but the numbers in their tensors.
     """
-    if isinstance(yes, Tensor) and isinstance(no, Tensor):
-        if yes.shape != no.shape:
+    return _combined(lambda yes, no: torch.where(mask_B.reshape(-1, *(1,) * (yes.dim() - 1)), yes, no), yes, no)
+
+
+def concatenated(copies: Sequence[Any]) -> Any:
+    """Like structures as one: each tensor has the examples of the first, then those of the second, and so on.
+
+    Raises:
+        ValueError: If they differ in anything but the numbers in their tensors.
+    """
+    return _combined(lambda *tensors: torch.cat(tensors), *copies)
+
+
+def _combined(function: Callable[..., Tensor], *trees: Any) -> Any:
+    """One structure, in which each tensor is a function of those at its place in several like structures."""
+    first = trees[0]
+    if all(isinstance(tree, Tensor) for tree in trees):
+        if different := [tuple(tree.shape) for tree in trees if tree.shape != first.shape]:
             raise ValueError(
-                f"all copies of a batch must have one shape, got {tuple(yes.shape)} and {tuple(no.shape)}; perturb "
+                f"all copies of a batch must have one shape, got {tuple(first.shape)} and {different[0]}; perturb "
                 "without changing it."
             )
-        return torch.where(mask_B.reshape(-1, *(1,) * (yes.dim() - 1)), yes, no)
-    parts, others = _parts(yes), _parts(no)
-    alike = type(yes) is type(no)
-    if parts is None or others is None:
-        if alike and yes == no:
-            return yes
-        raise ValueError(f"what is not a tensor must be the same in all copies, got {yes!r:.99} and {no!r:.99}.")
-    if not alike or parts.keys() != others.keys():
-        raise ValueError(
-            f"all copies must have one structure, got {type(yes).__name__} of {list(parts)} and "
-            f"{type(no).__name__} of {list(others)}."
-        )
-    return _rebuilt(yes, {key: choose(mask_B, part, others[key]) for key, part in parts.items()})
+        return function(*trees)
+    parts = [_parts(tree) for tree in trees]
+    for tree, own in zip(trees, parts, strict=True):
+        alike = type(tree) is type(first)
+        if own is None or parts[0] is None:
+            if not alike or tree != first:
+                raise ValueError(
+                    f"what is not a tensor must be the same in all copies, got {first!r:.99} and {tree!r:.99}."
+                )
+        elif not alike or own.keys() != parts[0].keys():
+            raise ValueError(
+                f"all copies must have one structure, got {type(first).__name__} of {list(parts[0])} and "
+                f"{type(tree).__name__} of {list(own)}."
+            )
+    if parts[0] is None:
+        return first
+    return _rebuilt(first, {key: _combined(function, *(own[key] for own in parts if own)) for key in parts[0]})
 
 
 def _parts(tree: Any) -> dict[Any, Any] | None:

@@ -137,6 +137,7 @@ def test_every_field_is_documented() -> None:
         (["m=4", "top_k=2"], "top_k = 2 has no effect: it is read with reduction = 'topk'"),
         (["m=4", "temperature=2"], "temperature = 2.0 has no effect"),
         (["m=4", "reduction=logsumexp", "selection=eval"], "selection = 'eval' has no effect"),
+        (["objective=stability", "worst_of=2", "selection=joint"], "'joint' is of the objective maxup"),
         (["objective=stability", "selection=eval"], "has no effect: it is read with worst_of above 1"),
     ],
 )

@@ -2,6 +2,7 @@
 
 # Shapes: B examples, M copies, D inputs, K classes.
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -238,6 +239,27 @@ def test_selection_in_evaluation_mode_uses_running_statistics_and_no_dropout() -
     torch.testing.assert_close(result.copies_BM, twin_BM.detach())
 
 
+@pytest.mark.parametrize("reduction", ["max", "topk", "mean", "logsumexp"])
+def test_joint_selection_passes_all_copies_as_one_batch(reduction: Reduction) -> None:
+    """Batch norm sees all copies, running statistics move once, and the gradient is that of the plain formula."""
+    model, (x, y) = nn.Sequential(nn.Linear(D, 8), nn.BatchNorm1d(8), nn.Linear(8, K)).train(), batch()
+    twin = deepcopy(model)
+    result = run(model, x, y, selection="joint", reduction=reduction, top_k=2, temperature=0.3)
+    result.loss.backward()
+    x_BMD = copies(x, y, 3)
+    logits = twin(x_BMD.transpose(0, 1).flatten(0, 1))
+    loss_BM = cross_entropy(logits, y.repeat(M)).unflatten(0, (M, -1)).T
+    expected = reduced(loss_BM, reduction)
+    expected.backward()
+    torch.testing.assert_close(result.loss, expected)
+    torch.testing.assert_close(result.copies_BM, loss_BM.detach())
+    for own, other in zip(model.parameters(), twin.parameters(), strict=True):
+        assert own.grad is not None and other.grad is not None
+        torch.testing.assert_close(own.grad, other.grad)
+    for own, other in zip(model.buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(own, other)
+
+
 def test_all_copies_and_the_gradient_pass_meet_the_same_dropout_masks() -> None:
     """With equal copies every difference would come from the masks: the gap is then zero, and the loss is theirs."""
     model, (x, y) = nn.Sequential(nn.Dropout(0.5), nn.Linear(D, K)).train(), batch()
@@ -264,7 +286,7 @@ def test_weights_keep_their_gradient_under_autocast() -> None:
         ({"reduction": "min"}, "reduction must be one of max, mean, topk, logsumexp, got 'min'"),
         ({"reduction": "topk", "top_k": 5}, r"top_k must lie in \[1, m\] = \[1, 4\], got 5"),
         ({"temperature": 0.0}, "temperature must be positive and finite, got 0"),
-        ({"selection": "both"}, "selection must be one of train, eval, got 'both'"),
+        ({"selection": "both"}, "selection must be one of train, eval, joint, got 'both'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -114,6 +114,7 @@ class LanguageConfig:
             temperature=self.temperature,
             selection=self.selection,
         )
+        _require(self.selection != "joint", "selection = 'joint' is of images: language models carry a state on.")
         _require(self.m == 1 or self.sigma > 0, f"without noise (sigma = 0) all m = {self.m} copies are one; set m=1.")
         transformer = self.arch == "transformer"
         for active, when, keys in (

@@ -40,10 +40,10 @@ class MaxUp(Perturbed):
             temperature=config.temperature,
             selection=config.selection,
         )
-        keeping = config.m > 1 and config.reduction in ("max", "topk")
+        selecting = config.m > 1 and (config.reduction in ("max", "topk") or config.selection == "joint")
         self.refuse_idle(config.reduction == "topk", "with reduction = 'topk'", "top_k")
         self.refuse_idle(config.reduction == "logsumexp", "with reduction = 'logsumexp'", "temperature")
-        self.refuse_idle(keeping, "where the worst of several copies are kept", "selection")
+        self.refuse_idle(selecting, "where the worst of several copies are kept", "selection")
         self.refuse_idle(config.m_start > 0, "with m_start", "warmup")
         if not 0 <= config.m_start <= config.m:
             raise ValueError(

@@ -60,6 +60,8 @@ def check_worst(objective: Objective) -> None:
     """Raise ``ValueError`` if a choice among candidates is set up without candidates, or among too many."""
     config = objective.config
     objective.refuse_idle(config.worst_of > 1, "with worst_of above 1", "selection", "graded")
+    if config.worst_of > 1 and config.selection == "joint":
+        raise ValueError("selection = 'joint' is of the objective maxup; with worst_of choose train or eval.")
     if config.graded and config.worst_of > MOST_COPIES:
         raise ValueError(f"graded = true takes at most worst_of = {MOST_COPIES} candidates, got {config.worst_of}.")
 

@@ -25,6 +25,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("plain", {}),
     "maxup": ("maxup", {"m": 4}),
     "maxup-eval": ("maxup", {"m": 4, "selection": "eval"}),
+    "maxup-joint": ("maxup", {"m": 4, "selection": "joint"}),
     "maxup-topk": ("maxup", {"m": 4, "reduction": "topk", "top_k": 2}),
     "mean_of_m": ("mean_of_m", {"m": 4}),
     "gradient_penalty": ("gradient_penalty", {"m": 4}),
