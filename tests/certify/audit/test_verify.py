@@ -97,7 +97,13 @@ def one_vote_less(row: Row) -> Row:
 @pytest.mark.parametrize("procedure", PROCEDURES)
 def test_an_honest_table_comes_out_and_an_edited_row_does_not(procedure: str) -> None:
     run(*PROCEDURES[procedure])
-    report = verify()
+    told, drawn = list[tuple[int, int]](), list[tuple[int, int]]()
+    report = verify(
+        expect=lambda rows, samples: told.append((rows, samples)),
+        advance=lambda samples, rows: drawn.append((samples, rows)),
+    )
+    assert told == [(12, sum(samples for samples, _ in drawn))]
+    assert sum(rows for _, rows in drawn) == 12
     assert (report.verdict, report.differences, report.warnings) == (EXACT, (), ())
     assert report.redrawn == tuple(range(12))
     rows = [parse_row(line) for line in TABLE.read_text().splitlines()[1:]]
