@@ -24,8 +24,8 @@ def read(path: Path) -> dict[str, int]:
     Args:
         path: Text with a line for each class, such as ``tench 0``; the number stands last. Or JSON, ``{"tench": 0}``.
             Or a list of all classes in the network's order. That may be lines that begin with synsets
-            (``synset_words.txt``, ``LOC_synset_mapping.txt``) or a JSON list of names. It may also be a JSON object from
-            numbers to a name, or to a synset and a name (``id2label`` of a ``config.json``,
+            (``synset_words.txt``, ``LOC_synset_mapping.txt``) or a JSON list of names. It may also be a JSON object
+            from numbers to a name, or to a synset and a name (``id2label`` of a ``config.json``,
             ``imagenet_class_index.json``).
 
     Raises:

@@ -8,10 +8,11 @@ each.
 Selection and gradient see the same function, up to batch statistics: in the gradient pass these are those of the worst
 copies. Modules stay in the mode that they are in, so batch norm normalises by the statistics of the copies it is given.
 Buffers such as running statistics are put back after selection, so that only the gradient pass moves them. Every pass
-starts from one random state, so that all copies of a batch meet the same dropout masks. With ``selection="eval"`` the copies are compared in evaluation mode instead (running statistics, no
-dropout), which is cheaper for some models and noisier at the start of training. With ``selection="joint"`` all copies
-pass forward and backward as one batch of m B examples, and the worst is chosen from their losses. Batch norm then sees
-all copies, each copy meets its own dropout mask, and time and memory are those of the mean of m copies.
+starts from one random state, so that all copies of a batch meet the same dropout masks. With ``selection="eval"`` the
+copies are compared in evaluation mode instead (running statistics, no dropout), which is cheaper for some models and
+noisier at the start of training. With ``selection="joint"`` all copies pass forward and backward as one batch of m B
+examples, and the worst is chosen from their losses. Batch norm then sees all copies, each copy meets its own dropout
+mask, and time and memory are those of the mean of m copies.
 
 Inputs and targets are tensors, or dicts, tuples, lists, named tuples and dataclasses of them, as text models take. The
 copies are then chosen leaf by leaf. A copy whose loss is not a number counts as the worst, so the loss says so, too.

@@ -2,8 +2,8 @@
 
 Smooth networks are judged image by image, with a margin of 1 %. Networks with kinks are judged as a data set, with a
 margin of 5 %: between kinks that are closer than sigma the loss at one image has no gradient that the law could be
-about. Three things are judged: the mean of the largest of m noise values, which must be c_m within 1 %; MaxUp's gain over
-these images at the smallest sigma; and, for a smooth network, the limit at each image. A verdict is
+about. Three things are judged: the mean of the largest of m noise values, which must be c_m within 1 %; MaxUp's gain
+over these images at the smallest sigma; and, for a smooth network, the limit at each image. A verdict is
 
 * FAIL, if one of the three is shown to be off by its margin;
 * PASS, if all three are shown to be within it. Images whose gain is lost in rounding do not count: a confident network
