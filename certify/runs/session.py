@@ -38,8 +38,9 @@ from maxup_smoothing.data.runtime import console
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What ``certify run`` and ``certify predict`` are asked to open; see ``certify.commands.app`` for the meaning.
+    """What ``certify run`` and ``certify predict`` are asked to open; ``certify.commands.options`` describes it.
 
+    What changes f or the images goes into the manifest, too, and ``certify.runs.reopen`` reads it back.
     ``recorded`` is set where they come from a table's manifest, and its command has no options for them.
     """
 

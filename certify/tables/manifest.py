@@ -1,7 +1,8 @@
-"""The manifest beside a radius table: what was certified, how, and with which seeds, as JSON.
+"""Reads, writes and compares manifests, the JSON beside a radius table; ``certify.runs.session`` puts one together.
 
 A manifest is a plain dict of JSON values. Everything in it must agree before a run may continue a table, except the
-section ``notes``, which is for what may differ between a run and its continuation: host, command, time.
+section ``notes``, which is for what may differ between a run and its continuation: host, command, time. So a new field
+outside ``notes`` ends the continuation of older tables.
 """
 
 import itertools
