@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from maxup_smoothing.data import registry
-from maxup_smoothing.train import evaluate
+from maxup_smoothing.train import evaluate, images
 from maxup_smoothing.train import optimizer as optimizers
 from maxup_smoothing.train.__main__ import app
 from maxup_smoothing.train.config import TrainConfig
@@ -166,6 +167,22 @@ def test_files_that_cannot_be_read_are_named_or_passed_over_and_counted(photos: 
     code, said, shown = train("a", "skip_unreadable=true", "holdout=6")
     assert (code, said) == (0, "")
     assert "1 training images cannot be read and are passed over" in shown
+
+
+@pytest.mark.parametrize("most", [20_000, 10])
+def test_test_images_that_are_trained_on_are_said(photos: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many images on disk files are compared, since decoding takes long: then only copies byte for byte count."""
+    monkeypatch.setattr(images, "_MOST_DECODED", most)
+    assert "test images are trained on" not in train("a", "epochs=1")[2]
+    shutil.copy(photos / "train" / "class1" / "7.png", photos / "test" / "class0" / "1.png")
+    (photos / "test" / "class1" / "1.png").unlink()
+    (photos / "test" / "class1" / "1.png").symlink_to("nowhere.png")
+    said = train("b", "epochs=1", "skip_unreadable=true")[2]
+    of = 6 if most < 30 else 5  # those that can be read
+    assert f"photos: 1 of {of} test images are trained on, the first is number 1; accuracy on them" in said
+    same = Image.open(photos / "train" / "class1" / "7.png")
+    same.save(photos / "test" / "class0" / "1.png", compress_level=1)
+    assert ("are trained on" in train("c", "epochs=1", "skip_unreadable=true")[2]) == (most > 30)
 
 
 @pytest.mark.usefixtures("photos")
