@@ -19,6 +19,7 @@ from maxup_smoothing.train import evaluate, images
 from maxup_smoothing.train import optimizer as optimizers
 from maxup_smoothing.train.__main__ import app
 from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.loop import Trainer
 
 BASE: dict[str, Any] = {
     "dataset": "d", "arch": "small", "objective": "gaussian", "sigma": 0.25, "epochs": 4, "batch_size": 5, "lr": 0.1,
@@ -145,6 +146,25 @@ def test_pictures_of_any_size_are_trained_on_the_same_with_any_number_of_workers
     result = CliRunner().invoke(evaluate.app, ["a"])
     assert "photos, test:" in result.output
     assert "of 6 right" in result.output
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_run_goes_on_with_another_number_of_workers_to_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train("whole", "workers=2")[:2] == (0, "")
+    epoch = Trainer.epoch
+
+    def once(trainer: Trainer, *arguments: Any) -> Any:
+        if trainer.finished:
+            raise RuntimeError("killed")
+        return epoch(trainer, *arguments)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Trainer, "epoch", once)
+        assert train("cut", "workers=2")[1] == "killed"
+    assert "has lr = 0.05, this run 0.1; give another" in train("cut", "workers=0", "lr=0.1", resume=True)[1]
+    assert train("cut", "workers=0", resume=True)[:2] == (0, "")
+    for name in ("checkpoint.safetensors", "config.toml"):
+        assert Path("whole", name).read_bytes() == Path("cut", name).read_bytes()
 
 
 @pytest.mark.usefixtures("photos")
