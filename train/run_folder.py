@@ -145,6 +145,7 @@ class RunFolder:
         import fcntl
 
         descriptor = os.open(self.path, os.O_RDONLY)
+        _locks.add(descriptor)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -164,6 +165,7 @@ class RunFolder:
             if new:
                 with contextlib.suppress(OSError):  # it holds something by now
                     self.path.rmdir()
+            _locks.discard(descriptor)
             os.close(descriptor)
 
     def begin(self, config: Settings, environment: bytes, finished: int) -> None:
@@ -189,6 +191,19 @@ class RunFolder:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_atomically(self.path / "state.pt", buffer.getvalue())
+
+
+_locks = set[int]()  # descriptors of folders that this process holds
+
+
+def _let_go() -> None:
+    """In a process that was forked, such as one that decodes images: it may outlive a run that is killed."""
+    while _locks:
+        os.close(_locks.pop())
+
+
+if hasattr(os, "register_at_fork"):  # Windows has none
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _csv_line(values: list[str]) -> str:
