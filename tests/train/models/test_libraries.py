@@ -127,7 +127,7 @@ def test_a_network_of_a_library_goes_the_whole_way_from_pictures_to_a_verified_t
     verified = certify("verify", "all.tsv", "--rows", "all")
     assert "12 of 12 redrawn rows are equal" in verified
     assert "EXACT" in verified
-    for part in "12":
+    for part in "01":
         certify(*CERTIFY, "--shard", f"{part}/2", "--out", "parts/")
     certify("merge", *sorted(map(str, Path("parts").glob("*.tsv"))), "--out", "merged.tsv")
     assert rows("merged.tsv") == rows("all.tsv")
