@@ -24,9 +24,10 @@ def read(path: Path) -> dict[str, int]:
 
     Args:
         path: Text with a line for each class, such as ``tench 0``; the number stands last. Or JSON, ``{"tench": 0}``.
-            Or a list of all classes in the network's order: lines that begin with synsets (``synset_words.txt``,
-            ``LOC_synset_mapping.txt``), a JSON list of names, or a JSON object of numbers with each class, a name or a
-            synset and a name (``imagenet_class_index.json``, ``id2label`` of a ``config.json``).
+            Or a list of all classes in the network's order. That may be lines that begin with synsets
+            (``synset_words.txt``, ``LOC_synset_mapping.txt``) or a JSON list of names. It may also be a JSON object
+            from numbers to a name, or to a synset and a name (``id2label`` of a ``config.json``,
+            ``imagenet_class_index.json``).
 
     Raises:
         ValueError: If the file is anything else, or names a class twice.

@@ -69,8 +69,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 in hex over the shape, the image bytes and the label bytes.
 
-        Two datasets with equal fingerprints hold the same examples in the same order, whatever file they came from,
-        so a certification manifest that records it says what an index refers to. Names are not part of it. Images
+        Two datasets with equal fingerprints hold the same examples in the same order, whatever file they came from. A
+        manifest records it, which fixes the image that an index means. Names are not part of it. Images
         that are decoded when they are asked for have another one; see ``LazyImages.fingerprint``.
         """
         return self.images.fingerprint(self.labels) if isinstance(self.images, LazyImages) else self._pixel_fingerprint

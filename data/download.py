@@ -95,7 +95,7 @@ FILES: dict[str, tuple[RemoteFile, ...]] = {
 def fetch(dataset: str, cache: Path | None = None, files: Sequence[RemoteFile] | None = None) -> tuple[Path, ...]:
     """Download what is not in the cache yet; a file is taken from the cache only if its hash is right.
 
-    A file gets its name only once it is whole and its hash is right, so an interrupted download leaves nothing that
+    A file gets its name only once it is whole and its hash is right. So an interrupted download leaves nothing that
     could be mistaken for it, and several processes may fetch at once.
 
     Args:

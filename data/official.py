@@ -1,6 +1,6 @@
 """What the well-known datasets are: their class names, and fingerprints that tell the real one from a look-alike.
 
-A radius is a claim about one image. "MNIST test image 17" only means something if everybody's image 17 is the same, so
+A radius is a claim about one image. "MNIST test image 17" only means something if everybody's image 17 is the same. So
 data that is loaded under a well-known name is compared with the fingerprint below, wherever it came from.
 """
 

@@ -40,9 +40,10 @@ def load(
     user's cache if it is not there; wherever it came from, it is compared with the official content.
 
     Args:
-        name: A registered name (``names()``), the path of an ``.npz`` file (see ``formats.npz``), of a folder of class
-            folders or of images (see ``formats.folder``), of one image, or of Parquet files of Hugging Face (see
-            ``formats.parquet``). A folder that is called like a registered dataset is ``./name``.
+        name: A registered name (``names()``) or a path. The path may be of an ``.npz`` file (see ``formats.npz``), of a
+            folder of class folders or of images (see ``formats.folder``), or of one image. It may also be of Parquet
+            files of Hugging Face (see ``formats.parquet``). A folder that is called like a registered dataset is
+            ``./name``.
         split: ``train``, ``test`` or ``val``. Files and folders without splits are used whole, whatever it is, and
             record ``file`` or ``folder`` instead.
         root: Where the user keeps registered datasets; None for nowhere. Paths are not taken relative to it.

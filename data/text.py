@@ -74,8 +74,8 @@ def load(name: str, root: Path | None = None) -> Corpus:
         root: Where the user keeps data sets; None for nowhere.
 
     Raises:
-        ValueError: If the name is unknown, a file is not UTF-8 or has no tokens, the tokens are not those of the corpus
-            that it is named after, or words are unknown and there is no ``<unk>``.
+        ValueError: If the name is unknown, or a file is not UTF-8 or has no tokens. Also if the tokens are not those of
+            the corpus that it is named after, or if words are unknown and there is no ``<unk>``.
         FileNotFoundError: If a folder or file is missing.
     """
     if name in TOKENS:

@@ -35,8 +35,9 @@ def load(name: str, overrides: Iterable[str] = (), *, kind: type[Config]) -> Con
 def load(name: str, overrides: Iterable[str] = (), *, kind: type[Any] = TrainConfig) -> Any:
     """Read a configuration.
 
-    Besides the fields of ``kind`` a file may have ``base``, the name or path of a file that it changes, and
-    tables ``[at_sigma."0.25"]`` of fields that hold if ``sigma`` is that, since methods are tuned for each sigma.
+    Besides the fields of ``kind`` a file may have ``base``, the name or path of a file that it changes. It may also
+    have tables such as ``[at_sigma."0.25"]``, whose fields hold at that ``sigma``, since methods are tuned for each
+    sigma.
 
     Args:
         name: Path of a TOML file, or the name of a file in ``configs/`` without its ending.

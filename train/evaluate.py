@@ -4,9 +4,9 @@
     python -m train.evaluate runs/cifar10_maxup_cutout/best.safetensors the epoch that was best on held-out images
 
 Run it once, at the end: whoever chooses an epoch, a recipe or a seed by what it prints has no test images left. The
-numbers go to test.json beside the checkpoint, and the class predicted for each image to test_predictions.tsv, by which
-`python -m analysis results` compares two classifiers image by image. Of a classifier that was trained with noise it is
-the accuracy without noise; `certify run` certifies it.
+numbers go to test.json beside the checkpoint. The class predicted for each image goes to test_predictions.tsv, so that
+`python -m analysis results` can compare two classifiers image by image. For a classifier that was trained with noise
+this is the accuracy without noise; `certify run` certifies it.
 """
 
 # Shapes: N images, B of them in a pass, each C x H x W.

@@ -1,6 +1,6 @@
 """The training loop that every objective shares.
 
-Everything random is a function of (seed, epoch, step), and the state of a run is written whole after each epoch, so a
+Everything random is a function of (seed, epoch, step), and the state of a run is written whole after each epoch. So a
 run that was stopped and resumed ends with the same bits as one that was not, on the same machine.
 """
 

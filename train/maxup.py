@@ -5,14 +5,14 @@ found by m forward passes without one, and passed forward and backward alone: ab
 (a backward pass costs two forward ones) and a plain step's memory, where back-propagating through every copy costs m of
 each.
 
-Selection and gradient see the same function, up to batch statistics, which are those of the winners in the gradient
-pass. Modules stay in the mode that they are in (batch norm normalises by the
-statistics of the copies it is given), buffers such as running statistics are put back after selection, so that only the
-gradient pass moves them, and every pass starts from one random state, so that all copies of a batch meet the same
-dropout masks. With ``selection="eval"`` the copies are compared in evaluation mode instead (running statistics, no
-dropout), which is cheaper for some models and noisier at the start of training. With ``selection="joint"`` all copies
-pass forward and backward as one batch of m B examples, and the worst is chosen from their losses. Batch norm then sees
-all copies, each copy meets its own dropout mask, and time and memory are those of the mean of m copies.
+Selection and gradient see the same function, up to batch statistics: in the gradient pass these are those of the worst
+copies. Modules stay in the mode that they are in, so batch norm normalises by the statistics of the copies it is given.
+Buffers such as running statistics are put back after selection, so that only the gradient pass moves them. Every pass
+starts from one random state, so that all copies of a batch meet the same dropout masks. With ``selection="eval"`` the
+copies are compared in evaluation mode instead (running statistics, no dropout), which is cheaper for some models and
+noisier at the start of training. With ``selection="joint"`` all copies pass forward and backward as one batch of m B
+examples, and the worst is chosen from their losses. Batch norm then sees all copies, each copy meets its own dropout
+mask, and time and memory are those of the mean of m copies.
 
 Inputs and targets are tensors, or dicts, tuples, lists, named tuples and dataclasses of them, as text models take. The
 copies are then chosen leaf by leaf. A copy whose loss is not a number counts as the worst, so the loss says so, too.

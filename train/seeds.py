@@ -7,9 +7,8 @@ import torch
 def derive_seed(*words: int) -> int:
     """A 63-bit seed that depends on every word and on their order.
 
-    Training draws each random thing (the order of an epoch, a crop, copy c of step t) from a generator seeded by what
-    it is, never from the state that an earlier draw left. So a resumed run needs no generator state, and what is
-    drawn does not depend on what was drawn before.
+    Each random thing in training (the order of an epoch, a crop, copy c of step t) has a generator of its own, seeded
+    by what it is for. So a resumed run needs no generator state, and what is drawn does not depend on earlier draws.
 
     Args:
         words: Integers in [0, 2^64).

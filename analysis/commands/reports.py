@@ -37,9 +37,8 @@ def results(
 ) -> None:
     """Write what run folders say as a Markdown report with figures.
 
-    A folder is of a certified classifier (radii.tsv, of `certify run`), of one whose accuracy on test images was
-    measured (test.json, of `python -m train.evaluate`), or of both, or of a language model (perplexity.json, written
-    when its training ends). All may be named together: each data set has its sections.
+    A folder holds radii.tsv of `certify run`, test.json of `python -m train.evaluate`, both, or perplexity.json, which
+    the training of a language model writes. All may be named together: each data set has its sections.
     """
     if out.suffix != ".md":
         raise ValueError(f"--out must end in .md, got {out}.")

@@ -1,7 +1,7 @@
 """The difference of two certified-accuracy curves over the same images, with bands that hold at a radius and at all.
 
-Reading a difference off a curve picks the radius after looking, so beside the interval at each radius by itself stands
-a wider band, which covers the whole curve at once.
+Whoever reads a difference off a curve picks the radius after looking. So a wider band, which covers the whole curve at
+once, stands beside the interval at each radius.
 """
 
 # Shapes: R radii, N images, T resamples.

@@ -167,8 +167,8 @@ def checked_pair(
     """Both tables by ascending ``idx``.
 
     Raises:
-        ValueError: If they have no rows, are about different images or labels, have radii of different norms or of an
-            unknown one, or were certified with different n, alpha, procedure, bound or (unless asked for) sigma.
+        ValueError: If they have no rows, or differ in images, labels, n, alpha, procedure, bound or (unless asked for)
+            sigma. Also if their radii are of different norms, or of an unknown one.
     """
     only_a, only_b = len(set(a["idx"]) - set(b["idx"])), len(set(b["idx"]) - set(a["idx"]))
     if only_a or only_b:

@@ -21,8 +21,8 @@ def refuted(runs: Sequence[Run], *, different_sigma: bool = False) -> str | None
     """Why the settings of some runs cannot be equal although not all are told, without a full stop; else None.
 
     Radii are held against the usual settings, see `certify.logs.settings.infer_settings`. Settings differ where two
-    logs fit different ones, where a radius of one is above the ceiling of the other's settings, and where one log fits
-    usual settings and another fits none of them.
+    logs fit different ones. They also differ where a radius of one log is above the ceiling of the other's settings,
+    and where one log fits usual settings and another fits none of them.
 
     Args:
         runs: Logs or tables of certificates in l2.

@@ -45,8 +45,8 @@ def draw_shares(runs: Sequence[Run]) -> Figure:
     """The distribution function, over images, of the share of noisy copies classified correctly, on a logit axis.
 
     A curve that lies lower is better: fewer images have a share that small. An image left of 1/2 cannot be certified
-    rightly without a bound on the runner-up, and the certified radius is sigma times the normal quantile of the share,
-    so it is the right end that makes large radii.
+    rightly without a bound on the runner-up. The certified radius is sigma times the normal quantile of the share, so
+    the right end of the curve makes the large radii.
 
     Raises:
         ValueError: If a table records no counts, with the run's name.

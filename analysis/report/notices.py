@@ -40,8 +40,8 @@ class Notice:
 def notices(subjects: Sequence[ReportRun]) -> list[Notice]:
     """All there is to warn of, the worst first.
 
-    From the audit of each table, from what lies beside it, from the warnings that its manifest keeps (``warnings``,
-    ``notes.warnings``, ``notes.preflight``), and where runs differ in their images or settings.
+    They come from the audit of each table, from the files beside it, and from the warnings that its manifest keeps
+    (``warnings``, ``notes.warnings``, ``notes.preflight``). Others say where runs differ in images or settings.
     """
     found = [notice for subject in subjects for notice in _of_run(subject)]
     if len(subjects) > 1:

@@ -18,10 +18,10 @@ _ASIDE = {"device", "tensorboard", "probe"}
 def search_log_text(folders: Sequence[Path]) -> str:
     """A Markdown table, a line a run, the best by validation first, and above it what all runs have in common.
 
-    Of each run it records the keys of its configuration with different values in the runs that have them, the average
-    certified radius of the held-out images after the last epoch that certified them (rounded down), the best of the
-    epochs if that is another, noisy accuracy after the last epoch, and minutes of training. Unfinished runs say so.
-    Equal runs, and those without validation, which come last, are in the order of their names.
+    Each line has the keys of the configuration that differ between runs. It has the average certified radius of the
+    held-out images after the last epoch that certified them, rounded down, and of the best epoch if that is another.
+    Noisy accuracy after the last epoch and minutes of training follow. Unfinished runs say so. Runs without validation
+    come last. Equal runs are in the order of their names.
 
     Args:
         folders: Run folders with config.toml and train.csv; radius tables are not read, so that no choice depends on

@@ -1,13 +1,14 @@
 """From draws to a verdict: for each m, where the law holds, where it does not, and what cannot be told.
 
-Smooth networks are judged image by image at 1 %; those with kinks as a data set at 5 %, because between kinks that are
-closer than sigma the loss at one image has no gradient that the law could be about. A verdict is
+Smooth networks are judged image by image, with a margin of 1 %. Networks with kinks are judged as a data set, with a
+margin of 5 %: between kinks that are closer than sigma the loss at one image has no gradient that the law could be
+about. Three things are judged: the mean of the largest of m noise values, which must be c_m within 1 %; MaxUp's gain
+over these images at the smallest sigma; and, for a smooth network, the limit at each image. A verdict is
 
-* FAIL, if the largest of m noise values does not have the mean c_m within 1 %, or at the smallest sigma MaxUp's gain
-  over these images is shown to be off by the margin, or, for a smooth network, the limit at some image is;
-* PASS, if all of them are shown to be within the margin, but for images whose gain is lost in rounding: those of a
-  confident network have hardly a gradient;
-* NO VERDICT otherwise: intervals too wide, images at which no sigma is small enough for the law, or none that stands
+* FAIL, if one of the three is shown to be off by its margin;
+* PASS, if all three are shown to be within it. Images whose gain is lost in rounding do not count: a confident network
+  has hardly a gradient there;
+* NO VERDICT otherwise: intervals are too wide, no sigma is small enough for the law at some images, or no image stands
   out from rounding.
 """
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from maxup_smoothing.certify.audit.radii import of_radii
 from maxup_smoothing.certify.logs.findings import LogFinding, RawLog, Setting, of_indices, of_manifest, where
-from maxup_smoothing.certify.logs.log import Dialect, Given, Log, NamesColumns, missing_rows
+from maxup_smoothing.certify.logs.log import Dialect, Given, Log, NamesColumns
 from maxup_smoothing.certify.logs.reader import DIALECTS, UnknownLogError, dialect_of, open_source
 from maxup_smoothing.certify.logs.rows import RUNNING, Rows
 from maxup_smoothing.certify.logs.settings import L2, beyond_l2
@@ -155,9 +155,7 @@ def _of_whole(found: Log, table: pd.DataFrame) -> RawLog:
     log = RawLog(header=list(map(str, table)), count=len(table), radii=texts, lines=lines)
     log.rows = [{"radius": 0.0} | {str(name): value for name, value in row.items()} for row in table.to_dict("records")]
     log.indices = list(zip(table["idx"].tolist(), lines, strict=True))
-    repeated = missing_rows(table["idx"].tolist())  # the audit says both in its own words
-    notes = [note for note in found.notes if note not in repeated and not note.startswith("radii are printed")]
-    log.findings = [LogFinding("note", "log", f"{found.dialect}: {note}", 0) for note in notes]
+    log.findings = [LogFinding("note", "log", f"{found.dialect}: {note}", 0) for note in found.notes]
     if "radius" not in table:
         log.findings.append(
             LogFinding("warning", "no-radius", f"a log of {found.kind}: there is no radius to audit.", 0)

@@ -83,7 +83,8 @@ def verify_table(
     *,
     rows: int | None,
     seed: int,
-    advance: Callable[[int], None] = lambda samples: None,
+    expect: Callable[[int, int], None] = lambda rows, samples: None,
+    advance: Callable[[int, int], None] = lambda samples, rows: None,
 ) -> Report:
     """Draw rows of a table again and compare; see the module.
 
@@ -92,7 +93,8 @@ def verify_table(
         given: What the user says in place of the manifest.
         rows: How many, chosen at random; None for all.
         seed: Of that choice, at least 0.
-        advance: Called with the number of samples of each batch.
+        expect: Called once with the numbers of rows and samples that will be drawn.
+        advance: Called with the number of samples of each batch and 0, and after each row with 0 and 1.
 
     Raises:
         ValueError: If the table or its manifest is damaged, or the model or data do not load; with the fix.
@@ -109,7 +111,11 @@ def verify_table(
         count = len(table) if rows is None else min(rows, len(table))
         places = np.random.default_rng(seed).choice(len(table), size=count, replace=False)
         chosen = sorted((table[place] for place in places), key=lambda row: row.idx)
-    found = [redraw(reopened.session, row, stored["sampling"], advance) for row in chosen]
+    expect(len(chosen), sum(row.n0 + row.n for row in chosen))
+    found = []
+    for row in chosen:
+        found.append(redraw(reopened.session, row, stored["sampling"], lambda samples: advance(samples, 0)))
+        advance(0, 1)
     return Report(
         rows=len(table),
         redrawn=tuple(row.idx for row in chosen),

@@ -100,6 +100,7 @@ def verify(
             ),
             rows=None if rows == "all" else int(rows),
             seed=seed,
+            expect=meter.expect,
             advance=meter.advance,
         )
     print(_report(report, file, seed))

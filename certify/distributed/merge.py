@@ -1,7 +1,7 @@
 """Merges radius tables of the same classifier, data and settings into one, such as tables from several machines."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,16 +96,13 @@ def _notes(
     parts: Sequence[dict[str, Any]], protocols: Sequence[dict[str, Any]], shrunk: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """The notes of merged shards: those of the first shard, for a run that adds images, and those of each part."""
-    first = parts[0].get("notes")
-    notes: dict[str, Any] = {**(first if isinstance(first, dict) else {}), "parts": list(parts)}
+    notes: dict[str, Any] = {**section(parts[0], "notes"), "parts": list(parts)}
     notes["images"] = shards.asked(protocols, [manifests.told(part, "notes", "images") for part in parts])
     threads = [manifests.told(part, "notes", "threads") for part in parts]
     notes["threads"] = threads[0] if all(number == threads[0] for number in threads) else threads
     notes["micro_batch"] = shrunk or None
     digests = [manifests.told(part, "notes", "images_sha256") for part in parts]
-    notes["images_sha256"] = {
-        idx: one for told in digests if isinstance(told, Mapping) for idx, one in told.items()
-    } or None
+    notes["images_sha256"] = {idx: one for told in digests for idx, one in (told or {}).items()} or None
     return {name: value for name, value in notes.items() if value is not None}
 
 

@@ -85,7 +85,7 @@ def whole(protocols: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return {name: value for name, value in found[0].items() if name != "shards"}
 
 
-def asked(protocols: Sequence[Mapping[str, Any]], images: Sequence[object]) -> int | None:
+def asked(protocols: Sequence[Mapping[str, Any]], images: Sequence[int | None]) -> int | None:
     """The number of images that all shards together were asked for, counted from the protocol's first image.
 
     Args:
@@ -96,7 +96,7 @@ def asked(protocols: Sequence[Mapping[str, Any]], images: Sequence[object]) -> i
         The sum of these numbers; None if a shard is missing, or the shards do not divide the same images.
     """
     found = [parse(str(protocol.get("shard"))) for protocol in protocols]
-    total = sum(number for number in images if isinstance(number, int))
+    total = sum(number or 0 for number in images)
     for shard, number in zip(found, images, strict=True):
         assert shard is not None
         if shard.count != len(found) or number != len(range(shard.number, total, shard.count)):

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -208,8 +208,7 @@ class Guard(Oversight):
         self._note_memory()
 
     def _note_memory(self) -> None:
-        notes = self._table.manifest.get("notes")
-        told = list(notes.get("micro_batch", [])) if isinstance(notes, Mapping) else []
+        told = manifests.told(self._table.manifest, "notes", "micro_batch") or []
         change = {"after_rows": len(self._table.done), "rows": self._classifier.micro_batch}
         self._table.annotate({"micro_batch": [*told, change]})
 

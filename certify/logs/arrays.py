@@ -65,8 +65,14 @@ class MacerRadii:
             notes.append("radii are soft: of mean probabilities by an empirical Bernstein bound, not of votes.")
         elif "soft" in found:
             notes.append("`soft`, radii of another smoothed classifier, was left out.")
-        notes += radius_notes([repr(value) for value in radius.tolist() if value > 0], given.sigma, True)
-        return Log(table=given.added_to(table), dialect=self.name, kind="radii", notes=tuple(notes))
+        audited = radius_notes([repr(value) for value in radius.tolist() if value > 0], given.sigma, True)
+        return Log(
+            table=given.added_to(table),
+            dialect=self.name,
+            kind="radii",
+            notes=tuple(notes),
+            audited=tuple(audited),
+        )
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class GenGaussian:
         settings = Given(**{name: given.or_told(name, None) for name in ("sigma", "n", "alpha")})
         rows = self.rows(source)
         table = settings.added_to(frame(rows.columns()))
-        notes = [*rows.notes, *missing_rows(table["idx"].tolist())]
+        notes, audited = [*rows.notes], tuple(missing_rows(table["idx"].tolist()))
         if (table["n_a"] > table["n"]).any():
             raise ValueError(f"{source.path}: {table['n_a'].max()} votes are more than n={given.n}.")
         table["p_a_lower"] = lower_confidence_bound(table["n_a"].to_numpy(), table["n"].to_numpy(), given.alpha or 0.0)
@@ -62,13 +62,15 @@ class GenGaussian:
             notes.append(
                 f"the noise was not Gaussian ({_IID} is not that of p = 2): no l2 radius follows from these votes."
             )
-            return Log(table=table.drop(columns="p_a_lower"), dialect=self.name, kind="sampling", notes=tuple(notes))
+            table = table.drop(columns="p_a_lower")
+            return Log(table=table, dialect=self.name, kind="sampling", notes=tuple(notes), audited=audited)
         proved = certified_radius(table["p_a_lower"].to_numpy(), given.sigma or 0.0)
         if exact:
             _follow(source, table, proved)
             proved = np.minimum(proved, table["radius"].to_numpy())
         notes.append("radii were computed from the votes; p_a_lower is our own bound.")
-        return Log(table=_certified(table, proved, notes), dialect=self.name, kind="sampling", notes=tuple(notes))
+        table = _certified(table, proved, notes)
+        return Log(table=table, dialect=self.name, kind="sampling", notes=tuple(notes), audited=audited)
 
     @property
     def _tabular(self) -> Tabular:
@@ -123,8 +125,8 @@ class VotesByClass:
         right = (chosen == np.array(labels)).astype(int).tolist()
         told_columns = {"idx": list(votes), "label": labels, "predict": chosen.tolist(), "correct": right}
         table = _certified(frame({**told_columns, **columns}), certified_radius(lower, sigma), [])
-        notes += missing_rows(list(votes))
-        return Log(table=table, dialect=self.name, kind="sampling", notes=tuple(notes))
+        audited = tuple(missing_rows(list(votes)))
+        return Log(table=table, dialect=self.name, kind="sampling", notes=tuple(notes), audited=audited)
 
 
 def _certified(table: pd.DataFrame, proved: Any, notes: list[str]) -> pd.DataFrame:

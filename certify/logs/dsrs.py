@@ -76,8 +76,8 @@ class DsrsSampling:
                 f"idx {list(limits)[int(np.argmin(fits))]}: taken as they are, without n and n_a."
             )
         table = unlabelled(list(limits), certified_radius(lower, sigma).tolist(), **more)
-        notes += missing_rows(list(limits))
-        return Log(table=table, dialect=self.name, kind="sampling", notes=tuple(notes))
+        audited = tuple(missing_rows(list(limits)))
+        return Log(table=table, dialect=self.name, kind="sampling", notes=tuple(notes), audited=audited)
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ class DsrsRadii:
             )
         table = given.added_to(unlabelled(list(rows), radii, time=times))
         printed = radius_notes([row[2] for row in rows.values() if row[0] > 0], given.sigma, True)
-        notes = (UNLABELLED, *printed, *missing_rows(list(rows)))
-        return Log(table=table, dialect=self.name, kind="radii", notes=notes)
+        audited = (*printed, *missing_rows(list(rows)))
+        return Log(table=table, dialect=self.name, kind="radii", notes=(UNLABELLED,), audited=audited)
 
 
 def _is_row(texts: Sequence[str]) -> bool:

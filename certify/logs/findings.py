@@ -77,7 +77,7 @@ def of_manifest(path: Path, log: RawLog) -> tuple[list[LogFinding], dict[str, An
     except (OSError, ValueError, RecursionError) as error:
         return [LogFinding("error", "manifest", str(error), 0)], {}
     sampling = manifest.get("sampling")
-    if not isinstance(sampling, dict):
+    if sampling is None:
         return [LogFinding("error", "manifest", f"{beside.name} has no section `sampling`.", 0)], {}
     found = []
     for name in ("sigma", "alpha", "n", "n0"):
@@ -143,8 +143,7 @@ def is_fixed(row: Mapping[str, Any]) -> bool:
 
 def _expected(manifest: Mapping[str, Any]) -> list[int] | None:
     """The images that a manifest's protocol names; as many of them as the run was asked for."""
-    protocol, notes = manifest.get("protocol"), manifest.get("notes")
-    indices = str(protocol.get("indices")) if isinstance(protocol, dict) else ""
+    indices = manifests.told(manifest, "protocol", "indices") or ""
     slices = [re.fullmatch("([0-9]{1,9}):([0-9]{1,9}):([1-9][0-9]{0,8})", part) for part in indices.split(",")]
     if not all(slices):
         return None
@@ -152,5 +151,4 @@ def _expected(manifest: Mapping[str, Any]) -> list[int] | None:
     if sum(map(len, ranges)) > _MOST_IMAGES:
         return None  # more than any data set has: the manifest is damaged
     expected = [idx for part in ranges for idx in part]
-    images = notes.get("images") if isinstance(notes, dict) else None
-    return expected[:images] if isinstance(images, int) and images >= 0 else expected
+    return expected[: manifests.told(manifest, "notes", "images")]

@@ -37,12 +37,14 @@ class Log:
         kind: ``radii`` (certificates), ``predictions`` (no radii), ``curve`` (``radius`` and ``accuracy``, no images)
             or ``sampling`` (votes or their bounds, with ``radius`` where it follows from them).
         notes: What was assumed, repaired, or is known to be wrong.
+        audited: Further notes, on missing rows and on how radii are printed. `audit` checks both by itself.
     """
 
     table: pd.DataFrame
     dialect: str
     kind: str
     notes: tuple[str, ...]
+    audited: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

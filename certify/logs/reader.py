@@ -73,7 +73,7 @@ def read_log(
     except ValueError as error:
         raise error if str(source.path) in str(error) else ValueError(f"{source.path}: {error}") from None
     doubt = beyond_l2(table) if "radius" in table and log.kind != "curve" else None
-    return replace(log, table=table, notes=(*log.notes, *([] if doubt is None else [doubt])))
+    return replace(log, table=table, notes=(*log.notes, *log.audited, *([] if doubt is None else [doubt])))
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:

@@ -71,16 +71,16 @@ class Tabular:
         """
         rows = self.rows(source)
         table = given.added_to(frame(rows.columns()))
-        notes = [*self.notes, *rows.notes, *missing_rows(table["idx"].tolist())]
+        notes, audited = [*self.notes, *rows.notes], missing_rows(table["idx"].tolist())
         if self.kind == "radii":
             positive = [text for text, row in zip(rows.radii, rows.fields, strict=True) if row["radius"] > 0]
             one = float(table["sigma"].iloc[0]) if "sigma" in table and table["sigma"].nunique() == 1 else None
             by_image = "sigma" in table and one is None
             notes += [BY_IMAGE] if by_image else []
-            notes += radius_notes(positive, one, by_image or {"n", "alpha"} <= set(table))
+            audited += radius_notes(positive, one, by_image or {"n", "alpha"} <= set(table))
             if table["time"].isna().all():
                 notes.append("times are not told.")
-        return Log(table=table, dialect=self.name, kind=self.kind, notes=tuple(notes))
+        return Log(table=table, dialect=self.name, kind=self.kind, notes=tuple(notes), audited=tuple(audited))
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,9 @@ def read_finished(path: str | os.PathLike[str]) -> Finished:
     asked = manifests.told(manifest, "notes", "images")
     n_I = table["n"].to_numpy()
     few, most = int(n_I.min()), int(n_I.max())
-    rest = f" ({asked:,} were asked for)" if type(asked) is int and asked > len(table) else ""
+    rest = f" ({asked:,} were asked for)" if asked is not None and asked > len(table) else ""
     return Finished(
-        votes=Votes(table["n_a"].to_numpy(), n_I, float(error) if type(error) is float and 0 <= error < 1 else 0.0),
+        votes=Votes(table["n_a"].to_numpy(), n_I, error or 0.0),
         sigma=float(table["sigma"][0]),
         alpha=float(table["alpha"][0]),
         n0=max(1, int(table["n0"].max())) if "n0" in table else 100,

@@ -103,18 +103,18 @@ def expecting(dataset: Dataset, stored: Mapping[str, Any]) -> Dataset:
     Raises:
         ValueError: If the table is of images that were resized or cropped otherwise.
     """
-    images, before = dataset.images, stored.get("data")
+    images, before = dataset.images, manifests.told(stored, "data")
     how = images.preprocessing if isinstance(images, LazyImages) else None
-    if isinstance(before, Mapping) and before.get("preprocessing") != (None if how is None else how.described()):
+    if before is not None and before.get("preprocessing") != (None if how is None else how.described()):
         was = preprocessing.recorded(before.get("preprocessing"), "the manifest of the table")
         raise ValueError(
             f"the table that is there is of images {_told(was)}, this run uses images {_told(how)}; pass the same "
             "options, or write to another file with --out."
         )
     told = manifests.told(stored, "notes", DIGESTS)
-    if not isinstance(images, LazyImages) or not isinstance(told, Mapping):
+    if not isinstance(images, LazyImages) or not told:
         return dataset
-    digests = {int(idx): value for idx, value in told.items() if idx.isdecimal() and isinstance(value, str)}
+    digests = {int(idx): value for idx, value in told.items() if idx.isdecimal()}
     return dataclasses.replace(dataset, images=images.expecting(digests))
 
 

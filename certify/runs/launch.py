@@ -1,7 +1,8 @@
 """``certify run`` and ``certify predict``: one process, or several of torchrun that share the images.
 
-Of several each has a table of its own (``distributed.rank_tables``). The first one gathers what an earlier run has
-left, says which images are to be done, and in the end makes one table of all, the same that a single process writes.
+Each of several processes writes a table of its own (``distributed.rank_tables``). The first process gathers the rows of
+an earlier run and says which images are to be done. In the end it makes one table of all, as a single process writes
+it.
 """
 
 import platform

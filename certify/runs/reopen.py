@@ -116,7 +116,7 @@ def request_of(stored: Mapping[str, Any], file: Path, given: Overrides) -> Reque
         normalize=given.normalize or (_recorded_normalization(source) if alike or foreign else None),
         weights=given.weights or (_text(stored, "model", "weights") if foreign and "weights" in source else None),
         data_root=given.data_root,
-        shard=_shard(stored),
+        shard=stored["protocol"].get("shard"),
         class_map=_class_map(stored, file),
         images=_image_options(stored, file),
         recorded=True,
@@ -130,38 +130,33 @@ def require_sections(stored: Mapping[str, Any], path: Path) -> None:
         ValueError: With the section that is missing.
     """
     for section in ("sampling", "model", "classifier", "data", "protocol", "noise", "notes"):
-        if not isinstance(stored.get(section), dict):
+        if stored.get(section) is None:
             raise ValueError(f"{path} has no section {section}; it is not the manifest of `certify run`.")
-
-
-def _shard(stored: Mapping[str, Any]) -> str | None:
-    value = stored["protocol"].get("shard")
-    return value if isinstance(value, str) else None
 
 
 def _class_map(stored: Mapping[str, Any], file: Path) -> dict[str, int] | None:
     value = stored["data"].get("class_map")
-    return class_map.checked(value, f"the manifest of {file}") if isinstance(value, Mapping) else None
+    return None if value is None else class_map.checked(value, f"the manifest of {file}")
 
 
 def _image_options(stored: Mapping[str, Any], file: Path) -> ImageOptions:
     labels = stored["notes"].get("labels")
     return ImageOptions(
-        labels=Path(labels) if isinstance(labels, str) else None,
+        labels=None if labels is None else Path(labels),
         recorded=preprocessing.recorded(stored["data"].get("preprocessing"), f"the manifest of {file}"),
     )
 
 
 def _text(stored: Mapping[str, Any], section: str, name: str) -> str:
     value = stored[section].get(name)
-    if not isinstance(value, str):
+    if value is None:
         raise ValueError(f"the manifest does not say {section}.{name}; it was edited, or give it as an argument.")
     return value
 
 
 def _number(stored: Mapping[str, Any], section: str, name: str) -> float:
     value = stored[section].get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if value is None:
         raise ValueError(f"the manifest does not say {section}.{name}, a number; it was edited.")
     return value
 

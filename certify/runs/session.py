@@ -150,7 +150,7 @@ def open_session(
     if request.seed is not None and not 0 <= request.seed < 2**64:
         raise ValueError(f"--seed must lie in [0, 2^64), got {request.seed}.")
     dataset = images.expecting(dataset, stored)
-    recorded = _number(stored, "noise", "seed", 2**64 - 1)
+    recorded = manifests.told(stored, "noise", "seed")
     seed = next(value for value in (request.seed, recorded, secrets.randbits(64)) if value is not None)
     protocol = subset.protocol(request.protocol)
     indices = [int(index) for index in protocol.indices(len(dataset.images))][: request.limit]
@@ -218,7 +218,7 @@ def _classifier(
 ) -> BaseClassifier:
     """f as the request, or the run that is continued, or a short measurement says."""
     model, sizes = loaded.model, loaded.batch_sizes
-    batch_size = request.batch_size or _number(stored, "classifier", "batch_size", 2**31)
+    batch_size = request.batch_size or manifests.told(stored, "classifier", "batch_size")
     if batch_size is not None and not sizes[0] <= batch_size <= sizes[1]:
         range_text = f"{sizes[0]}" if sizes[0] == sizes[1] else f"{sizes[0]} to {sizes[1]}"
         if request.recorded:
@@ -244,12 +244,12 @@ def _classifier(
         prepared = prepared.resized(fastest_batch_size(prepared, image_shape, sizes))
     if request.compile not in ("auto", "on", "off"):
         raise ValueError(f"--compile must be auto, on or off, got {request.compile!r}.")
-    part = stored.get("classifier")
-    before = part.get("compiled") if isinstance(part, dict) else None
+    before = manifests.told(stored, "classifier", "compiled")
     measured = before is None and request.shard is None  # shards might measure differently
     wanted = request.compile == "on" or (request.compile == "auto" and before is True)
     if request.noise == "exact" and not wanted:  # the other source draws in order
-        employ_workers(prepared, image_shape, samples, _number(stored, "notes", "threads", 2**16))
+        threads = manifests.told(stored, "notes", "threads")
+        employ_workers(prepared, image_shape, samples, threads if isinstance(threads, int) else None)
     if request.compile == "auto" and measured and not isinstance(model, ArrayFunction):
         return compiled_if_faster(prepared, image_shape, samples)
     if wanted and isinstance(model, ArrayFunction):
@@ -280,13 +280,6 @@ def _sources(model: str, data: str) -> list[WatchedFile]:
 def _stored_manifest(out: Path, overwrite: bool) -> dict[str, Any]:
     path = manifests.manifest_path(out)
     return manifests.read(path) if out.exists() and path.exists() and not overwrite else {}
-
-
-def _number(manifest: Mapping[str, Any], section: str, name: str, most: int) -> int | None:
-    """A number of a stored manifest, None if it is not there or is none; the comparison with ours then refuses it."""
-    part = manifest.get(section)
-    value = part.get(name) if isinstance(part, dict) else None
-    return value if type(value) is int and 0 <= value <= most else None
 
 
 def _notes(request: Request) -> dict[str, Any]:

@@ -170,8 +170,7 @@ class DurableTable(ABC, Generic[R]):
             OSError: If it cannot be written.
         """
         assert self._descriptor is not None, "the table is closed"
-        old = self.manifest.get("notes")
-        self.manifest["notes"] = {**(old if isinstance(old, Mapping) else {}), **notes}
+        self.manifest["notes"] = {**(self.manifest.get("notes") or {}), **notes}
         manifests.write(manifests.manifest_path(self.path), self.manifest)
 
     def mark(self) -> int:

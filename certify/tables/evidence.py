@@ -93,9 +93,8 @@ def guarantee(table: pd.DataFrame, *, together: float | None = None) -> str:
 
 def limitations(manifest: Mapping[str, Any] | None) -> list[str]:
     """What a table does not guarantee, in sentences."""
-    dtype, batch = (manifests.told(manifest or {}, "classifier", name) for name in ("dtype", "batch_size"))
-    told = isinstance(dtype, str) and type(batch) is int
-    f = f", computed in {dtype} in batches of {batch} images" if told else ""
+    dtype, batch = (manifests.told(manifest, "classifier", name) for name in ("dtype", "batch_size"))
+    f = f", computed in {dtype} in batches of {batch} images" if dtype and batch else ""
     return [
         "The guarantee is about the smoothed classifier, the class that most noisy copies of an image get. It is not "
         "about one pass of the network without noise.",
@@ -146,9 +145,9 @@ def document(file: Path, statement: Statement, radii: Sequence[float] | None = N
         "hashes": {
             "table_sha256": file_sha256(file),
             "manifest_sha256": file_sha256(beside) if beside.is_file() else None,
-            "weights_sha256": _text(manifest, "classifier", "weights_sha256"),
-            "model_file_sha256": _text(manifest, "model", "sha256"),
-            "data_fingerprint": _text(manifest, "data", "fingerprint"),
+            "weights_sha256": manifests.told(manifest, "classifier", "weights_sha256"),
+            "model_file_sha256": manifests.told(manifest, "model", "sha256"),
+            "data_fingerprint": manifests.told(manifest, "data", "fingerprint"),
         },
         "summary": _summary(table, labelled, summary.radii_of(table) if radii is None else radii),
         "rows": [_row(fields, labelled) for fields in table.to_dict("records")],
@@ -180,8 +179,7 @@ def _settings(table: pd.DataFrame, manifest: Mapping[str, Any] | None) -> dict[s
     if AMONG in table:
         settings["bound"] = "simultaneous"
     if settings["procedure"] not in (None, "fixed"):
-        most = manifests.told(manifest or {}, "sampling", "n")
-        settings["n"] = most if type(most) is int else None
+        settings["n"] = manifests.told(manifest, "sampling", "n")
     return settings
 
 
@@ -194,32 +192,28 @@ def _shared(table: pd.DataFrame, column: str) -> Any:
 
 def _subject(manifest: Mapping[str, Any] | None) -> dict[str, Any]:
     """Of which classifier, images and noise the table is, as far as the manifest tells."""
-    told = manifest or {}
-    seed, error = (manifests.told(told, "noise", name) for name in ("seed", "probability_error"))
-    batch, classes = (manifests.told(told, "classifier", name) for name in ("batch_size", "num_classes"))
-    versions = manifests.told(told, "notes", "versions")
+
+    def told(*keys: str) -> Any:
+        return manifests.told(manifest, *keys)
+
+    seed, versions = told("noise", "seed"), told("notes", "versions") or {}
     return {
-        "model": _text(told, "notes", "model"),
-        "architecture": _text(told, "model", "arch"),
-        "num_classes": classes if type(classes) is int else None,
-        "dtype": _text(told, "classifier", "dtype"),
-        "batch_size": batch if type(batch) is int else None,
-        "device": _text(told, "classifier", "device"),
-        "torch": _text(told, "classifier", "torch"),
-        "data": {"name": _text(told, "data", "name"), "split": _text(told, "data", "split")},
-        "protocol": {"name": _text(told, "protocol", "name"), "indices": _text(told, "protocol", "indices")},
+        "model": told("notes", "model"),
+        "architecture": told("model", "arch"),
+        "num_classes": told("classifier", "num_classes"),
+        "dtype": told("classifier", "dtype"),
+        "batch_size": told("classifier", "batch_size"),
+        "device": told("classifier", "device"),
+        "torch": told("classifier", "torch"),
+        "data": {"name": told("data", "name"), "split": told("data", "split")},
+        "protocol": {"name": told("protocol", "name"), "indices": told("protocol", "indices")},
         "noise": {
-            "source": _text(told, "noise", "source"),
-            "seed": str(seed) if type(seed) is int else None,  # up to 2^64: more than many readers' numbers hold
-            "probability_error": error if isinstance(error, float) and 0 <= error < 1 else None,
+            "source": told("noise", "source"),
+            "seed": None if seed is None else str(seed),  # up to 2^64: more than many readers' numbers hold
+            "probability_error": told("noise", "probability_error"),
         },
-        "versions": {str(name): str(value) for name, value in versions.items()} if isinstance(versions, dict) else {},
+        "versions": {name: str(version) for name, version in versions.items()},
     }
-
-
-def _text(manifest: Mapping[str, Any] | None, *keys: str) -> str | None:
-    value = manifests.told(manifest or {}, *keys)
-    return value if isinstance(value, str) else None
 
 
 def _summary(table: pd.DataFrame, labelled: bool, radii: Sequence[float]) -> dict[str, Any]:

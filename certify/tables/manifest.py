@@ -7,7 +7,7 @@ section ``notes``, which is for what may differ between a run and its continuati
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,6 @@ from maxup_smoothing.data.runtime.untrusted import read_bytes
 
 SCHEMA = 1
 _LARGEST = 10_000_000
-# What other modules compute with, by the names of the section ``sampling``.
-_NUMBERS, _WORDS = ("n", "n0", "sigma", "alpha"), ("procedure", "bound")
 _NOT_COMPARED = ("notes", "schema")  # `read` has refused every schema but ours
 
 
@@ -56,6 +54,8 @@ def write(path: str | os.PathLike[str], manifest: Mapping[str, Any]) -> None:
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a manifest back.
 
+    Every value that other modules compute with then is of its kind, or not there: see ``_KINDS``.
+
     Raises:
         ValueError: If the file is damaged or of a schema that this version does not know.
         OSError: If it cannot be read.
@@ -73,11 +73,71 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         )
     if manifest["schema"] != SCHEMA:
         raise ValueError(f"{path} has manifest schema {manifest['schema']}, this version reads schema {SCHEMA}.")
-    _require_types(path, manifest)
+    for field, right in _KINDS.items():
+        value = told(manifest, *field.split("."))
+        if value is not None and not right(value):
+            raise ValueError(f"{path} is damaged: {field} is {json.dumps(value)[:50]}; certify again.")
     return manifest
 
 
-def told(manifest: Mapping[str, Any], *keys: str) -> Any:
+def _object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _whole(value: Any, first: int = 0, last: int = 2**63 - 1) -> bool:
+    return type(value) is int and first <= value <= last
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _probability(value: Any) -> bool:
+    return _number(value) and 0 <= value < 1
+
+
+def _threads(value: Any) -> bool:
+    return _whole(value, 1, 2**16)
+
+
+def _list_of(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(right, value))
+
+
+_SECTIONS = ("sampling", "model", "classifier", "data", "protocol", "noise", "notes")
+# What other modules compute with. A manifest may lack any of these fields.
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(_SECTIONS, _object),
+    **{f"sampling.{name}": _number for name in ("n", "n0", "sigma", "alpha")},
+    **{f"sampling.{name}": _text for name in ("procedure", "bound")},
+    **{f"model.{name}": _text for name in ("kind", "arch", "sha256")},
+    "classifier.num_classes": _whole,
+    "classifier.batch_size": lambda value: _whole(value, 1, 2**31),
+    **{f"classifier.{name}": _text for name in ("dtype", "device", "torch", "weights_sha256")},
+    **{f"data.{name}": _text for name in ("name", "split", "fingerprint")},
+    "data.class_map": _object,
+    **{f"protocol.{name}": _text for name in ("name", "indices", "shard")},
+    "protocol.parts": _list_of(_object),
+    "noise.source": _text,
+    "noise.seed": lambda value: _whole(value, 0, 2**64 - 1),
+    "noise.probability_error": _probability,
+    **{f"notes.{name}": _text for name in ("model", "labels")},
+    "notes.images": _whole,
+    "notes.image_shape": _list_of(lambda size: _whole(size, 1)),
+    "notes.images_sha256": lambda value: _object(value) and all(map(_text, value.values())),
+    "notes.micro_batch": _list_of(_object),
+    "notes.preflight": _list_of(_text),
+    "notes.threads": lambda value: _threads(value) or _list_of(lambda one: one is None or _threads(one))(value),
+    "notes.versions": _object,
+    "recomputed": _list_of(_object),
+}
+
+
+def told(manifest: Mapping[str, Any] | None, *keys: str) -> Any:
     """A value of a manifest by its section and name; None where it is not there."""
     value: Any = manifest
     for key in keys:
@@ -85,30 +145,27 @@ def told(manifest: Mapping[str, Any], *keys: str) -> Any:
     return value
 
 
-def continued_notes(stored: Any, now: Mapping[str, Any]) -> dict[str, Any]:
+def continued_notes(stored: Mapping[str, Any] | None, now: Mapping[str, Any]) -> dict[str, Any]:
     """What a continuation changes in the notes of a table: it may ask for more images, and be warned of more.
 
     Args:
         stored: The section ``notes`` as it is on disk.
         now: That of this run.
     """
-    kept = stored if isinstance(stored, Mapping) else {}
+    kept = stored or {}
     changed: dict[str, Any] = {}
     images = kept.get("images")
-    if isinstance(images, int) and now["images"] > images:
+    if images is not None and now["images"] > images:
         changed["images"] = now["images"]
     threads = kept["threads"] if isinstance(kept.get("threads"), list) else [kept.get("threads")]
     if "threads" in kept and now.get("threads", threads[0]) not in threads:
         changed["threads"] = [*threads, now["threads"]]  # they may decide how a sum is rounded
-    digests = kept.get("images_sha256")
-    if isinstance(now.get("images_sha256"), Mapping):
-        before = digests if isinstance(digests, Mapping) else {}
-        if more_images := {idx: one for idx, one in now["images_sha256"].items() if idx not in before}:
-            changed["images_sha256"] = {**before, **more_images}
+    before = kept.get("images_sha256") or {}
+    if more_images := {idx: one for idx, one in now.get("images_sha256", {}).items() if idx not in before}:
+        changed["images_sha256"] = {**before, **more_images}
     if "image_shape" in now and "image_shape" not in kept:  # older versions did not record it
         changed["image_shape"] = now["image_shape"]
-    told_before = kept.get("preflight")
-    warned = list(told_before) if isinstance(told_before, list) else []
+    warned = kept.get("preflight") or []
     if more := [text for text in now.get("preflight", ()) if text not in warned]:
         changed["preflight"] = [*warned, *more]
     return changed
@@ -144,17 +201,6 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mismatch | Non
         for manifest in (old, new)
     )
     return _difference("", kept_old, kept_new)
-
-
-def _require_types(path: str | os.PathLike[str], manifest: Mapping[str, Any]) -> None:
-    """Refuse settings that no run writes; a manifest may lack any of them."""
-    sampling = {} if manifest.get("sampling") is None else manifest["sampling"]
-    if not isinstance(sampling, dict):
-        raise ValueError(f"{path} is damaged: sampling is {json.dumps(sampling)[:50]}; certify again.")
-    for name, value in sampling.items():
-        right = type(value) in (int, float) if name in _NUMBERS else name not in _WORDS or isinstance(value, str)
-        if not right and value is not None:
-            raise ValueError(f"{path} is damaged: sampling.{name} is {json.dumps(value)[:50]}; certify again.")
 
 
 def _difference(prefix: str, old: Any, new: Any) -> Mismatch | None:
@@ -193,8 +239,7 @@ def last_micro_batch(manifest: Mapping[str, Any]) -> int | None:
     Joining tables sorts their rows, so a joined table records the images themselves instead.
     """
     changes = _changes(manifest)
-    rows = changes[-1].get("rows") if changes else None
-    return rows if type(rows) is int else None
+    return changes[-1].get("rows") if changes else None
 
 
 def micro_batches_by_idx(manifest: Mapping[str, Any], indices: Sequence[int]) -> list[dict[str, Any]]:
@@ -216,4 +261,4 @@ def micro_batches_by_idx(manifest: Mapping[str, Any], indices: Sequence[int]) ->
 
 def _changes(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = told(manifest, "notes", "micro_batch")
-    return [change for change in found if isinstance(change, dict)] if isinstance(found, list) else []
+    return list(found or [])

@@ -215,8 +215,7 @@ def write_rows(
 
 def section(manifest: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
     """A section of a manifest, {} if it is not there."""
-    part = (manifest or {}).get(name)
-    return dict(part) if isinstance(part, dict) else {}
+    return dict(manifests.told(manifest, name) or {})
 
 
 def _parsed(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, Any]]]:

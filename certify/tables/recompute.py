@@ -133,10 +133,9 @@ def recompute_table(
         raise ValueError(f"{path} has at most n={most} votes an image, fewer than {n}; lower it or certify again.")
     if n is not None and n > 0 and not any(ceiling_radius(n, alpha or row.alpha, row.sigma) for row in rows):
         raise ValueError(f"{n} samples cannot certify anything at alpha={alpha or rows[0].alpha:g}; raise --n.")
-    seed, error = noise.get("seed"), noise.get("probability_error")
     settings: dict[str, Any] = {
-        "seed": seed if isinstance(seed, int) and seed >= 0 else 0,
-        "probability_error": error if isinstance(error, float) and 0 <= error < 1 else None,
+        "seed": noise.get("seed") or 0,
+        "probability_error": noise.get("probability_error"),
     }
     cut = any(0 < row.radius < _ROUNDED * _proved(row) or (row.radius == 0 and _proved(row) > 0) for row in rows)
     made = [

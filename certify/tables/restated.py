@@ -87,8 +87,8 @@ def dimension_of(manifest: Mapping[str, Any] | None, asked: int | None = None) -
     """
     if asked is not None and asked < 1:
         raise ValueError(f"--dimension must be at least 1, got {asked}.")
-    shape = manifests.told(manifest or {}, "notes", "image_shape")
-    if isinstance(shape, list) and shape and all(type(size) is int and size > 0 for size in shape):
+    shape = manifests.told(manifest, "notes", "image_shape")
+    if shape:
         told = int(np.prod(shape, dtype=object))
         if asked not in (None, told):
             raise ValueError(f"the manifest says that images have {told} coordinates, --dimension says {asked}.")
@@ -152,8 +152,7 @@ def claims_of(
     proved = [float(two_class_radius(row.p_a_lower, row.p_b_upper, row.sigma)) for row in rows]
     pairs = list(zip(rows, proved, strict=True))
     cut = any(0 < row.radius < _WHOLE * most or (row.radius == 0 and most > 0) for row, most in pairs)
-    told = manifests.told(manifest or {}, "noise", "probability_error")
-    known = told if isinstance(told, float) and 0 <= told < 1 else None
+    known = manifests.told(manifest, "noise", "probability_error")
     classes = [row.selected if row.label == UNLABELLED else row.label for row in rows]
     errors = [_error(row, known) for row in rows]
     p_N, radius_N = np.zeros(len(rows)), np.zeros(len(rows))
@@ -189,8 +188,8 @@ def require_among(procedures: set[str], k: int, manifest: Mapping[str, Any] | No
     """
     if k < 1:
         raise ValueError(f"--top-k must be at least 1, got {k}.")
-    classes = manifests.told(manifest or {}, "classifier", "num_classes")
-    if type(classes) is int and k >= classes:
+    classes = manifests.told(manifest, "classifier", "num_classes")
+    if classes is not None and k >= classes:
         raise ValueError(f"--top-k must be less than the number of classes, {classes}, got {k}: all are among so many.")
     if k > _MOST:
         raise ValueError(f"--top-k must be at most {_MOST}, got {k}.")
@@ -201,8 +200,7 @@ def require_among(procedures: set[str], k: int, manifest: Mapping[str, Any] | No
             "--top-k needs the manifest of a table whose procedure stops early: without it, nobody knows if its counts "
             "are those of the last look; put it beside the table."
         )
-    steps = manifest.get("recomputed")
-    for step in steps if isinstance(steps, list) else []:
+    for step in manifest.get("recomputed") or []:
         if manifests.told(step, "to", "n") is not None:
             raise ValueError(
                 "--top-k needs the votes for all classes, and of looks at fewer samples only the largest are stored; "

@@ -30,7 +30,7 @@ from maxup_smoothing.certify.runs.reopen import Overrides, Reopened, brief, reop
 from maxup_smoothing.certify.runs.session import Request, Session
 from maxup_smoothing.certify.statistics.disagreement import lost_pairs
 from maxup_smoothing.certify.tables import manifest as manifests
-from maxup_smoothing.certify.tables.radius_table import read_rows
+from maxup_smoothing.certify.tables.radius_table import read_rows, section
 from maxup_smoothing.certify.tables.row import Row
 from maxup_smoothing.certify.transfer.table import Transfer, TransferredTable
 from maxup_smoothing.data.runtime.atomic import file_sha256
@@ -198,7 +198,7 @@ def open_transfer(
         pairs=pairs,
         alpha=rows[0].alpha if alpha is None else alpha,
         split=split,
-        probability_error=_probability_error(stored["noise"]),
+        probability_error=stored["noise"].get("probability_error"),
     )
     reopened = reopen_table(file, stored, given, of_rows=True)
     session, request = reopened.session, reopened.request
@@ -307,22 +307,16 @@ def _require_certified(file: Path, stored: Mapping[str, Any], reopened: Reopened
 def _notes(stored: Mapping[str, Any]) -> Any:
     """The manifest's section; of a merged table, what those of its parts say together."""
     parts = manifests.told(stored, "protocol", "parts")
-    if "notes" in stored or not isinstance(parts, list):
+    if "notes" in stored or parts is None:
         return stored.get("notes")
     notes: dict[str, Any] = {}
     for part in reversed(parts):
-        told = manifests.told(part, "notes") if isinstance(part, Mapping) else None
-        notes |= told if isinstance(told, Mapping) else {}
+        notes |= section(part, "notes")
     return notes
 
 
 def _same(ours: Mapping[str, Any], certified: Mapping[str, Any]) -> bool:
     return all(ours[name] == certified[name] for name in ours)
-
-
-def _probability_error(noise: Mapping[str, Any]) -> float | None:
-    error = noise.get("probability_error")
-    return error if isinstance(error, float) and 0 <= error < 1 else None
 
 
 def deployed_classifier(

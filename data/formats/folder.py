@@ -54,8 +54,8 @@ def read(
     Raises:
         FileNotFoundError: If there is no such folder.
         ValueError: If there are no images, a class has files and no image among them, the splits differ in their
-            classes, labels do not fit, or an image is damaged, has another size, more than 8 bits or transparent
-            pixels. For ``train`` also if the images of another split have another size or other channels.
+            classes, or labels do not fit. Also if an image is damaged, or has another size, more than 8 bits or
+            transparent pixels. For ``train`` also if the images of another split have another size or other channels.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; give a folder with one folder of images per class.")

@@ -1,7 +1,7 @@
 """IDX files, the format of MNIST and Fashion-MNIST, plain or gzipped.
 
-A file is two zero bytes, a type byte (8 for uint8), the number of dimensions D, D sizes as big-endian uint32, and the
-bytes of the array, the last index fastest.
+A file begins with two zero bytes, a type byte (8 for uint8) and the number of dimensions D. D sizes as big-endian
+uint32 follow, then the bytes of the array, the last index fastest.
 """
 
 import gzip

@@ -147,6 +147,11 @@ class Meter:
         """Stop drawing."""
         self._bar.stop()
 
+    def expect(self, total: int, steps: int | None) -> None:
+        """Say how much work it is where that is known only after the start; see the class for both."""
+        self._total, self._steps = total, steps
+        self._bar.update(self._task, total=max(1, total if steps is None else steps))
+
     def advance(self, steps: int = 0, finished: int = 0) -> None:
         """Count ``steps`` and ``finished`` units."""
         self._stepped += steps

@@ -1,14 +1,13 @@
 """The training loop of language models: truncated back-propagation through time, on noisy copies of each window.
 
 An example of ``train.maxup`` is one sequence, a column of the batch, and its loss the mean over its window's words: the
-worst copy is chosen for each sequence by itself. All m copies of a window begin in the same carried state, for they are
-copies of this window; a copy that brought its own past along would be compared for what an earlier window did to it.
-Carried on, cut off from the gradient, is the state that the winner of each sequence left: the one pass that has a
-gradient made it, so it costs nothing, and it is what the trained function makes of the text. Where the mean over copies
-is minimised it is that of copy 0, a noisy copy like any other, as with m = 1.
+worst copy is chosen for each sequence by itself. All m copies of a window begin in the same carried state. With states
+of their own, copies would be compared by what earlier windows did to them. The state that the worst copy of each
+sequence left is carried on, without gradient. The pass that has the gradient made it, so it costs nothing. Where the
+mean over copies is minimised, the state of copy 0 is carried on.
 
-Everything random is a function of (seed, epoch, step), and between epochs no state of the text is carried, so a run
-that was stopped and resumed ends with the same bits as one that was not, on the same machine.
+Everything random is a function of (seed, epoch, step), and no state of the text is carried from one epoch to the next.
+So a run that was stopped and resumed ends with the same bits as one that was not, on the same machine.
 """
 
 # Shapes: N tokens, B columns, L words in each, T in a window, E width of the embeddings.

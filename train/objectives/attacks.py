@@ -1,8 +1,8 @@
 """l2 attacks on the soft smoothed classifier: on the mean prediction over a few fixed noise copies.
 
-What falls is log mean_i softmax(f(x' + noise_i))_y for given noises, so the noise is the same at every step, and an
-attack is a deterministic function of image, class and noises. All see the model in evaluation mode, want no gradient of
-its parameters, and leave modes, buffers and ``requires_grad`` as they were.
+An attack lowers log mean_i softmax(f(x' + noise_i))_y for given noises. The noise is the same at every step, so an
+attack is a deterministic function of image, class and noises. All attacks use the model in evaluation mode, without
+gradients of its parameters, and leave modes, buffers and ``requires_grad`` as they were.
 
 References:
     Salman et al. (2019), "Provably robust deep learning via adversarially trained smoothed classifiers", section 2.2.

@@ -6,10 +6,11 @@ For m noises :math:`\delta_i` let :math:`\hat p` be the fraction of copies that 
 :math:`\frac1m \sum_{j \le k} L_{(j)} + \lambda [k = m] \max_i KL(t \| f(x + \delta_i^*))`,
 
 the first term over the k smallest of its m cross-entropies. The target t is the smoothed prediction of a ``teacher``
-or, without one, the mean softmax of the m copies, as a constant; those targets start cold: early in training they say
-nothing yet. :math:`\delta_i^*` is found from :math:`\delta_i` by ``steps`` steps of gradient ascent on the divergence,
-of length 2 epsilon / steps and within l2 distance ``epsilon``, each followed by a return to the mean and the root mean
-square of :math:`\delta_i` (which may add a little to the distance), so that it still looks like Gaussian noise.
+or, without one, the mean softmax of the m copies, as a constant; early in training the
+latter say little. :math:`\delta_i^*` is found from :math:`\delta_i` by ``steps`` steps of gradient ascent on the
+divergence, of length 2 epsilon / steps and within l2 distance ``epsilon``. After each step the noise is brought back to
+the mean and the root mean square of :math:`\delta_i`, so that it still looks Gaussian. That may add a little to the
+distance.
 
 The published recipe takes a teacher trained at sigma 0.25 and 10,000 noisy copies of each image for its targets
 (``teacher_n``), which for 50,000 images are 5 * 10^8 forward passes, once before training.

@@ -1,7 +1,7 @@
 r"""SmoothAdv: adversarial training of the smoothed classifier, alone and with consistency.
 
-For m noises :math:`\delta_i` an attack moves the image to x* within l2 distance epsilon, so that the mean prediction
-over :math:`x^* + \delta_i` is as wrong as it can make it. The loss is the mean cross-entropy of these m noisy copies.
+For m noises :math:`\delta_i` an attack moves the image to x* within l2 distance epsilon. It seeks the x* at which the
+mean prediction over :math:`x^* + \delta_i` is most wrong. The loss is the mean cross-entropy of these m noisy copies.
 Epsilon grows within ``warmup`` epochs; while it is 0 there is no attack, and the loss is that of ``mean_of_m``.
 
 With MaxUp (``worst_of``) the attack is the same, and the loss is the cross-entropy of the worst of so many fresh copies

@@ -97,7 +97,13 @@ def one_vote_less(row: Row) -> Row:
 @pytest.mark.parametrize("procedure", PROCEDURES)
 def test_an_honest_table_comes_out_and_an_edited_row_does_not(procedure: str) -> None:
     run(*PROCEDURES[procedure])
-    report = verify()
+    told, drawn = list[tuple[int, int]](), list[tuple[int, int]]()
+    report = verify(
+        expect=lambda rows, samples: told.append((rows, samples)),
+        advance=lambda samples, rows: drawn.append((samples, rows)),
+    )
+    assert told == [(12, sum(samples for samples, _ in drawn))]
+    assert sum(rows for _, rows in drawn) == 12
     assert (report.verdict, report.differences, report.warnings) == (EXACT, (), ())
     assert report.redrawn == tuple(range(12))
     rows = [parse_row(line) for line in TABLE.read_text().splitlines()[1:]]
@@ -270,7 +276,8 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str], str]] = {
     "no manifest": (MANIFEST.unlink, [], "no manifest at radii.manifest.json"),
     "empty": (lambda: TABLE.write_text("\t".join(COLUMNS) + "\n"), [], "has no rows"),
     "rows": (lambda: None, ["--rows", "some"], "--rows must be all or a positive integer"),
-    "no seed": (lambda: edit_manifest("noise", seed="x"), [], "does not say noise.seed"),
+    "no seed": (lambda: edit_manifest("noise", seed=None), [], "does not say noise.seed"),
+    "a word as seed": (lambda: edit_manifest("noise", seed="x"), [], 'noise.seed is "x"; certify again'),
     "no model": (lambda: edit_manifest("notes", model=None), [], "does not say notes.model"),
     "another's log": (lambda: TABLE.write_text("idx\tlabel\tpredict\tradius\tcorrect\ttime\n"), [], "certify audit"),
     "missing data": (lambda: None, ["--data", "other.npz"], "other.npz"),

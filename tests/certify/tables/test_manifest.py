@@ -103,6 +103,41 @@ def test_notes_numbers_of_either_type_and_tuples_do_not_differ() -> None:
     assert manifest.difference({"sigma": 1}, {"sigma": 1.0}) is None
 
 
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("sampling", "n", "many"),
+        ("sampling", "procedure", 3),
+        ("model", "arch", ["lenet"]),
+        ("classifier", "batch_size", 0),
+        ("classifier", "num_classes", True),
+        ("data", "class_map", []),
+        ("protocol", "indices", 7),
+        ("protocol", "parts", [1]),
+        ("noise", "seed", 2**64),
+        ("noise", "probability_error", 1.0),
+        ("notes", "images", -1),
+        ("notes", "image_shape", [1, 0, 28]),
+        ("notes", "images_sha256", {"0": 5}),
+        ("notes", "micro_batch", {"rows": 3}),
+        ("notes", "preflight", "one"),
+        ("notes", "threads", [1, "two"]),
+    ],
+)
+def test_values_of_another_kind_are_refused_when_a_manifest_is_read(
+    tmp_path: Path, section: str, field: str, value: Any
+) -> None:
+    path = tmp_path / "m.json"
+    manifest.write(path, {section: {field: value}})
+    with pytest.raises(ValueError, match=rf"m.json is damaged: {section}\.{field} is .*; certify again"):
+        manifest.read(path)
+    manifest.write(path, {section: "text"})
+    with pytest.raises(ValueError, match=rf"m.json is damaged: {section} is \"text\"; certify again"):
+        manifest.read(path)
+    manifest.write(path, {section: {field: None}})
+    assert manifest.told(manifest.read(path), section, field) is None
+
+
 def test_a_flag_differs_from_a_number() -> None:
     assert manifest.difference({"folded": True}, {"folded": 1}) == manifest.Mismatch("folded", True, 1)
 
@@ -117,4 +152,3 @@ def test_a_continuation_adds_images_and_warnings_to_the_notes() -> None:
     assert manifest.continued_notes(threads, {"images": 10, "threads": 1}) == {}
     assert manifest.continued_notes(threads, {"images": 10, "threads": 2}) == {"threads": [1, 2]}
     assert manifest.continued_notes({**stored, "threads": [1, 2]}, {"images": 10, "threads": 2}) == {}
-    assert manifest.continued_notes("edited", {"images": 20, "preflight": ["b"]}) == {"preflight": ["b"]}

@@ -103,8 +103,8 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str], str]] = {
     "noise": (lambda: edit(MANIFEST, "noise", clip=3), ["--to-batch-size", "1"], "this is not what"),
     "platform": (lambda: edit(MANIFEST, "classifier", torch="1"), ["--to-batch-size", "1"], "on another platform"),
     "mixture": (lambda: edit(MANIFEST, "notes", micro_batch=[{}]), ["--to-batch-size", "1"], "memory ran out while"),
-    "sections": (lambda: edit(MANIFEST, None, noise=3), ["--to-batch-size", "1"], "no section noise"),
-    "seed": (lambda: edit(MANIFEST, "noise", seed="x"), ["--to-batch-size", "1"], "does not say noise.seed"),
+    "sections": (lambda: edit(MANIFEST, None, noise=None), ["--to-batch-size", "1"], "no section noise"),
+    "seed": (lambda: edit(MANIFEST, "noise", seed=None), ["--to-batch-size", "1"], "does not say noise.seed"),
 }
 
 
