@@ -15,6 +15,7 @@ _LARGEST = 10_000_000
 _MOST = 1_000_000  # classes of a network
 _FORM = "a line a class, its name (or number in the data set) and its number in the network, or a JSON object of these"
 _SYNSET = re.compile(r"(n\d{8})(?:[\s,].*)?")  # WordNet's number of a noun, as ImageNet's folders are called
+_NAMELESS = re.compile(r"LABEL_\d+")
 _NUMBERED = re.compile(r".*\S[ \t]+\d+")
 
 
@@ -61,7 +62,8 @@ def _from_json(found: object, source: str) -> dict[str, int]:
     """A map out of the forms in which JSON files tell a network's classes."""
     if isinstance(found, dict):
         for key in ("label2id", "id2label"):  # of a Hugging Face config.json
-            if isinstance(inner := found.get(key), dict):
+            # transformers fills in names of its own for one of them where only the other was set.
+            if isinstance(inner := found.get(key), dict) and not any(map(_NAMELESS.fullmatch, map(str, inner))):
                 return _from_json(inner, f"{source}, {key}")
         # {"0": "281"} is a number that somebody has quoted, and no class of that name.
         if found and all(name.isdecimal() and _names_of(value) for name, value in found.items()):

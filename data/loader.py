@@ -122,7 +122,7 @@ class Loader:
             epoch: Likewise; another one gives other crops.
 
         Yields:
-            Images, uint8, (B, C, S, S), and labels, int64, (B,), on the CPU.
+            Images, uint8, (B, C, S, S), channels last in memory, and labels, int64, (B,), on the CPU.
 
         Raises:
             ValueError: If an image cannot be read and must not be skipped, or a worker was killed.
@@ -205,8 +205,13 @@ def crop_box(
 def uniform_draws(seed: int, epoch: int, index: int) -> list[float]:
     """22 numbers in [0, 1) for an image in an epoch, the same wherever they are drawn."""
     key = hashlib.blake2b(struct.pack("<3Q", seed, epoch, index), digest_size=16, person=b"maxup crops").digest()
-    raw = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(2 * _TRIES + 2)
-    return ((raw >> np.uint64(11)) * 2.0**-53).tolist()
+    _fresh["state"]["key"][:] = np.frombuffer(key, dtype="<u8")
+    _philox.state = _fresh  # a new one would take five times as long
+    return ((_philox.random_raw(2 * _TRIES + 2) >> np.uint64(11)) * 2.0**-53).tolist()
+
+
+_philox = np.random.Philox(key=0)
+_fresh: Any = _philox.state  # of a generator that has drawn nothing
 
 
 class _Crops:
@@ -244,8 +249,7 @@ class _Crops:
                     break
             else:
                 return _Batch(torch.empty(0), torch.empty(0), (), "none of the images can be read; replace them.")
-        # Channels in front by a view of the copy that torch makes: no second pass over the pixels here.
-        x_BCSS = torch.from_numpy(x_BSSC).permute(0, 3, 1, 2).contiguous()
+        x_BCSS = torch.from_numpy(x_BSSC).permute(0, 3, 1, 2)  # channels last in memory, as training wants it
         return _Batch(x_BCSS, torch.from_numpy(self._labels[taken]), unreadable, None)
 
     def _candidates(self, index: int) -> Iterator[int]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from maxup_smoothing.data.lazy import LazyImages
-from maxup_smoothing.data.runtime.atomic import write_atomically
+from maxup_smoothing.data.lazy import Files, LazyImages
+from maxup_smoothing.data.runtime.atomic import file_sha256, write_atomically
 from maxup_smoothing.data.runtime.untrusted import read_bytes
 
 FILE = "train_images.hashes"
@@ -26,6 +26,30 @@ def hashes(images: NDArray[np.uint8] | LazyImages, indices: Sequence[int] | None
     chosen = images if indices is None else (images[index] for index in indices)  # one at a time: there may be many
     found = [hashlib.blake2b(shape + image.tobytes(), digest_size=8).digest() for image in chosen]
     return np.frombuffer(b"".join(found), dtype="<u8").astype(np.uint64)
+
+
+def same_files(files: Files, trained: Files, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which files are copies, byte for byte, of files that are trained on; nothing is decoded.
+
+    Only files that have the size of one on the other side are read.
+
+    Args:
+        files: Of N images.
+        trained: Other files.
+        numbers: Of those among them that are trained on.
+
+    Returns:
+        bool, (N,).
+
+    Raises:
+        OSError: If a file that was there can no longer be read.
+    """
+    sizes_N, others_T = np.asarray(files.sizes), np.asarray(trained.sizes)[numbers]
+    alike_N, alike_T = np.isin(sizes_N, others_T) & (sizes_N > 0), np.isin(others_T, sizes_N) & (others_T > 0)
+    known = {file_sha256(trained.root / trained.names[number]) for number in numbers[alike_T].tolist()}
+    for number in np.flatnonzero(alike_N).tolist():
+        alike_N[number] = file_sha256(files.root / files.names[number]) in known
+    return alike_N
 
 
 def write(folder: Path, trained: NDArray[np.uint64]) -> None:

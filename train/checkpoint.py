@@ -60,6 +60,13 @@ class Checkpoint:
     architecture: Architecture
     metadata: Mapping[str, Any]
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names that are recorded; empty unless there is exactly one for each class."""
+        told = self.metadata.get("classes")
+        wanted = self.architecture.num_classes
+        return tuple(map(str, told)) if isinstance(told, list) and len(told) == wanted else ()
+
 
 def save(path: Path, model: nn.Module, architecture: Architecture, metadata: Mapping[str, Any]) -> None:
     """Write a checkpoint, whole or not at all.

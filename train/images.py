@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from maxup_smoothing.data import official, registry, seen
 from maxup_smoothing.data.dataset import Dataset
 from maxup_smoothing.data.formats import parquet
-from maxup_smoothing.data.lazy import LazyImages
+from maxup_smoothing.data.lazy import Files, LazyImages
 from maxup_smoothing.data.preprocessing import Preprocessing
 from maxup_smoothing.data.subset import representative, spread
 
 CHOICE = "choice"  # in the state of a run: how its held-out and probe images were chosen
-_MOST_DECODED = 20_000  # images on disk whose pixels are looked at before a run
+_MOST_DECODED = 20_000  # images on disk whose pixels are looked at before a run; of more, files are compared
 _NAMED = 5  # classes in a message
 
 
@@ -157,18 +157,29 @@ def _warnings(train: Dataset, held: NDArray[np.int64], test: Dataset | None, ski
         )
     if (lost := np.flatnonzero((np.bincount(trained, minlength=train.num_classes) == 0) & (sizes > 0))).size:
         found.append(f"holdout = {len(held)} leaves no training image of {_classes(train, lost)}; lower it.")
-    if test is not None and _hashed(train.images) and _hashed(test.images):
-        numbers = np.setdiff1d(np.arange(len(train.labels)), held)
-        known = seen.hashes(train.images, readable(train.images, numbers, skip=skip).tolist())
-        both = np.isin(
-            seen.hashes(test.images, readable(test.images, np.arange(len(test.labels)), skip=skip).tolist()), known
-        )
+    if test is not None:
+        both = _in_both(train, np.setdiff1d(np.arange(len(train.labels)), held), test, skip)
         if both.any():
             found.append(
                 f"{train.name}: {both.sum()} of {both.size} test images are trained on, the first is number "
                 f"{both.argmax()}; accuracy on them says nothing about others, so take them out of one half."
             )
     return found
+
+
+def _in_both(train: Dataset, numbers: NDArray[np.int64], test: Dataset, skip: bool) -> NDArray[np.bool_]:
+    """Which test images are among the training images of these numbers: by their pixels, or by their files if many.
+
+    Of those that can be read, if others are skipped.
+    """
+    if _hashed(train.images) and _hashed(test.images):
+        known = seen.hashes(train.images, readable(train.images, numbers, skip=skip).tolist())
+        tested = readable(test.images, np.arange(len(test.labels)), skip=skip)
+        return np.isin(seen.hashes(test.images, tested.tolist()), known)
+    sources = [half.images.source for half in (test, train) if isinstance(half.images, LazyImages)]
+    if len(sources) == 2 and isinstance(sources[0], Files) and isinstance(sources[1], Files):
+        return seen.same_files(sources[0], sources[1], numbers)
+    return np.zeros(len(test.labels), dtype=bool)
 
 
 def _classes(dataset: Dataset, numbers: NDArray[np.int64]) -> str:

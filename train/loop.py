@@ -280,9 +280,10 @@ class Trainer:
         wanted = [self.numbers[index_T[rows.slice].cpu()].tolist() for index_T, rows in zip(order, mine, strict=True)]
         read = self.loader.batches(wanted, seed=self.config.seed, epoch=self.finished)
         for index_T, rows, (x, y) in zip(order, mine, read, strict=True):
-            images_T = torch.zeros((len(index_T), *x.shape[1:]), dtype=torch.uint8, device=self.device)
-            labels_T = self.labels[index_T]
-            images_T[rows.slice] = x.to(self.device, non_blocking=True)
+            images_T, labels_T = x.to(self.device, non_blocking=True), self.labels[index_T]
+            if not rows.whole:
+                images_T = torch.zeros((len(index_T), *x.shape[1:]), dtype=torch.uint8, device=self.device)
+                images_T[rows.slice] = x.to(self.device, non_blocking=True)
             labels_T[rows.slice] = y.to(self.device)  # one that was passed over has another image's
             yield index_T, images_T, labels_T
 
@@ -326,7 +327,7 @@ class Trainer:
         return self.validate(self.result.eval())
 
     def _to_input(self, images: Tensor) -> Tensor:
-        return images.to(torch.float32, memory_format=self.layout) / 255
+        return images.to(torch.float32, memory_format=self.layout).div_(255)
 
     def _is_sound(self) -> bool:
         """Whether all that is saved is finite: weights, batch statistics, their average, and the optimizer's state."""

@@ -4,7 +4,7 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from maxup_smoothing.certify import validation
 from maxup_smoothing.certify.models import loading
+from maxup_smoothing.certify.models.classes import moved
 from maxup_smoothing.certify.models.normalizations import settled
 from maxup_smoothing.certify.models.weights import Undecided, weights_of
 from maxup_smoothing.data.lazy import LazyImages
@@ -67,6 +68,7 @@ def train(
         loader = stack.enter_context(_loader(settings, dataset, device)) if from_disk else None
         world.of_first(lambda: stack.enter_context(folder.held()))
         state = world.of_first(lambda: folder.find_state(settings, resume=resume))
+        settings = world.of_first(partial(folder.recorded, settings))
         if state is None:
             for note in dataset.notes if world.first else ():
                 print(console.one_line(f"note: {note}"), file=sys.stderr)
@@ -184,26 +186,41 @@ def _loader(settings: TrainConfig, dataset: Dataset, device: torch.device) -> Lo
 def _begin_with_trained(model: nn.Module, settings: TrainConfig, dataset: Dataset) -> None:
     """Give a new model the weights that ``init`` names, or those in the folder of ``hf:FOLDER``."""
     name = settings.init or (settings.arch if settings.arch.startswith("hf:") else "")
-    trained = _trained(name, model, settings, dataset) if name else None
-    if trained is None:
+    found = _trained(name, model, settings, dataset) if name else None
+    if found is None:
         return
+    trained, names = found
     reset = settings.init_head == "reset"
+    if (told := moved(names, dataset.classes)) and not reset:
+        raise ValueError(
+            f"init = {name!r} was trained with {told[0]} as class {told[1]}, but in the data set it is class "
+            f"{told[2]}; number the classes as there, or pass --set init_head=reset to begin with a new head."
+        )
+    if told:
+        head = head_parts(model, dataset.num_classes)
+        trained = {part: tensor for part, tensor in trained.items() if part not in head}
     fresh = checkpoint.take_over(model, trained, name, dataset.num_classes, reset_head=reset)
     if fresh:
         print(console.one_line(f"note: begins with the weights of {name}; new are {', '.join(fresh)}"), file=sys.stderr)
 
 
-def _trained(name: str, model: nn.Module, settings: TrainConfig, dataset: Dataset) -> Mapping[str, Tensor] | None:
-    """The state of the network to begin with, by the names of ``model``; None if a folder holds a network alone."""
+def _trained(
+    name: str, model: nn.Module, settings: TrainConfig, dataset: Dataset
+) -> tuple[Mapping[str, Tensor], Sequence[str]] | None:
+    """The state of the network to begin with, by the names of ``model``, and its class names, empty if not known.
+
+    None if a folder holds a network alone.
+    """
     path = Path(name)
     if hub.is_name(name):
-        found = hub.weights_in(name) if name.startswith("hf:") else hub.pretrained(name).model.state_dict()
-        return None if found is None else {f"backbone.{part}": tensor for part, tensor in found.items()}
+        if (found := hub.weights_in(name)) is None:
+            return None
+        return {f"backbone.{part}": tensor for part, tensor in found[0].items()}, found[1]
     if loading.holds_weights_of_others(path):
-        return _weights_of_others(path, model, settings, dataset)
+        return _weights_of_others(path, model, settings, dataset), ()
     if settings.init_head == "reset":  # its classes, and so its head, may be others
-        path = path / loading.CHECKPOINT if path.is_dir() else path
-        return checkpoint.load(path).model.state_dict()
+        own = checkpoint.load(path / loading.CHECKPOINT if path.is_dir() else path)
+        return own.model.state_dict(), own.classes
     loaded = loading.load(
         name,
         dataset.images.shape[1:],
@@ -211,7 +228,7 @@ def _trained(name: str, model: nn.Module, settings: TrainConfig, dataset: Datase
         weights=settings.init_weights or None,
         options=lambda option: "init_weights =" if option == "weights" else "",
     )
-    return loaded.model.state_dict()
+    return loaded.model.state_dict(), loaded.classes
 
 
 def _weights_of_others(path: Path, model: nn.Module, settings: TrainConfig, dataset: Dataset) -> Mapping[str, Tensor]:

@@ -20,7 +20,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
@@ -29,6 +29,9 @@ from maxup_smoothing.data.runtime.atomic import append_durably, make_folder, rem
 from maxup_smoothing.train import config_file
 from maxup_smoothing.train.checkpoint import require_plain_archive
 from maxup_smoothing.train.loop import Changed, Epoch
+
+#: Keys that change nothing but the speed: a run may go on with others, and its files keep those that it began with.
+_SPEED = ("workers",)
 
 
 class Settings(Protocol):
@@ -42,6 +45,9 @@ class Settings(Protocol):
 
     def to_toml(self) -> str:
         """Whole, as a TOML file."""
+
+
+C = TypeVar("C", bound=Settings)
 
 
 class Restorable(Protocol):
@@ -92,10 +98,15 @@ class RunFolder:
         old = config_file.load(str(recorded), kind=type(config))
         for field in dataclasses.fields(config):
             before, now = getattr(old, field.name), getattr(config, field.name)
-            if before != now:
+            if before != now and field.name not in _SPEED:
                 raise ValueError(f"{recorded} has {field.name} = {before!r}, this run {now!r}; give another --out.")
         state = self.path / "state.pt"
         return _load_state(state) if state.exists() else None
+
+    def recorded(self, config: C) -> C:
+        """The configuration as the run in the folder records it; ``config`` if none has begun here."""
+        path = self.path / "config.toml"
+        return config_file.load(str(path), kind=type(config)) if path.exists() else config
 
     def restore(self, trainer: Restorable, state: dict[str, Any], fingerprint: str) -> None:
         """Put ``trainer`` where ``state`` was taken.
@@ -134,6 +145,7 @@ class RunFolder:
         import fcntl
 
         descriptor = os.open(self.path, os.O_RDONLY)
+        _locks.add(descriptor)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -153,6 +165,7 @@ class RunFolder:
             if new:
                 with contextlib.suppress(OSError):  # it holds something by now
                     self.path.rmdir()
+            _locks.discard(descriptor)
             os.close(descriptor)
 
     def begin(self, config: Settings, environment: bytes, finished: int) -> None:
@@ -178,6 +191,19 @@ class RunFolder:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_atomically(self.path / "state.pt", buffer.getvalue())
+
+
+_locks = set[int]()  # descriptors of folders that this process holds
+
+
+def _let_go() -> None:
+    """In a process that was forked, such as one that decodes images: it may outlive a run that is killed."""
+    while _locks:
+        os.close(_locks.pop())
+
+
+if hasattr(os, "register_at_fork"):  # Windows has none
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _csv_line(values: list[str]) -> str:

@@ -172,7 +172,10 @@ RecordedWeights = Annotated[
 ]
 ClassMap = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="The network's number for each class of the data: lines of a name and a number."),
+    typer.Option(
+        metavar="FILE|auto",
+        help="The network's number for each class of the data: lines of a name and a number; auto finds each by name.",
+    ),
 ]
 Resize = Annotated[
     str | None,

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from maxup_smoothing.data.runtime import strict_json
 from maxup_smoothing.data.runtime.atomic import file_sha256
 from maxup_smoothing.data.runtime.memory import is_out_of_memory
 from maxup_smoothing.data.runtime.user_code import logits_of
@@ -114,6 +115,7 @@ class ForeignModel:
         pixels: Integer type of its input, whose pixels are from 0 to 255; None if it takes floats.
         inputs: Names of the inputs of an ONNX file.
         outputs: Further outputs of an ONNX file by name, with the size of the last dimension; None if not fixed.
+        classes: Names of the classes, where `certify export` wrote the file; else empty.
     """
 
     model: nn.Module
@@ -122,6 +124,7 @@ class ForeignModel:
     pixels: str | None = None
     inputs: tuple[str, ...] = ()
     outputs: Mapping[str, int | None] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     @property
     def pixels_text(self) -> str:
@@ -129,6 +132,8 @@ class ForeignModel:
         return f"the model takes {self.pixels} pixels: noisy images are rounded to the nearest of 0 … 255 and clipped"
 
 
+#: Name of what `certify export` says about a network, in a file's metadata: JSON.
+METADATA = "maxup-smoothing"
 ANY_BATCH = (1, 2**31)  # batch sizes of a model that accepts all
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 #: Integer inputs, taken as pixels from 0 to 255. For other integer types, such as int8 or uint16, the range is unclear.
@@ -194,7 +199,8 @@ def onnx_model(path: Path, image_shape: Sequence[int], num_classes: int, device:
     sizes = (shape[0], shape[0]) if isinstance(shape[0], int) else ANY_BATCH
     # The SHA-256 does not cover weights in external files; `BaseClassifier.fingerprint` covers them by the logits.
     others = {one.name: one.shape[-1] if one.shape else None for one in session.get_outputs()[1:]}
-    return ForeignModel(ArrayFunction(run, num_classes), sizes, file_sha256(path), pixels, (name,), others)
+    classes = _classes(session.get_modelmeta().custom_metadata_map.get(METADATA))
+    return ForeignModel(ArrayFunction(run, num_classes), sizes, file_sha256(path), pixels, (name,), others, classes)
 
 
 def program(path: Path, num_classes: int) -> ForeignModel:
@@ -210,17 +216,18 @@ def program(path: Path, num_classes: int) -> ForeignModel:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "TorchScript is deprecated": the user cannot act on that here
-            script = torch.jit.load(path, map_location="cpu")
+            told = {METADATA: ""}
+            script = torch.jit.load(path, map_location="cpu", _extra_files=told)
     except Exception as error:  # a damaged file can raise any exception
         raise ValueError(f"{path} is not a TorchScript program that this torch can read: {_line(error)}.") from error
     if not hasattr(script, "training"):  # frozen: its weights are constants of the code, which nothing can move
         frozen = ArrayFunction(lambda x_BCHW: script(torch.from_numpy(x_BCHW)).detach().numpy(), num_classes)
-        return ForeignModel(frozen, ANY_BATCH, file_sha256(path))
+        return ForeignModel(frozen, ANY_BATCH, file_sha256(path), classes=_classes(told[METADATA]))
     for parameter in script.parameters():
         parameter.requires_grad_(False)  # else copies of it would belong to an autograd graph
     model = nn.Sequential(script)
     model.training = script.training
-    return ForeignModel(model, ANY_BATCH, file_sha256(path))
+    return ForeignModel(model, ANY_BATCH, file_sha256(path), classes=_classes(told[METADATA]))
 
 
 def exported_program(path: Path, device: torch.device) -> ForeignModel:
@@ -241,7 +248,8 @@ def exported_program(path: Path, device: torch.device) -> ForeignModel:
     level = logger.level
     try:
         logger.setLevel(logging.CRITICAL)  # else it prints a traceback before our one-line message
-        program = torch.export.load(path)
+        told = {METADATA: ""}
+        program = torch.export.load(path, extra_files=told)
     except Exception as error:  # from the zip file, the schema, or operators that are not registered
         raise ValueError(f"{path} is not a torch.export program that this torch can read: {_line(error)}.") from error
     finally:
@@ -264,7 +272,16 @@ def exported_program(path: Path, device: torch.device) -> ForeignModel:
     model = move_to_device_pass(program, str(device)).module() if device.type != "cpu" else program.module()
     for module in model.modules():
         module.training = False  # the program fixes the mode, which was checked above; it does not support eval()
-    return ForeignModel(model, sizes, file_sha256(path))
+    return ForeignModel(model, sizes, file_sha256(path), classes=_classes(told[METADATA]))
+
+
+def _classes(told: str | bytes | None) -> tuple[str, ...]:
+    """The class names in the metadata of a file; empty if they say nothing that can be read."""
+    try:
+        found = strict_json.parse(told)["classes"] if told else []
+    except (ValueError, KeyError, TypeError):
+        return ()
+    return tuple(found) if isinstance(found, list) and all(isinstance(name, str) for name in found) else ()
 
 
 def _argument(node: Any, name: str, default: Any) -> Any:

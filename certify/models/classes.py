@@ -3,6 +3,9 @@
 # Shapes: B rows of a batch, K classes; C channels, H height, W width.
 
 import dataclasses
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +20,8 @@ from maxup_smoothing.data.dataset import Dataset, listed
 if TYPE_CHECKING:  # `loading` imports this module
     from maxup_smoothing.certify.models.loading import LoadedModel
 
+#: What `--class-map` takes instead of a file: the names that the network's checkpoint, file or library declares.
+AUTO = "auto"
 #: What the manifest says of a network with one logit.
 ONE_LOGIT = "one, taken as a sign: class 1 where it is above 0, else class 0"
 _MAP = "pass --class-map FILE, with a line for each class: its {what} and its number in the network"
@@ -58,20 +63,78 @@ def fitted(loaded: _Loaded, name: str, num_classes: int, dataset: Dataset | None
                 f"the class map has the number {top} ({dataset.classes[top]}), but {name} has {loaded.num_classes} "
                 f"classes, 0 to {loaded.num_classes - 1}; correct the map."
             )
+        if told := moved(loaded.classes, dataset.classes):
+            note = f"the class map makes {told[0]} class {told[2]}, but {name} calls its class {told[1]} so"
+            return dataclasses.replace(loaded, notes=(*loaded.notes, note))
         return loaded
-    moved = [one for k, one in enumerate(loaded.classes) if one in dataset.classes and dataset.classes[k] != one]
-    if moved:
-        first = moved[0]
+    if told := moved(loaded.classes, dataset.classes):
         raise ValueError(
-            f"{name} was trained with {first} as class {loaded.classes.index(first)}, but in the data set it is class "
-            f"{dataset.classes.index(first)}; number the classes as in training, or {_MAP.format(what='name')}."
+            f"{name} was trained with {told[0]} as class {told[1]}, but in the data set it is class {told[2]}; number "
+            f"the classes as in training, or pass --class-map {AUTO}, which numbers the labels by the names."
         )
+    if dataset.named and _named(loaded.classes) and not _places(loaded.classes).keys() & _places(dataset.classes):
+        note = (
+            f"{name} calls its classes {listed(loaded.classes[:3])} …, the data set {listed(dataset.classes[:3])} …: "
+            f"none is called the same, so their order is not compared; if it is another one, "
+            f"{_MAP.format(what='name')}"
+        )
+        return dataclasses.replace(loaded, notes=(*loaded.notes, note))
     return loaded
 
 
-def names_told(recorded: object, num_classes: int) -> tuple[str, ...]:
-    """The class names that a checkpoint records; empty unless there is exactly one for each class."""
-    return tuple(map(str, recorded)) if isinstance(recorded, list) and len(recorded) == num_classes else ()
+def moved(network: Sequence[str], data: Sequence[str]) -> tuple[str, int, int] | None:
+    """The first class that has another number in a data set than in a network: its name, and the two numbers.
+
+    Args:
+        network: Its class names in the order of the logits; empty if they are not known.
+        data: Those of the data set in the order of the labels.
+
+    Returns:
+        None if there is no such class. Capitals, the marks between words, and what follows a comma do not count; names
+        that two classes have are passed over.
+    """
+    places = _places(data)
+    found = ((network[k], k, places[key]) for key, k in _places(network).items() if places.get(key, k) != k)
+    return next(found, None)
+
+
+def by_name(loaded: _Loaded, name: str, dataset: Dataset) -> tuple[_Loaded, dict[str, int]]:
+    """The network's number of each class of a data set, found by its name: a class map.
+
+    Args:
+        loaded: The network.
+        name: The user's name of it, for messages.
+        dataset: Its class names; labels tell which of them have images.
+
+    Returns:
+        The network, with a note of the numbers, and the map.
+
+    Raises:
+        ValueError: If the network does not name its classes, or has no class of a name that has images.
+    """
+    places, present = _places(loaded.classes), set(np.unique(dataset.labels).tolist())
+    if not places:
+        raise ValueError(f"{name} does not name its classes; {_MAP.format(what='name')}.")
+    found = {dataset.classes[k]: places[key] for key, k in _places(dataset.classes).items() if key in places}
+    if missing := [one for k, one in enumerate(dataset.classes) if k in present and one not in found]:
+        raise ValueError(
+            f"{name} has no class that is called {listed(missing)}, its first ones are {listed(loaded.classes[:3])}; "
+            f"{_MAP.format(what='name')}."
+        )
+    note = f"labels are numbered as {name} names its classes: {listed([f'{one} is {k}' for one, k in found.items()])}"
+    return dataclasses.replace(loaded, notes=(*loaded.notes, note)), found
+
+
+def _places(names: Sequence[str]) -> dict[str, int]:
+    """The number of each name that is there once."""
+    plain = [" ".join(re.split(r"[\s_-]+", name.casefold().partition(",")[0].strip())) for name in names]
+    exactly, alike = Counter(names), Counter(plain)
+    keys = [short if alike[short] == 1 else name for name, short in zip(names, plain, strict=True)]
+    return {key: k for k, (key, name) in enumerate(zip(keys, names, strict=True)) if exactly[name] == 1}
+
+
+def _named(classes: Sequence[str]) -> bool:
+    return list(classes) != [str(k) for k in range(len(classes))]
 
 
 def _number(num_classes: int) -> str:
@@ -95,6 +158,8 @@ def _fix(loaded: "LoadedModel", wanted: int, dataset: Dataset | None) -> str:
     if numbered and lowest == 1 and top == found:
         return f"no label is 0 and the largest is {top}, so the labels count from 1; save labels - 1"
     map_fix = _MAP.format(what="number in the data set" if numbered else "name")
+    if (ours := _places(dataset.classes)) and len(ours) == wanted and ours.keys() <= _places(loaded.classes).keys():
+        map_fix = f"pass --class-map {AUTO}, which numbers the labels by the names"
     if wanted > found:
         return f"the network lacks some classes of the data set; use only images of the network's classes, or {map_fix}"
     missing = [name for name in loaded.classes if name not in dataset.classes]

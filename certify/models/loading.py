@@ -21,7 +21,7 @@ from maxup_smoothing.certify.models.adapters import (
     program,
 )
 from maxup_smoothing.certify.models.batch_sizes import accepted
-from maxup_smoothing.certify.models.classes import fitted, names_told
+from maxup_smoothing.certify.models.classes import fitted
 from maxup_smoothing.certify.models.classifier import require_evaluation_mode
 from maxup_smoothing.certify.models.ensemble import Ensemble, members_of
 from maxup_smoothing.certify.models.normalizations import NORMALIZATIONS, Normalization, normalization, settled
@@ -54,7 +54,7 @@ class LoadedModel:
         batch_sizes: Smallest and largest batch that the model accepts.
         config: The training configuration, {} if unknown.
         notes: What a user should know about how the model was read, one line each.
-        classes: Names of the classes, if the checkpoint records them.
+        classes: Names of the classes in the order of the logits, where the checkpoint, file or library tells them.
         foreign: What is known about a program or an ONNX file; None for other models.
     """
 
@@ -147,6 +147,8 @@ def load(
     found = accepted(loaded.model, image_shape, loaded.batch_sizes, batch_size, options("batch-size"))
     notes = (f"{name} takes one image at a time, so it runs at batch size 1",) if found.narrowed else ()
     loaded = replace(loaded, num_classes=found.classes, batch_sizes=found.sizes, notes=(*loaded.notes, *notes))
+    if len(loaded.classes) != loaded.num_classes:
+        loaded = replace(loaded, classes=())
     return fitted(loaded, name, num_classes, dataset)
 
 
@@ -304,20 +306,20 @@ def _from_checkpoint(path: Path, asked: _Asked) -> LoadedModel:
         sigma=config.get("sigma"),
         source={"kind": "checkpoint", "arch": loaded.architecture.arch, "epoch": loaded.metadata.get("epoch")},
         config=config,
-        classes=names_told(loaded.metadata.get("classes"), loaded.architecture.num_classes),
+        classes=loaded.classes,
     )
 
 
 def _from_file(kind: str, found: ForeignModel, asked: _Asked) -> LoadedModel:
     require_evaluation_mode(found.model)
     source = {"kind": kind, "sha256": found.sha256}
+    known: dict[str, Any] = {"batch_sizes": found.batch_sizes, "classes": found.classes, "foreign": found}
     if found.pixels is None:
-        return _in_front(found.model, source, asked, batch_sizes=found.batch_sizes, foreign=found)
+        return _in_front(found.model, source, asked, **known)
     if asked.normalize not in (None, "none"):
         raise ValueError(f"the model takes {found.pixels} pixels; leave {asked.options('normalize')} out.")
     source["pixels"] = found.pixels
-    notes = (found.pixels_text,)
-    return _in_front(found.model, source, asked, batch_sizes=found.batch_sizes, notes=notes, foreign=found)
+    return _in_front(found.model, source, asked, notes=(found.pixels_text,), **known)
 
 
 def _from_zoo(name: str, asked: _Asked) -> LoadedModel:
@@ -327,7 +329,7 @@ def _from_zoo(name: str, asked: _Asked) -> LoadedModel:
     notes = () if pair == own else (f"{name} has its own normalisation, which --normalize replaces",)
     source = {"kind": "library", "name": name, "normalize": [list(part) for part in pair]}
     model = _normalized(network.model, pair, asked.image_shape)
-    return LoadedModel(model=model, num_classes=asked.num_classes, source=source, notes=notes)
+    return LoadedModel(model=model, num_classes=asked.num_classes, source=source, notes=notes, classes=network.classes)
 
 
 def _from_factory(name: str, asked: _Asked) -> LoadedModel:

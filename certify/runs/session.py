@@ -16,9 +16,8 @@ import torch
 
 from maxup_smoothing.certify.distributed import shards, torchrun
 from maxup_smoothing.certify.engine.guard import WatchedFile
-from maxup_smoothing.certify.models import loading
+from maxup_smoothing.certify.models import classes, loading
 from maxup_smoothing.certify.models.adapters import ArrayFunction
-from maxup_smoothing.certify.models.classes import ONE_LOGIT
 from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.models.tuning import compiled_if_faster, employ_workers, fastest_batch_size
 from maxup_smoothing.certify.noise import NoiseSource
@@ -115,7 +114,8 @@ def open_session(
         print(console.one_line(f"note: {note}"), file=sys.stderr)
     as_read = dataset
     described_mapping: dict[str, Any] = {}
-    if (mapping := request.class_map) is not None:
+    by_name = request.class_map == Path(classes.AUTO)
+    if (mapping := request.class_map) is not None and not by_name:
         mapping = class_map.read(mapping) if isinstance(mapping, Path) else mapping
         dataset, described_mapping["class_map"] = class_map.renumbered(dataset, mapping)
     loaded = loading.load(
@@ -128,13 +128,16 @@ def open_session(
         weights=request.weights,
         batch_size=request.batch_size,
         device=device,
-        dataset=dataset,
+        dataset=None if by_name else dataset,
     )
+    if by_name:
+        loaded, told = classes.by_name(loaded, request.model, dataset)
+        dataset, described_mapping["class_map"] = class_map.renumbered(dataset, told)
     if like is None:
         for note in loaded.notes:
             print(console.one_line(f"note: {note}"), file=sys.stderr)
         if "logits" in loaded.source:
-            print(f"note: number of logits: {ONE_LOGIT}.", file=sys.stderr)
+            print(f"note: number of logits: {classes.ONE_LOGIT}.", file=sys.stderr)
     sigma = request.sigma if request.sigma is not None else loaded.sigma
     if sigma is None:
         raise ValueError(f"{request.model} does not say what noise it was trained with; pass --sigma.")

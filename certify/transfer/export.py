@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maxup_smoothing.certify.models.adapters import ArrayFunction
+from maxup_smoothing.certify.models.adapters import METADATA, ArrayFunction
 from maxup_smoothing.certify.models.classifier import BaseClassifier
 from maxup_smoothing.certify.noise.source import noisy
 from maxup_smoothing.certify.runs.session import Session
@@ -24,8 +24,6 @@ from maxup_smoothing.data.runtime.user_code import logits_of
 
 #: Kinds of file by their endings.
 KINDS = (".onnx", ".pt2", ".pt")
-#: Name of what is said about the network, in a file's metadata.
-METADATA = "maxup-smoothing"
 _MOST_ROWS = 2**20
 
 

@@ -90,6 +90,15 @@ INDEX = {"0": ["n01440764", "tench"], "1": ["n02012849", "crane"], "2": ["n03126
             "config.json",
             json.dumps({"model_type": "x", "id2label": {"0": "n01440764", "1": "n02012849", "2": "n03126707"}}),
         ),
+        (
+            "stale.json",  # transformers keeps what it had filled in before id2label was set
+            json.dumps(
+                {
+                    "label2id": {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2},
+                    "id2label": {"0": "n01440764", "1": "n02012849", "2": "n03126707"},
+                }
+            ),
+        ),
         ("label2id.json", json.dumps({"label2id": {"n03126707": 2, "n01440764": 0, "n02012849": 1}})),
     ],
 )

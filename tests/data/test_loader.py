@@ -40,7 +40,7 @@ def batches(root: Path, order: list[list[int]] = ORDER, seed: int = 1, epoch: in
     for indices, (x_BCSS, y_B) in zip(order, found, strict=True):
         assert x_BCSS.dtype == torch.uint8
         assert x_BCSS.shape == (len(indices), 3, 16, 16)
-        assert x_BCSS.is_contiguous()
+        assert x_BCSS.is_contiguous(memory_format=torch.channels_last)
         assert y_B.tolist() == dataset.labels[indices].tolist()
     return [x_BCSS for x_BCSS, _ in found]
 

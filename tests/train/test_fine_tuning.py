@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from torch import nn
 from typer.testing import CliRunner
 
 from maxup_smoothing.data import registry
-from maxup_smoothing.train import evaluate
+from maxup_smoothing.train import evaluate, images
 from maxup_smoothing.train import optimizer as optimizers
 from maxup_smoothing.train.__main__ import app
 from maxup_smoothing.train.config import TrainConfig
+from maxup_smoothing.train.loop import Trainer
 
 BASE: dict[str, Any] = {
     "dataset": "d", "arch": "small", "objective": "gaussian", "sigma": 0.25, "epochs": 4, "batch_size": 5, "lr": 0.1,
@@ -147,6 +149,25 @@ def test_pictures_of_any_size_are_trained_on_the_same_with_any_number_of_workers
 
 
 @pytest.mark.usefixtures("photos")
+def test_a_run_goes_on_with_another_number_of_workers_to_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train("whole", "workers=2")[:2] == (0, "")
+    epoch = Trainer.epoch
+
+    def once(trainer: Trainer, *arguments: Any) -> Any:
+        if trainer.finished:
+            raise RuntimeError("killed")
+        return epoch(trainer, *arguments)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Trainer, "epoch", once)
+        assert train("cut", "workers=2")[1] == "killed"
+    assert "has lr = 0.05, this run 0.1; give another" in train("cut", "workers=0", "lr=0.1", resume=True)[1]
+    assert train("cut", "workers=0", resume=True)[:2] == (0, "")
+    for name in ("checkpoint.safetensors", "config.toml"):
+        assert Path("whole", name).read_bytes() == Path("cut", name).read_bytes()
+
+
+@pytest.mark.usefixtures("photos")
 def test_without_random_crops_the_pictures_are_prepared_once_as_they_are_certified() -> None:
     assert train("a", "augment=[]")[:2] == (0, "")
     how = TrainConfig(**BASE, resize=18, crop=16).preprocessing()
@@ -166,6 +187,22 @@ def test_files_that_cannot_be_read_are_named_or_passed_over_and_counted(photos: 
     code, said, shown = train("a", "skip_unreadable=true", "holdout=6")
     assert (code, said) == (0, "")
     assert "1 training images cannot be read and are passed over" in shown
+
+
+@pytest.mark.parametrize("most", [20_000, 10])
+def test_test_images_that_are_trained_on_are_said(photos: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many images on disk files are compared, since decoding takes long: then only copies byte for byte count."""
+    monkeypatch.setattr(images, "_MOST_DECODED", most)
+    assert "test images are trained on" not in train("a", "epochs=1")[2]
+    shutil.copy(photos / "train" / "class1" / "7.png", photos / "test" / "class0" / "1.png")
+    (photos / "test" / "class1" / "1.png").unlink()
+    (photos / "test" / "class1" / "1.png").symlink_to("nowhere.png")
+    said = train("b", "epochs=1", "skip_unreadable=true")[2]
+    of = 6 if most < 30 else 5  # those that can be read
+    assert f"photos: 1 of {of} test images are trained on, the first is number 1; accuracy on them" in said
+    same = Image.open(photos / "train" / "class1" / "7.png")
+    same.save(photos / "test" / "class0" / "1.png", compress_level=1)
+    assert ("are trained on" in train("c", "epochs=1", "skip_unreadable=true")[2]) == (most > 30)
 
 
 @pytest.mark.usefixtures("photos")

@@ -1,6 +1,7 @@
 """One run folder, several processes: whoever prepares, trains or tests in it keeps the others out."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -88,6 +89,28 @@ def test_a_second_run_is_refused_while_the_first_one_prepares(
     assert said == f"error: {IN_USE}give another --out.\n"
     assert config_file.load("run/config.toml").epochs == 1
     assert len(Path("run/train.csv").read_text().splitlines()) == 2
+
+
+def test_a_process_that_decodes_images_does_not_hold_the_folder_of_a_run_that_was_killed() -> None:
+    ready, done = os.pipe(), os.pipe()
+    if not (run := os.fork()):
+        with RunFolder(Path("run")).held():
+            if not os.fork():  # as a worker of a loader, which outlives the run for a while
+                os.write(ready[1], b"x")
+                os.close(done[1])
+                os.read(done[0], 1)
+                os._exit(0)
+            signal.pause()
+    os.read(ready[0], 1)
+    with pytest.raises(ValueError, match=IN_USE), RunFolder(Path("run")).held():
+        pass
+    os.kill(run, signal.SIGKILL)
+    os.waitpid(run, 0)
+    with RunFolder(Path("run")).held():
+        pass
+    os.write(done[1], b"x")
+    for end in (*ready, *done):
+        os.close(end)
 
 
 def test_a_second_language_model_is_refused_while_the_first_one_prepares(monkeypatch: pytest.MonkeyPatch) -> None:

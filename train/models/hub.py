@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,14 @@ class Network:
         mean: Of each channel, subtracted first.
         std: Of each channel, divided by afterwards.
         size: Height and width, where it takes images of one size alone.
+        classes: Names of the classes that its weights tell apart, in the order of the logits; empty if not known.
     """
 
     model: nn.Module
     mean: Sequence[float]
     std: Sequence[float]
     size: tuple[int, int] | None = None
+    classes: tuple[str, ...] = ()
 
 
 def is_name(name: str) -> bool:
@@ -92,16 +94,21 @@ def untrained(name: str, num_classes: int, channels: int = 3, options: Mapping[s
     return _torchvision(name, num_classes=num_classes, **given)
 
 
-def weights_in(name: str) -> dict[str, Tensor] | None:
-    """The weights in the folder of ``hf:FOLDER``; None if it has none, or ``name`` is of another library.
+def weights_in(name: str) -> tuple[dict[str, Tensor], tuple[str, ...]] | None:
+    """The weights that ``pretrained`` loads, and the names of their classes; None if ``hf:FOLDER`` has none.
 
     Raises:
-        ValueError: As ``pretrained``; a classifier's head that the folder lacks is left out.
+        ValueError: As ``pretrained``; but a classifier's head that ``hf:FOLDER`` lacks is left out.
+        OSError: As ``pretrained``.
     """
-    if not name.startswith("hf:") or not _weight_files(_folder(name)):
+    if not name.startswith("hf:"):
+        network = pretrained(name)
+        return network.model.state_dict(), network.classes
+    if not _weight_files(_folder(name)):
         return None
     network, missing = _from_folder(name)
-    return {key: tensor for key, tensor in network.model.state_dict().items() if key not in missing}
+    found = {key: tensor for key, tensor in network.model.state_dict().items() if key not in missing}
+    return found, network.classes
 
 
 def described(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,7 +175,17 @@ def _timm(name: str, **options: Any) -> Network:
     config = _timm_config(model)
     fixed = dict(getattr(model, "pretrained_cfg", {})).get("fixed_input_size", False) and "img_size" not in options
     size = tuple(config["input_size"][1:]) if fixed else None
-    return Network(model.eval(), config["mean"], config["std"], size)
+    classes = _timm_classes(model) if options.get("pretrained") else ()
+    return Network(model.eval(), config["mean"], config["std"], size, classes)
+
+
+def _timm_classes(model: nn.Module) -> tuple[str, ...]:
+    """What timm calls the classes of its weights: synsets for those of ImageNet."""
+    data = _library("timm").data
+    told = dict(getattr(model, "pretrained_cfg", {})).get("label_names")
+    if not told and hasattr(data, "infer_imagenet_subset") and (subset := data.infer_imagenet_subset(model)):
+        told = data.ImageNetInfo(subset).label_names()
+    return tuple(map(str, told or ()))
 
 
 def _timm_model(name: str, **options: Any) -> nn.Module:
@@ -197,7 +214,9 @@ def _torchvision(name: str, num_classes: int | None, **options: Any) -> Network:
             model = models.get_model(network, weights=weights)
         else:
             model = models.get_model(network, weights=None, num_classes=num_classes, **options)
-    return Network(model.eval(), transforms.mean, transforms.std, _size(getattr(model, "image_size", None)))
+    size = _size(getattr(model, "image_size", None))
+    classes = getattr(weights, "meta", {}).get("categories", ()) if num_classes is None else ()
+    return Network(model.eval(), transforms.mean, transforms.std, size, tuple(classes))
 
 
 def _weights_of(name: str) -> Any:
@@ -219,7 +238,9 @@ def _from_folder(name: str) -> tuple[Network, list[str]]:
         model, info = transformers.AutoModelForImageClassification.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
-    return _declared(model, _processing(folder)), sorted(info["missing_keys"])
+    names = [str(model.config.id2label.get(k)) for k in range(model.config.num_labels)]
+    classes = () if names == [f"LABEL_{k}" for k in range(len(names))] else tuple(names)  # what it calls nameless ones
+    return replace(_declared(model, _processing(folder)), classes=classes), sorted(info["missing_keys"])
 
 
 def _of_config(name: str, num_classes: int, channels: int, options: dict[str, Any]) -> Network:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import certify_command
@@ -15,8 +16,8 @@ from PIL import Image
 from torch import nn
 
 from maxup_smoothing.certify.models import loading
-from maxup_smoothing.certify.models.adapters import ArrayFunction
-from maxup_smoothing.certify.models.classes import fitted
+from maxup_smoothing.certify.models.adapters import METADATA, ArrayFunction
+from maxup_smoothing.certify.models.classes import fitted, moved
 from maxup_smoothing.certify.smoothing import SmoothedClassifier
 from maxup_smoothing.certify.tables.radius_table import read
 from maxup_smoothing.data import registry
@@ -59,8 +60,8 @@ def run(model: str, data: str, *more: str) -> list[int]:
     return [int(label) for label in read("a.tsv")["label"]]
 
 
-def write_onnx(path: str, outputs: dict[str, int]) -> None:
-    """An ONNX file with a linear output of each size."""
+def write_onnx(path: str, outputs: dict[str, int], classes: Sequence[str] = ()) -> None:
+    """An ONNX file with a linear output of each size, whose metadata name the classes as ``certify export`` does."""
     nodes, constants = [helper.make_node("Flatten", ["x"], ["flat"])], []
     for name, size in outputs.items():
         weights = np.random.default_rng(size).normal(size=(784, size)).astype(np.float32)
@@ -69,7 +70,10 @@ def write_onnx(path: str, outputs: dict[str, int]) -> None:
     declared = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size]) for name, size in outputs.items()]
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 28, 28])]
     graph = helper.make_graph(nodes, "g", inputs, declared, constants)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    if classes:
+        helper.set_model_props(model, {METADATA: json.dumps({"classes": list(classes)})})
+    onnx.save(model, path)
 
 
 def save_folder(names: dict[str, int]) -> None:
@@ -258,4 +262,57 @@ def test_a_verification_does_not_advise_an_option_that_it_lacks() -> None:
 def test_names_that_differ_without_another_order_are_taken() -> None:
     loaded = loading.LoadedModel(model=nn.Flatten(), num_classes=2, sigma=None, source={}, classes=("car", "plane"))
     data = dataclasses.replace(SAMPLE, labels=SAMPLE.labels % 2, classes=("automobile", "airplane"))
-    assert fitted(loaded, "m", 2, data) is loaded
+    assert fitted(loaded, "m", 2, data).notes == (
+        "m calls its classes car, plane …, the data set automobile, airplane …: none is called the same, so their "
+        "order is not compared; if it is another one, pass --class-map FILE, with a line for each class: its name and "
+        "its number in the network",
+    )
+    numbered = dataclasses.replace(data, classes=("0", "1"))
+    assert fitted(loaded, "m", 2, numbered) is loaded
+
+
+def test_class_names_are_compared_whatever_their_capitals_and_marks() -> None:
+    network = ("tench, Tinca tinca", "Great_White-Shark", "crane", "cock", "crane")
+    assert moved(network, ("great white shark", "cock", "tench")) == ("tench, Tinca tinca", 0, 2)
+    assert moved(network, ("Tench", "great white shark")) is None
+    assert moved(network, ("a", "b", "c", "crane")) is None  # two of the network's classes are called so
+    assert moved(("Cat", "cat", "dog"), ("cat", "Cat", "dog")) == ("Cat", 0, 1)
+    assert moved((), ("a", "b")) is None
+
+
+NAMES = list(SAMPLE.classes)
+
+
+def test_labels_in_another_order_than_the_names_in_a_file_are_refused_or_numbered_by_the_names() -> None:
+    write_onnx("moved.onnx", {"logits": 10}, [*NAMES[5:], *NAMES[:5]])
+    with pytest.raises(ValueError, match=r"moved\.onnx was trained with Sandal as class 0, but in the data set"):
+        run("moved.onnx", "images.npz")
+    assert run("moved.onnx", "images.npz", "--class-map", "auto") == [(label + 5) % 10 for label in LABELS[:2]]
+    manifest = json.loads(Path("a.manifest.json").read_text())
+    assert manifest["data"]["class_map"] == {name: (k + 5) % 10 for k, name in enumerate(NAMES)}
+    assert "EXACT" in certify("verify", "a.tsv", "--rows", "all")
+    assert run("moved.onnx", "images.npz", "--class-map", "auto") == [(label + 5) % 10 for label in LABELS[:2]]
+
+
+def test_some_of_a_networks_classes_are_found_by_their_names() -> None:
+    write_onnx("many.onnx", {"logits": 30}, [f"other {k}" for k in range(20)] + [name.lower() for name in NAMES])
+    with pytest.raises(ValueError, match=r"some of the network's classes; pass --class-map auto, which number"):
+        run("many.onnx", "images.npz")
+    assert run("many.onnx", "images.npz", "--class-map", "auto") == [label + 20 for label in LABELS[:2]]
+
+
+def test_a_class_map_by_name_needs_names_on_both_sides() -> None:
+    with pytest.raises(ValueError, match="sizes:ten does not name its classes; pass --class-map FILE, with a line"):
+        run("sizes:ten", "images.npz", "--class-map", "auto")
+    write_onnx("few.onnx", {"logits": 9}, NAMES[:9])
+    with pytest.raises(ValueError, match=r"few.onnx has no class that is called Ankle boot, its first ones are"):
+        run("few.onnx", "images.npz", "--class-map", "auto")
+    write_onnx("wrong.onnx", {"logits": 10}, NAMES[:9])  # not a name for each logit
+    assert run("wrong.onnx", "images.npz") == LABELS[:2].tolist()
+
+
+def test_a_class_map_that_says_otherwise_than_the_networks_names_is_told() -> None:
+    write_onnx("named.onnx", {"logits": 10}, NAMES)
+    data = dataclasses.replace(SAMPLE, labels=(SAMPLE.labels + 1) % 10, classes=(NAMES[-1], *NAMES[:-1]))
+    loaded = fitted(loading.load("named.onnx", (1, 28, 28), 0), "named.onnx", 0, data)
+    assert loaded.notes == (f"the class map makes {NAMES[0]} class 1, but named.onnx calls its class 0 so",)

@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from maxup_smoothing.certify.commands.app import app
 from maxup_smoothing.certify.models import loading
+from maxup_smoothing.certify.models.adapters import METADATA
 from maxup_smoothing.certify.transfer import export
 from maxup_smoothing.certify.transfer.table import TransferredTable
+from maxup_smoothing.data import registry
 
 __all__ = ["here"]
 RUN = [
@@ -57,7 +59,9 @@ def test_an_export_has_the_certified_logits_at_any_batch_size_and_a_table(kind: 
         f"model.{kind}.radii.tsv",
     ]
     model = loading.load("run", (1, 28, 28), 10).model
-    again = loading.load(f"out/model.{kind}", (1, 28, 28), 10).model
+    exported_one = loading.load(f"out/model.{kind}", (1, 28, 28), 10)
+    assert exported_one.classes == registry.load("fashion-sample", "test").classes
+    again = exported_one.model
     for rows in (1, 2, 5):
         x_BCHW = torch.from_numpy(IMAGES[:rows])
         with torch.no_grad():
@@ -82,7 +86,7 @@ def test_the_metadata_name_the_classes() -> None:
     classes = list(np.load("images.npz")["classes"])
     told = {entry.key: entry.value for entry in onnx.load("out/model.onnx").metadata_props}
     assert json.loads(told["classes"]) == classes
-    assert json.loads(told[export.METADATA])["sigma"] == 0.25
+    assert json.loads(told[METADATA])["sigma"] == 0.25
 
 
 def test_where_no_radius_holds_nothing_is_written() -> None:

@@ -293,6 +293,21 @@ def test_a_checkpoint_of_other_classes_gives_all_but_its_head() -> None:
     assert len(state("b")["backbone.head.weight"]) == 2
 
 
+def test_a_head_for_the_same_classes_in_another_order_is_refused_or_begins_anew() -> None:
+    assert train("a", "arch=timm:blocks") == (0, "")
+    with np.load("gray.npz") as archive:
+        names = [*archive["classes"][5:], *archive["classes"][:5]]
+        moved = (archive["y_train"] + 5) % 10
+        np.savez("moved.npz", images=archive["x_train"], labels=moved, classes=np.array(names))
+    frozen = ["dataset=moved.npz", "arch=timm:blocks", "epochs=1", "lr=1e-12", "weight_decay=0.0"]
+    code, said = train("b", *frozen, "init=a")
+    assert "init = 'a' was trained with T-shirt/top as class 0, but in the data set it is class 5; number the" in said
+    assert (code != 0, Path("b").exists()) == (True, False)
+    assert train("b", *frozen, "init=a", "init_head=reset") == (0, "")
+    torch.testing.assert_close(state("b")["backbone.stem.weight"], state("a")["backbone.stem.weight"])
+    assert not torch.allclose(state("b")["backbone.head.weight"], state("a")["backbone.head.weight"])
+
+
 def test_heads_are_the_last_layer_and_layers_called_so_with_as_many_outputs() -> None:
     network = nn.ModuleDict(
         {"body": nn.Linear(3, 10), "norm": nn.BatchNorm1d(10), "head": nn.Linear(10, 10), "out": nn.Linear(10, 10)}

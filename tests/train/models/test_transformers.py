@@ -7,6 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from maxup_smoothing.certify.commands.app import app as certify_app
 from maxup_smoothing.certify.models import loading
 from maxup_smoothing.data import registry
 from maxup_smoothing.train.__main__ import app
@@ -61,3 +62,26 @@ def test_a_folder_of_transformers_is_trained_and_certified_without_it() -> None:
     with pytest.raises(ValueError, match=r"vit holds no weights \(model\.safetensors\)"):
         loading.load("hf:vit", SHAPE, 10)
     assert train("c", "arch=hf:vit", "epochs=1") == (0, "")  # random weights
+
+
+@pytest.mark.usefixtures("vit")
+def test_classes_in_another_order_than_id2label_are_refused_or_numbered_by_the_names() -> None:
+    names = list(registry.load("fashion-sample", "train").classes)
+    config = transformers.AutoConfig.from_pretrained("vit")
+    config.id2label = dict(enumerate(reversed(names)))
+    transformers.AutoModelForImageClassification.from_config(config).save_pretrained("vit")
+    assert loading.load("hf:vit", SHAPE, 10).classes == tuple(reversed(names))
+    run = ["run", "hf:vit", "--data", "gray.npz", "--sigma", "0.25", "--n", "20", "--limit", "5", "--batch-size", "10"]
+    run += ["--seed", "1", "--no-check", "--device", "cpu"]
+    with pytest.raises(ValueError, match="hf:vit was trained with Ankle boot as class 0, but in the data set it is cl"):
+        CliRunner().invoke(certify_app, [*run, "--out", "a.tsv"], catch_exceptions=False)
+    for out, way in (("a.tsv", "auto"), ("b.tsv", "vit/config.json")):
+        found = CliRunner().invoke(certify_app, [*run, "--class-map", way, "--out", out], catch_exceptions=False)
+        assert ("labels are numbered as hf:vit names its classes: T-shirt/top is 9, Tr" in found.output) == (
+            way == "auto"
+        )
+    assert [line.split("\t")[:2] for line in Path("a.tsv").read_text().splitlines()] == [
+        line.split("\t")[:2] for line in Path("b.tsv").read_text().splitlines()
+    ]
+    assert "trained with Ankle boot as class 0, but in the data set it is class 9" in train("a", "arch=hf:vit")[1]
+    assert train("b", "arch=hf:vit", "init_head=reset", "epochs=1") == (0, "")
