@@ -149,6 +149,11 @@ def read_certified(path: Path) -> list[Row]:
         OSError: If it cannot be read.
     """
     header, rows = _parsed(path)
+    if TRANSFER in header:
+        raise ValueError(
+            f"{path} was carried over to another network, and holds none of its votes; verify the table that it was "
+            "made from, or certify that network."
+        )
     if tuple(header) != COLUMNS:
         raise ValueError(f"{path} is not a table of `certify run`; `certify audit` reads the logs of others.")
     if not rows:

@@ -28,7 +28,7 @@ REFUSALS: dict[str, list[str]] = {
     "radii.tsv|was transferred": ["merge", str(TABLE), str(OUT), "--out", "other.tsv"],
     "was transferred": ["transfer", str(OUT), "--to-batch-size", "3", "--out", "other.tsv"],
     "certify transfer --alpha": ["show", str(OUT), "--simultaneous"],
-    "not a table of `certify run`": ["verify", str(OUT)],
+    "was carried over to another network": ["verify", str(OUT)],
 }
 
 
