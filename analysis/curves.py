@@ -43,7 +43,7 @@ def step_curve(table: pd.DataFrame, end: float, confidence: float = 0.95) -> Cur
     return Curve(radius, accuracy, low, high)
 
 
-def told_curve(table: pd.DataFrame, end: float) -> Curve:
+def recorded_curve(table: pd.DataFrame, end: float) -> Curve:
     """A curve as a file records it, at radii up to ``end``; it has no band, and ends where it is told no further.
 
     Between two radii it is the accuracy at the larger one, which it cannot be below.

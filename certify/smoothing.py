@@ -229,7 +229,7 @@ class SmoothedClassifier:
         """
         start = time.monotonic()
         until = math.inf if deadline is None else start + deadline
-        sampling = self.asking(radius=radius, n0=n0, n=n, alpha=alpha)
+        sampling = self.anytime_sampling(radius=radius, n0=n0, n=n, alpha=alpha)
         found: dict[int, Answer] = {}
         with self._serving:
             x_NCHW, moved_N, ids = self._inputs(images, None)
@@ -248,7 +248,7 @@ class SmoothedClassifier:
             answer_all(self.base, self._noise_name, iter(questions))
         return [found[i] for i in ids]
 
-    def asking(self, *, radius: float, n0: int, n: int, alpha: float) -> Sampling:
+    def anytime_sampling(self, *, radius: float, n0: int, n: int, alpha: float) -> Sampling:
         """The procedure of ``answers`` with these settings.
 
         Raises:
@@ -269,7 +269,7 @@ class SmoothedClassifier:
 
         Args:
             image_CHW: uint8, or floats in [0, 1].
-            sampling: See ``asking``.
+            sampling: See ``anytime_sampling``.
             asked: When somebody began to wait, in the time of ``time.monotonic``.
             deadline: Seconds from then.
             deliver: Called once with the answer, in the thread of ``serve``.

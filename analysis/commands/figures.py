@@ -91,7 +91,7 @@ def curve(
         behind = published_beside(load_published(), published, sigmas, loaded[0].table["idx"])
         if (warning := different_conditions(behind, [run.summary for run in loaded], told.values())) is not None:
             print(console.one_line(f"warning: {warning}."), file=sys.stderr)
-    title = runs.subject(loaded) if title is None else title
+    title = runs.common_conditions(loaded) if title is None else title
     write_figure(curves.draw(loaded, traced, end=radii_max, title=title, envelope=envelope, published=behind), out)
 
 
@@ -209,7 +209,7 @@ def attack_bounds(
         if not path or epsilon in attacks:
             raise ValueError(f"--attacked must name a file and each EPS once, got {item!r}.")
         attacks[epsilon] = bounds.under_attack(run, epsilon, read_log(path).table)
-    write_figure(bounds.draw_attack_bounds(run, attacks, title=runs.subject([run]), certified=certified), out)
+    write_figure(bounds.draw_attack_bounds(run, attacks, title=runs.common_conditions([run]), certified=certified), out)
     for attack in attacks.values():
         if attack.broken:
             shown = ", ".join(map(str, attack.broken[:10]))

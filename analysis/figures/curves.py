@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from maxup_smoothing.analysis.curves import Curve, step_curve, told_curve
+from maxup_smoothing.analysis.curves import Curve, recorded_curve, step_curve
 from maxup_smoothing.analysis.literature.curves import Published
 from maxup_smoothing.analysis.runs.run import Run, Traced
 from maxup_smoothing.certify.logs.settings import L2, norm_of
@@ -84,7 +84,7 @@ def draw(
         axes.fill_between(curve.radius, curve.low, curve.high, step="pre", color=colour, alpha=0.18, linewidth=0)
         x, y = np.append(curve.radius, curve.radius[-1]), np.append(curve.accuracy, 0.0)
         handles += axes.plot(x, y, linestyle=dash, drawstyle="steps-pre", color=colour, linewidth=1.8)
-    told = [told_curve(one.table, end) for one in traced]
+    told = [recorded_curve(one.table, end) for one in traced]
     for curve, (colour, dash) in zip(told, styles(len(runs) + len(traced))[len(runs) :], strict=True):
         handles += axes.plot(
             curve.radius, curve.accuracy, linestyle=dash, drawstyle="steps-pre", color=colour, linewidth=1.8

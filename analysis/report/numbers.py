@@ -98,7 +98,7 @@ def accuracy_table(subject: ReportRun, radii: Sequence[float]) -> Table:
     )
 
 
-def joint_table(subjects: Sequence[ReportRun], radii: Sequence[float]) -> Table:
+def side_by_side_table(subjects: Sequence[ReportRun], radii: Sequence[float]) -> Table:
     """Certified accuracies of several runs side by side, with intervals below them, and the ACR in the last line."""
     columns = []
     for subject in subjects:

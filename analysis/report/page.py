@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from maxup_smoothing.analysis.comparison.significance import LEVEL
-from maxup_smoothing.analysis.report import figures, images, numbers, overview
+from maxup_smoothing.analysis.report import images, numbers, overview, views
 from maxup_smoothing.analysis.report.comparisons import pairs, require_control
 from maxup_smoothing.analysis.report.datasets import Library
 from maxup_smoothing.analysis.report.notices import agreement, notices
@@ -43,8 +43,9 @@ def build_page(subjects: Sequence[ReportRun], *, data_root: Path | None = None, 
     few = sorted({shared[0], middle, shared[3 * len(shared) // 4]})
     found, alone = pairs(subjects, control)
     data = [library.of(subject) for subject in subjects]
-    parts = figures.parts(subjects, few, [None if isinstance(one, str) else one.classes for one in data])
-    views = [figures.votes(subjects), *parts, figures.samples(subjects)]
+    class_names = [None if isinstance(one, str) else one.classes for one in data]
+    # A further figure is one more view here; the template shows them all.
+    shown = [views.votes(subjects), *views.of_classes(subjects, few, class_names), views.samples(subjects)]
     warned = notices(subjects)
     several = len(subjects) > 1
     return (
@@ -68,13 +69,13 @@ def build_page(subjects: Sequence[ReportRun], *, data_root: Path | None = None, 
             noise=overview.noise_note(subjects),
             every=sorted({text for subject in subjects if (text := overview.every(subject))}),
             doubtful=[(subject.name, numbers.false_text(subject)) for subject in subjects],
-            curve=figures.curve(subjects, middle),
-            joint=numbers.joint_table(subjects, radii) if several else None,
+            curve=views.curve(subjects, middle),
+            joint=numbers.side_by_side_table(subjects, radii) if several else None,
             tables=[numbers.accuracy_table(subject, radii) for subject in subjects],
-            pairs=list(zip(found, figures.difference_views(found, subjects), strict=True)),
+            pairs=list(zip(found, views.difference_views(found, subjects), strict=True)),
             decided=[pair for pair in found if pair.verdict],
             alone=[subject.name for subject in alone],
-            views=[view for view in views if view is not None],
+            views=[view for view in shown if view is not None],
             galleries=[images.gallery(subject, one) for subject, one in zip(subjects, data, strict=True)],
             differing=differing(subjects),
             settings=[settings(subject) for subject in subjects],

@@ -246,7 +246,7 @@ def unknown_stopping(runs: Sequence[Run]) -> list[str]:
     return [run.name for run in runs if run.summary.procedure in _EARLY and run.stopping is None]
 
 
-def subject(runs: Sequence[Run]) -> str | None:
+def common_conditions(runs: Sequence[Run]) -> str | None:
     """The data set, network and noise that all runs have in common, for the title of a figure; None for nothing.
 
     Raises:

@@ -62,7 +62,8 @@ def _chosen(worst_of: int, graded: object, reach: object) -> str:
 def passes_of(config: Mapping[str, Any]) -> tuple[int, int] | None:
     """Forward and backward passes over each example in an epoch, as ``train.maxup`` makes them.
 
-    MaxUp passes all m copies forward, and the worst once more, forward and backward.
+    MaxUp passes all m copies forward, and the worst once more, forward and backward. With ``selection = "joint"``, and
+    where all copies count, it passes all m of them forward and backward.
 
     Args:
         config: Of a run, of a classifier or a language model.
@@ -81,8 +82,8 @@ def passes_of(config: Mapping[str, Any]) -> tuple[int, int] | None:
         return m, m
     if kind != "maxup" or m_start:
         return None
-    kept = {"max": 1, "topk": top_k}.get(config.get("reduction", "max"))
-    return (m, m) if m == 1 or kept is None else (m + kept, kept)
+    kept = {"max": 1, "topk": top_k}.get(config.get("reduction", "max"), m)
+    return (m, m) if kept >= m or config.get("selection") == "joint" else (m + kept, kept)
 
 
 def passes_text(config: Mapping[str, Any], epochs: int) -> str | None:

@@ -14,6 +14,7 @@ MODEL is one of
     model.onnx, model.pt2, model.pt  ONNX (with onnxruntime), a program of torch.export, which can run any code, or of
                                      TorchScript
     timm:NAME, torchvision:NAME      with that library's weights and normalisation
+    A+B, probabilities:A+B           the mean of the logits, or of the probabilities, of such networks
     weights.pth --arch NAME          another project's weights, also .ckpt, .safetensors, .bin; NAME is lenet, resnet20,
                                      resnet56, resnet110, wrn-16-4, wrn-28-10, resnet50, timm:NAME or torchvision:NAME
 

@@ -16,7 +16,7 @@ from scipy import special
 
 from maxup_smoothing.certify.commands import arguments, options
 from maxup_smoothing.certify.planning import cost
-from maxup_smoothing.certify.statistics.certificate import PROCEDURES
+from maxup_smoothing.certify.statistics.certificate import BOUNDS, PROCEDURES
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings, Sampling
 from maxup_smoothing.certify.statistics.radius import probability_at
 from maxup_smoothing.certify.statistics.rounding import floor_text
@@ -67,9 +67,7 @@ def plan(
         float | None, typer.Option(help="Failure probability of each certificate.", show_default="TABLE's, or 0.001")
     ] = None,
     procedure: Annotated[str, typer.Option(metavar="|".join(PROCEDURES), help="As in `certify run`.")] = "sequential",
-    bound: Annotated[str, typer.Option(metavar="clopper-pearson|joint", help="As in `certify run`.")] = (
-        "clopper-pearson"
-    ),
+    bound: Annotated[str, typer.Option(metavar="|".join(BOUNDS), help="As in `certify run`.")] = ("clopper-pearson"),
     radii: Annotated[
         str | None, typer.Option(help="Radii to decide, such as 0.25,0.5.", show_default="0,0.25,0.5 … the ceiling")
     ] = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from maxup_smoothing.certify.commands import arguments, options
+from maxup_smoothing.certify.statistics.certificate import BOUNDS, PROCEDURES
 from maxup_smoothing.certify.statistics.procedure import ProcedureSettings
 from maxup_smoothing.certify.tables import summary
 from maxup_smoothing.certify.tables.radius_table import read
@@ -38,7 +39,7 @@ def run(
     procedure: Annotated[
         str,
         typer.Option(
-            metavar="fixed|sequential|anytime",
+            metavar="|".join(PROCEDURES),
             help="fixed draws n samples. sequential and anytime check the votes in between, and stop as soon as every "
             "radius of --radii is decided.",
         ),
@@ -46,7 +47,7 @@ def run(
     bound: Annotated[
         str,
         typer.Option(
-            metavar="clopper-pearson|joint", help="Confidence bound; joint also bounds the runner-up, by its own votes."
+            metavar="|".join(BOUNDS), help="Confidence bound; joint also bounds the runner-up, by its own votes."
         ),
     ] = "clopper-pearson",
     tolerance: Annotated[

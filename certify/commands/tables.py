@@ -11,6 +11,7 @@ from maxup_smoothing.certify.commands import arguments, options
 from maxup_smoothing.certify.distributed.merge import merge_tables
 from maxup_smoothing.certify.logs.settings import beyond_l2
 from maxup_smoothing.certify.statistics import rounding
+from maxup_smoothing.certify.statistics.certificate import BOUNDS
 from maxup_smoothing.certify.statistics.norms import require_norm
 from maxup_smoothing.certify.tables import evidence, summary
 from maxup_smoothing.certify.tables.location import tables_in
@@ -69,7 +70,7 @@ def recompute(
     bound: Annotated[
         str | None,
         typer.Option(
-            metavar="clopper-pearson|joint",
+            metavar="|".join(BOUNDS),
             help="Confidence bound; joint also bounds the runner-up, by its own votes.",
             show_default="the table's own",
         ),

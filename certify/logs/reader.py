@@ -14,8 +14,8 @@ from maxup_smoothing.certify.logs.arrays import AdaptiveArray, MacerRadii, Rs4a
 from maxup_smoothing.certify.logs.counts import GenGaussian, VotesByClass
 from maxup_smoothing.certify.logs.curve import CurveLog
 from maxup_smoothing.certify.logs.dsrs import DsrsRadii, DsrsSampling
-from maxup_smoothing.certify.logs.formats import binary_format, text_format
 from maxup_smoothing.certify.logs.log import Dialect, Given, Log, missing_columns
+from maxup_smoothing.certify.logs.not_logs import binary_format, text_format
 from maxup_smoothing.certify.logs.settings import beyond_l2
 from maxup_smoothing.certify.logs.source import Source
 from maxup_smoothing.certify.logs.tabular import DIALECTS as COLUMNS

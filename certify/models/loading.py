@@ -23,6 +23,7 @@ from maxup_smoothing.certify.models.adapters import (
 from maxup_smoothing.certify.models.batch_sizes import accepted
 from maxup_smoothing.certify.models.classes import fitted
 from maxup_smoothing.certify.models.classifier import require_evaluation_mode
+from maxup_smoothing.certify.models.ensemble import Ensemble, members_of
 from maxup_smoothing.certify.models.normalizations import NORMALIZATIONS, Normalization, normalization, settled
 from maxup_smoothing.certify.models.weight_files import WeightFile, is_program
 from maxup_smoothing.certify.models.weights import Undecided, Weights, weights_of
@@ -89,7 +90,8 @@ def load(
             ``file.py:factory``, a callable without arguments that returns an ``nn.Module`` or a function of arrays (see
             ``models.adapters``); a program of ``torch.export`` (``.pt2``) or TorchScript (``.pt``); an ``.onnx`` file;
             ``timm:NAME`` or ``torchvision:NAME``; ``hf:FOLDER``, a local folder of transformers; or weights of another
-            project (``.pth``, ``.ckpt``, ``.safetensors`` …).
+            project (``.pth``, ``.ckpt``, ``.safetensors`` …). ``A+B`` is the mean of the logits of such models, and
+            ``probabilities:A+B`` that of their probabilities; the further arguments hold for each member.
         image_shape: Shape (C, H, W) of the data set's images.
         num_classes: Number of classes of the data set; the model must have as many. 0 if unknown: the images have no
             labels, or a class map numbers the classes as the model does.
@@ -107,6 +109,11 @@ def load(
         ValueError: If the model cannot be loaded, does not take such images, or has other classes; with the fix.
         OSError: If a file does not exist, or weights cannot be downloaded.
     """
+    mean, members = members_of(name)
+    if len(members) > 1:
+        common: dict[str, Any] = {"arch": arch, "normalize": normalize, "otherwise": otherwise, "weights": weights}
+        common |= {"batch_size": batch_size, "options": options, "device": device, "dataset": dataset}
+        return _combined(mean, members, [load(member, image_shape, num_classes, **common) for member in members])
     path = _in_folder(Path(name)) if Path(name).is_dir() else Path(name)
     asked = _Asked(image_shape, num_classes, arch, normalize, otherwise, weights, options)
     script = path.suffix in WEIGHT_FILES and is_program(path)
@@ -151,6 +158,8 @@ def trained_on(name: str) -> str:
     Raises:
         ValueError: If ``name`` is another kind of model, or does not exist.
     """
+    if len(members := members_of(name)[1]) > 1:
+        return _same("was trained on the data set", {member: trained_on(member) for member in members})
     path = _in_folder(Path(name)) if Path(name).is_dir() else Path(name)
     if not path.exists() and ":" not in name:
         raise ValueError(f"there is no file or folder {name}; name a run folder, a model's file, or module:factory.")
@@ -169,6 +178,8 @@ def trained_for(name: str) -> Architecture | None:
         ValueError: If the checkpoint cannot be read.
         OSError: If there is no file of that name.
     """
+    if len(members := members_of(name)[1]) > 1:
+        return trained_for(members[0])  # `load` compares it with the others
     path = _in_folder(Path(name)) if Path(name).is_dir() else Path(name)
     if path.suffix != ".safetensors" or (path.exists() and not _is_ours(path)):
         return None
@@ -181,6 +192,8 @@ def trained_with(name: str) -> Preprocessing | None:
     Raises:
         ValueError: If its configuration makes no sense.
     """
+    if len(members := members_of(name)[1]) > 1:
+        return _same("was trained on images", {member: trained_with(member) for member in members})
     path = Path(name) / CHECKPOINT if Path(name).is_dir() else Path(name)
     if path.suffix != ".safetensors" or not path.is_file() or not _is_ours(path):
         return None
@@ -198,7 +211,45 @@ def declared(name: str) -> Preprocessing | None:
     Raises:
         ValueError: As ``load``, or if the library prepares them in a way that is not known here.
     """
+    if len(members := members_of(name)[1]) > 1:
+        return _same("takes images", {member: declared(member) for member in members})
     return hub.declared(name) if hub.is_name(name) else None
+
+
+def files_of(name: str) -> list[Path]:
+    """The files and folders that a name of a model names: one, or one a member of an ensemble."""
+    return [Path(member) / CHECKPOINT if Path(member).is_dir() else Path(member) for member in members_of(name)[1]]
+
+
+def _same(what: str, by_member: Mapping[str, Any]) -> Any:
+    """What all members of an ensemble have in common."""
+    (first, value), *others = by_member.items()
+    for member, other in others:
+        if other != value:
+            raise ValueError(f"{first} {what} {value}, and {member} {other}; the members of an ensemble must agree.")
+    return value
+
+
+def _combined(mean: str, names: Sequence[str], members: Sequence[LoadedModel]) -> LoadedModel:
+    """An ensemble of loaded models."""
+    for name, member in zip(names, members, strict=True):
+        if isinstance(member.model, ArrayFunction) or member.foreign is not None:
+            raise ValueError(f"{name} cannot be a member of an ensemble, only networks can; combine it in a factory.")
+    named = dict(zip(names, members, strict=True))
+    number = _same("has classes, in number,", {name: one.num_classes for name, one in named.items()})
+    told_classes = {name: one.classes for name, one in named.items() if one.classes}
+    sigmas = {one.sigma for one in members}
+    first = members[0].config
+    return LoadedModel(
+        model=Ensemble([one.model for one in members], mean),
+        num_classes=number,
+        sigma=members[0].sigma if len(sigmas) == 1 else None,
+        source={"kind": "ensemble", "mean": mean, "members": [one.source for one in members]},
+        batch_sizes=(max(one.batch_sizes[0] for one in members), min(one.batch_sizes[1] for one in members)),
+        config={key: value for key, value in first.items() if all(one.config.get(key) == value for one in members)},
+        notes=[note for one in members for note in one.notes],
+        classes=_same("has the classes", told_classes) if told_classes else (),
+    )
 
 
 @dataclass(frozen=True)

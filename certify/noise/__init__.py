@@ -1,4 +1,6 @@
-"""The interface of noise sources, which write noisy copies of an image into the network's input batch.
+"""The interface of noise sources, ways to draw N(0, sigma^2), which write noisy copies of an image into a batch.
+
+Noise of another law is no source: every radius is computed for the Gaussian, see ``certify.statistics.radius``.
 
 A source writes samples ``start`` to ``start + B`` of one input and stage into B rows. Each sample is a function of
 (seed, input, stage, sample number). It does not depend on the batch size, or on which other inputs are certified.
@@ -7,9 +9,6 @@ A source writes samples ``start`` to ``start + B`` of one input and stage into B
 from typing import Any, Protocol
 
 from torch import Tensor
-
-#: Names of the sources, as users write them.
-SOURCES = ("exact", "float")
 
 #: Numbers of the stages. Each draws from its own stream: selecting and estimating on the same samples would void the
 #: bound.

@@ -1,27 +1,31 @@
 """Makes noise sources by name, and noisy copies that no run counts as samples."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from maxup_smoothing.certify.noise import PREDICTION, SOURCES, NoiseSource
+from maxup_smoothing.certify.noise import PREDICTION, NoiseSource
 from maxup_smoothing.certify.noise.exact import ExactNoise
 from maxup_smoothing.certify.noise.floating import FloatNoise
+
+_MAKERS: dict[str, Callable[[float, int], NoiseSource]] = {"exact": ExactNoise, "float": FloatNoise}
 
 
 def noise_source(name: str, sigma: float, seed: int) -> NoiseSource:
     """Make the noise source with this name.
 
     Args:
-        name: One of ``SOURCES``.
+        name: ``exact`` or ``float``.
         sigma: Standard deviation of the noise in [0, 1] pixel units.
         seed: Seed of the noise, in [0, 2^64).
 
     Raises:
         ValueError: If there is no such source, or it cannot draw noise of this sigma.
     """
-    if name not in SOURCES:
-        raise ValueError(f"noise must be one of {', '.join(SOURCES)}, got {name!r}.")
-    return ExactNoise(sigma, seed) if name == "exact" else FloatNoise(sigma, seed)
+    if name not in _MAKERS:
+        raise ValueError(f"noise must be one of {', '.join(_MAKERS)}, got {name!r}.")
+    return _MAKERS[name](sigma, seed)
 
 
 def noisy(images_NCHW: Tensor, noise: NoiseSource) -> Tensor:

@@ -116,7 +116,7 @@ def _better_normalization(subject: Subject, right: Mapping[str, NDArray[np.bool_
 def _normalize_advice(subject: Subject, name: str) -> str:
     """Advice that fits the model: --normalize is refused if it holds a normalisation or takes 8-bit pixels."""
     about = subject.about
-    if about.get("kind") == "checkpoint" or "normalize_from" in about or "pixels" in about:
+    if about.get("kind") in ("checkpoint", "ensemble") or "normalize_from" in about or "pixels" in about:
         return "name a factory that returns the model with it as its first layer"
     return f"pass --normalize {name}, or build it into the model as its first layer"
 

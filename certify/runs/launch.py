@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,9 +31,6 @@ from maxup_smoothing.certify.tables.prediction_table import PredictionRow, Predi
 from maxup_smoothing.certify.tables.radius_table import RadiusTable
 from maxup_smoothing.certify.tables.row import Row
 from maxup_smoothing.data.runtime import console, strict_json
-
-if TYPE_CHECKING:  # which imports this module
-    from maxup_smoothing.certify.runs.session import Session
 
 _SEEN = 60.0  # seconds
 #: Images that a process still has to do, a table for them, a report of samples and rows, and a guard.
@@ -124,7 +121,7 @@ def _opened(
         if differing := manifests.difference(like, session.manifest):
             raise ValueError(
                 f"process 0 uses {differing.told(f'process {world.rank} uses')}; all processes need the same "
-                " model, data, torch and kind of device."
+                "model, data, torch and kind of device."
             )
     world.meet("agreed")  # else images would be certified that an error then voids
     return session

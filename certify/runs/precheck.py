@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from maxup_smoothing.certify.models import loading
 from maxup_smoothing.certify.noise.source import noise_source
 from maxup_smoothing.certify.preflight.checks import QUICK, Effort, examine
 from maxup_smoothing.certify.preflight.finding import ERROR, WARNING, Finding, lines
@@ -96,12 +97,15 @@ def findings(
 
 
 def _trained(session: "Session", request: "Request") -> NDArray[np.bool_] | None:
-    """Whether the model was trained on each image that is certified; None if its run has not recorded that."""
-    if session.loaded.source.get("kind") != "checkpoint":
+    """Whether the model, or a member of it, was trained on each image; None if that is not recorded."""
+    source = session.loaded.source
+    if any(one.get("kind") != "checkpoint" for one in source.get("members", [source])):
         return None
-    path = Path(request.model)
-    known = seen.read(path if path.is_dir() else path.parent)
-    return None if known is None else np.isin(seen.hashes(session.dataset.images, session.indices), known)
+    known = [seen.read(path.parent) for path in loading.files_of(request.model)]
+    recorded = [hashes for hashes in known if hashes is not None]
+    if not recorded:
+        return None
+    return np.isin(seen.hashes(session.dataset.images, session.indices), np.concatenate(recorded))
 
 
 def _noted(session: "Session", preflight: list[str]) -> "Session":

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from maxup_smoothing.certify.models.ensemble import members_of
 from maxup_smoothing.certify.models.loading import WEIGHT_FILES
 from maxup_smoothing.certify.runs.images import ImageOptions
 from maxup_smoothing.certify.runs.session import Request, Session, open_session
@@ -85,15 +86,16 @@ def request_of(stored: Mapping[str, Any], file: Path, given: Overrides) -> Reque
     """
     model = given.model
     named = model or _text(stored, "notes", "model")
-    if model is None and ":" not in named and not Path(named).exists():
-        raise ValueError(f"the model that the manifest of {file} names, {named}, is not there; give it as MODEL.")
+    for member in members_of(named)[1] if model is None else ():
+        if ":" not in member and not Path(member).exists():
+            raise ValueError(f"the model that the manifest of {file} names, {member}, is not there; give it as MODEL.")
     made_on = _text(stored, "classifier", "device")
     kind = "cuda" if torch.cuda.is_available() and not made_on.startswith("cpu") else "cpu"
     if stored["classifier"].get("randomized"):
         raise ValueError(
             f"{file} was certified with a model that draws random numbers; its votes cannot be drawn again."
         )
-    source = stored["model"]
+    source = stored["model"].get("members", [stored["model"]])[0]  # all members were loaded with the same options
     # What is recorded of one kind of file does not fit another.
     alike = model is None or Path(model).suffix == Path(str(stored["notes"].get("model"))).suffix
     foreign = source.get("kind") == "weights" and (alike or Path(named).suffix in WEIGHT_FILES)
@@ -112,9 +114,9 @@ def request_of(stored: Mapping[str, Any], file: Path, given: Overrides) -> Reque
         seed=int(_number(stored, "noise", "seed")),
         out=file,
         overwrite=False,
-        arch=given.arch or (_text(stored, "model", "arch") if foreign else None),
+        arch=given.arch or (source["arch"] if foreign else None),
         normalize=given.normalize or (_recorded_normalization(source) if alike or foreign else None),
-        weights=given.weights or (_text(stored, "model", "weights") if foreign and "weights" in source else None),
+        weights=given.weights or (source.get("weights") if foreign else None),
         data_root=given.data_root,
         shard=stored["protocol"].get("shard"),
         class_map=_class_map(stored, file),
@@ -191,6 +193,7 @@ def compare(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[list[Mi
     )
     for flat, manifest in ((old, stored), (new, ours)):
         flat["model.sha256"] = manifest["model"].get("sha256")  # a file's that is not made of named weights
+        flat["model.mean"] = manifest["model"].get("mean")  # of an ensemble
         for name in ("threads", "micro_batch"):  # with fewer rows at a time a pass may round otherwise, too
             flat[f"notes.{name}"] = manifest["notes"].get(name)
     differing = [name for name in {**old, **new} if name not in _NAMES and old.get(name) != new.get(name)]

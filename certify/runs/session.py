@@ -37,8 +37,9 @@ from maxup_smoothing.data.runtime import console
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What ``certify run`` and ``certify predict`` are asked to open; see ``certify.commands.app`` for the meaning.
+    """What ``certify run`` and ``certify predict`` are asked to open; ``certify.commands.options`` describes it.
 
+    What changes f or the images goes into the manifest, too, and ``certify.runs.reopen`` reads it back.
     ``recorded`` is set where they come from a table's manifest, and its command has no options for them.
     """
 
@@ -262,19 +263,15 @@ def _classifier(
 
 
 def _beside(model: str, name: str) -> Path:
-    path = Path(model)
-    if path.is_dir():
-        return path / name
-    if path.suffix in (".safetensors", ".onnx", ".pt2"):
+    path, *others = loading.files_of(model)
+    if not others and path.suffix in (".safetensors", ".onnx", ".pt2"):
         return path.parent / name
     raise ValueError("say where the table goes with --out FILE.tsv.")
 
 
 def _sources(model: str, data: str) -> list[WatchedFile]:
     """The files that a model and its images come from, where they are single files."""
-    path = Path(model)
-    files = (path / loading.CHECKPOINT if path.is_dir() else path, Path(data))
-    return [WatchedFile.of(file) for file in files if file.is_file()]
+    return [WatchedFile.of(file) for file in (*loading.files_of(model), Path(data)) if file.is_file()]
 
 
 def _stored_manifest(out: Path, overwrite: bool) -> dict[str, Any]:

@@ -251,7 +251,7 @@ def application(service: Service) -> FastAPI:
         begun = time.monotonic()
         async with service.place(request):
             try:
-                sampling = served.smoothed.asking(radius=asked.radius, n0=N0, n=asked.n, alpha=asked.alpha)
+                sampling = served.smoothed.anytime_sampling(radius=asked.radius, n0=N0, n=asked.n, alpha=asked.alpha)
             except ValueError as error:
                 await discard(request)
                 raise Refusal(422, str(error)) from None

@@ -50,7 +50,7 @@ class Desk(Iterator[Question]):
 
         Args:
             image_CHW: uint8, or float64 in [0, 1].
-            sampling: Of ``SmoothedClassifier.asking``.
+            sampling: Of ``SmoothedClassifier.anytime_sampling``.
             asked: When its request came, in the time of ``time.monotonic``.
             deadline: Seconds from then.
         """

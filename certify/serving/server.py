@@ -22,13 +22,17 @@ def listening(host: str, port: int) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address, family=family)
+        listener = socket.create_server(address, family=family)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
             f"cannot listen on {host} port {port} ({reason}); choose another with --host and --port, or --port 0 for "
             "a free one."
         ) from None
+    # Connections inherit this. asyncio sets it only on sockets that know their protocol, and those of `create_server`
+    # do not. Without it the second packet of an answer may wait 40 ms for the acknowledgement of the first.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def is_local(listener: socket.socket) -> bool:

@@ -1,4 +1,4 @@
-"""CERTIFY and PREDICT of Cohen et al. (2019), from votes to answers; no network here, and no torch."""
+"""CERTIFY of Cohen et al. (2019), from looks at the votes to a certificate; no torch. PREDICT is in `prediction`."""
 
 # Shapes: K classes; V = K + 1 kinds of vote, the last for logits that were not finite.
 
@@ -16,7 +16,8 @@ from maxup_smoothing.certify.statistics.radius import ABSTAIN, require_positive_
 
 #: How often the votes are looked at: once (Cohen et al.), on a schedule (rule GS), whenever one likes (rule E).
 PROCEDURES = ("fixed", "sequential", "anytime")
-#: How the runner-up is bounded: by what the selected class leaves, or also by its own votes.
+#: How the runner-up is bounded: by what the selected class leaves, or also by its own votes. The procedure decides
+#: which bound on a proportion both take, see `_bounds`.
 BOUNDS = ("clopper-pearson", "joint")
 
 # Beyond it, 8.2 sigma, no number of votes that this package counts proves a radius; 1 itself would be an infinite one.

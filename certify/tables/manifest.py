@@ -1,7 +1,8 @@
-"""The manifest beside a radius table: what was certified, how, and with which seeds, as JSON.
+"""Reads, writes and compares manifests, the JSON beside a radius table; ``certify.runs.session`` puts one together.
 
 A manifest is a plain dict of JSON values. Everything in it must agree before a run may continue a table, except the
-section ``notes``, which is for what may differ between a run and its continuation: host, command, time.
+section ``notes``, which is for what may differ between a run and its continuation: host, command, time. So a new field
+outside ``notes`` ends the continuation of older tables.
 """
 
 import itertools
@@ -114,7 +115,8 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(_SECTIONS, _object),
     **{f"sampling.{name}": _number for name in ("n", "n0", "sigma", "alpha")},
     **{f"sampling.{name}": _text for name in ("procedure", "bound")},
-    **{f"model.{name}": _text for name in ("kind", "arch", "sha256")},
+    **{f"model.{name}": _text for name in ("kind", "arch", "sha256", "mean")},
+    "model.members": _list_of(_object),
     "classifier.num_classes": _whole,
     "classifier.batch_size": lambda value: _whole(value, 1, 2**31),
     **{f"classifier.{name}": _text for name in ("dtype", "device", "torch", "weights_sha256")},
@@ -130,7 +132,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "notes.image_shape": _list_of(lambda size: _whole(size, 1)),
     "notes.images_sha256": lambda value: _object(value) and all(map(_text, value.values())),
     "notes.micro_batch": _list_of(_object),
-    "notes.preflight": _list_of(_text),
+    "notes.preflight": lambda value: isinstance(value, list),
     "notes.threads": lambda value: _threads(value) or _list_of(lambda one: one is None or _threads(one))(value),
     "notes.versions": _object,
     "recomputed": _list_of(_object),

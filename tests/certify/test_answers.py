@@ -141,7 +141,7 @@ def test_answer_takes_one_image() -> None:
 def asked(smoothed: SmoothedClassifier, found: dict[str, Answer], name: str, **options: float) -> Question:
     settings = {"radius": 0.0, "n0": 28, "n": 10_000, "alpha": 0.001, **options}
     deadline = float(settings.pop("deadline", 60.0))
-    sampling = smoothed.asking(**settings)  # type: ignore[arg-type]
+    sampling = smoothed.anytime_sampling(**settings)  # type: ignore[arg-type]
 
     def deliver(answer: Answer) -> None:
         found[name] = answer

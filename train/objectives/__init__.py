@@ -1,4 +1,8 @@
-"""Training objectives by name: what a batch's loss is."""
+"""Training objectives by name: what a batch's loss is.
+
+A new one takes a class, a line in ``OBJECTIVES``, its keys in ``train.config``, a case in
+``tests/train/objectives/test_all.py``, and its words in ``analysis.runs.training.copies_text``.
+"""
 
 import dataclasses
 from collections.abc import Mapping

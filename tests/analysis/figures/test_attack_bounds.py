@@ -11,7 +11,7 @@ from written_tables import write_run
 
 from maxup_smoothing.analysis.commands import figures
 from maxup_smoothing.analysis.figures.attack_bounds import attacked_part, attacks_of, draw_attack_bounds
-from maxup_smoothing.analysis.runs.run import Run, load, subject
+from maxup_smoothing.analysis.runs.run import Run, common_conditions, load
 from maxup_smoothing.certify.attack.projection import budget
 from maxup_smoothing.certify.attack.table import AttackRow, AttackTable
 from maxup_smoothing.certify.statistics.radius import ABSTAIN
@@ -153,14 +153,14 @@ def test_nothing_of_the_figure_of_bounds_is_cut_off_or_unnamed(run: Run) -> None
 
 def test_a_curve_is_titled_with_what_its_runs_have_in_common(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [write_run(tmp_path / name / "radii.tsv", [300, 700]) for name in ("a", "b")]
-    assert subject(load(files)) == "noise σ = 0.5"  # no manifest: what the rows tell
+    assert common_conditions(load(files)) == "noise σ = 0.5"  # no manifest: what the rows tell
     for file in files:
         tell(file, "mnist")
-    assert subject(load(files)) == "mnist, network lenet, noise σ = 0.5"
+    assert common_conditions(load(files)) == "mnist, network lenet, noise σ = 0.5"
     tell(files[1], "mnist", arch="resnet110")
     other = [files[0], write_run(tmp_path / "c" / "radii.tsv", [300], sigma=0.25)]
-    assert subject(load(files)) == "mnist, noise σ = 0.5"
-    assert subject(load(other)) is None
+    assert common_conditions(load(files)) == "mnist, noise σ = 0.5"
+    assert common_conditions(load(other)) is None
     arguments = ["curve", *map(str, files)]
     assert drawn(monkeypatch, *arguments).get_suptitle().splitlines()[0] == "mnist, noise σ = 0.5"
     assert drawn(monkeypatch, *arguments, "--title", "mine").get_suptitle().splitlines()[0] == "mine"

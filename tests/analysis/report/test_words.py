@@ -8,10 +8,10 @@ from report_pages import LENET, OURS, page_of, sample_run, write_run
 
 from maxup_smoothing.analysis.report import images, overview
 from maxup_smoothing.analysis.report.comparisons import pairs
-from maxup_smoothing.analysis.report.figures import difference_views
 from maxup_smoothing.analysis.report.notices import agreement
 from maxup_smoothing.analysis.report.settings import differing
 from maxup_smoothing.analysis.report.subjects import ReportRun, load_subjects
+from maxup_smoothing.analysis.report.views import difference_views
 from maxup_smoothing.data import registry
 
 FASHION = [LENET / "fashion_mnist" / name / "radii.tsv" for name in ("gaussian", "maxup-4", "mean-of-4")]
@@ -66,7 +66,7 @@ def test_all_differences_of_a_page_have_one_scale(lenet: list[ReportRun], monkey
         scales.append(figure.axes[0].get_ylim())
         return "data:,"
 
-    monkeypatch.setattr("maxup_smoothing.analysis.report.figures.data_uri", kept)
+    monkeypatch.setattr("maxup_smoothing.analysis.report.views.data_uri", kept)
     difference_views(pairs(lenet, "gaussian", [0.0])[0], lenet)
     assert len(scales) == 3
     assert len(set(scales)) == 1

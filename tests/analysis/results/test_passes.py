@@ -17,6 +17,7 @@ from maxup_smoothing.analysis.runs.training import passes_of, passes_text
         {"objective": "mean_of_m", "m": 3},
         {"objective": "maxup", "m": 3},
         {"objective": "maxup", "m": 1},
+        {"objective": "maxup", "m": 3, "selection": "joint"},
         {"objective": "maxup", "m": 4, "reduction": "topk", "top_k": 2},
         {"objective": "maxup", "m": 2, "reduction": "topk", "top_k": 2},
         {"objective": "maxup", "m": 3, "reduction": "logsumexp"},

@@ -79,7 +79,7 @@ def test_training_and_certification_that_do_not_fit_are_said(tmp_path: Path) -> 
 
 
 def test_missing_and_unknown_keys_are_no_error(tmp_path: Path) -> None:
-    path = folder(tmp_path / "a", manifest={"protocol": {}, "model": {}, "data": {}, "noise": "old"})
+    path = folder(tmp_path / "a", manifest={"protocol": {}, "model": {}, "data": {}, "noise": {"drawn": "old"}})
     (path / "config.toml").write_text('news = "yes"\n[section]\nx = 1\n')
     (path / "environment.json").write_text("{}")
     (path / "train.csv").write_text("epoch\n1\n")

@@ -9,7 +9,7 @@ from analysis_call import HEADER, call
 from scipy.special import ndtri
 
 from maxup_smoothing.analysis.comparison.networks import compare_tables
-from maxup_smoothing.analysis.curves import told_curve
+from maxup_smoothing.analysis.curves import recorded_curve
 from maxup_smoothing.certify.audit.auditing import audit_log
 from maxup_smoothing.certify.logs.reader import read_log
 from maxup_smoothing.certify.logs.settings import norm_of
@@ -221,7 +221,7 @@ def test_a_told_curve_is_never_above_what_the_file_tells(tmp_path: Path) -> None
     path.write_text("0.0\t0.9\n0.25\t0.5\n0.5\t0.3\n")
     table = read_log(path).table
     for end, radius, accuracy in ((1.0, [0, 0.25, 0.5], [0.9, 0.5, 0.3]), (0.3, [0, 0.25, 0.3], [0.9, 0.5, 0.3])):
-        curve = told_curve(table, end)
+        curve = recorded_curve(table, end)
         assert (curve.radius.tolist(), curve.accuracy.tolist()) == (radius, accuracy)
         assert curve.low.tolist() == curve.high.tolist() == accuracy
 

@@ -137,7 +137,7 @@ def test_a_file_may_come_as_jpeg_as_bytes_or_in_a_form(server: Server) -> None:
 def test_requests_that_wait_share_rounds_of_forward_passes() -> None:
     smoothed, counters = SmoothedClassifier(Pixel().eval(), 2, 0.25, batch_size=ROWS), Counters()
     desk, dark = Desk(smoothed, counters), np.zeros((1, 2, 2), dtype=np.uint8)
-    sampling = smoothed.asking(radius=0.0, n0=28, n=1000, alpha=0.001)
+    sampling = smoothed.anytime_sampling(radius=0.0, n0=28, n=1000, alpha=0.001)
     with smoothed._serving:  # as long as another thread computes
         waiting = [desk.ask(dark, sampling, time.monotonic(), 60.0) for _ in range(8)]
         waiting.append(desk.ask(dark, sampling, time.monotonic(), 60.0))
@@ -160,7 +160,7 @@ def test_a_network_that_fails_is_told_and_the_next_answer_is_tried(capsys: pytes
     smoothed, dark = SmoothedClassifier(Failing().eval(), 2, 0.25, batch_size=ROWS), np.zeros((1, 2, 2), dtype=np.uint8)
     smoothed.answer(dark)
     desk = Desk(smoothed, Counters())
-    sampling = smoothed.asking(radius=0.0, n0=28, n=1000, alpha=0.001)
+    sampling = smoothed.anytime_sampling(radius=0.0, n0=28, n=1000, alpha=0.001)
     Failing.broken = True
     with pytest.raises(Failed, match="no such"):
         desk.ask(dark, sampling, time.monotonic(), 60.0).result(60)

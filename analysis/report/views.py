@@ -114,7 +114,7 @@ def votes(subjects: Sequence[ReportRun]) -> View | None:
     )
 
 
-def parts(
+def of_classes(
     subjects: Sequence[ReportRun], radii: Sequence[float], class_names: Sequence[Sequence[str] | None]
 ) -> list[View]:
     """Certified accuracy of each class, one figure for all runs with the same classes.
