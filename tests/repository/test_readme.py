@@ -12,6 +12,7 @@ from torch import nn
 from maxup_smoothing.train import GaussianNoise
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PACKAGES = ("data", "train", "certify", "analysis")
 PAGES = sorted(path for path in (ROOT, ROOT / "docs") for path in path.glob("*.md"))
 
 
@@ -54,3 +55,14 @@ def test_no_link_between_pages_is_dead(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         if "://" not in target and not target.startswith("mailto:"):
             assert (page.parent / target).exists(), target
+
+
+def test_the_errors_that_troubleshooting_explains_are_those_of_the_code() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)  # messages of several lines
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    named = [
+        part.strip(" ()") for text in re.findall(r"^\*\*(.+?)\*\*", page, re.MULTILINE) for part in text.split("…")
+    ]
+    assert len(named) > 20
+    assert [part for part in named if part not in code] == []
