@@ -3,7 +3,7 @@ PYTHON ?= python3
 export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 
-.PHONY: help demo serve results search test lint bench fuzz clean
+.PHONY: help demo serve results search test lint docs bench fuzz clean
 help:
 	@echo "make demo   train LeNet with Gaussian noise and with MaxUp on real images, certify both, draw the curves"
 	@echo "make serve  answer images with the demo's model on http://127.0.0.1:8000"
@@ -11,6 +11,7 @@ help:
 	@echo "make search   train the recipes of configs/sets/search.txt (JOBS=2: two at a time), certify held-out images"
 	@echo "make test   lint, then all tests that need no GPU and take seconds"
 	@echo "make lint   ruff and mypy"
+	@echo "make docs   the manual as a site; then python3 -m http.server -d build/site"
 	@echo "make bench  every benchmark, in its quick form"
 	@echo "make fuzz   RUNS=10000 hostile inputs for every parser (hours), or PARSERS='npz idx'; see fuzz/README.md"
 
@@ -75,6 +76,9 @@ lint: .venv/.made
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+docs: .venv/.made
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: .venv/.made
 	@for question in $$(ls benchmarks/*_bench.py) benchmarks/maxup_step.py; do \
