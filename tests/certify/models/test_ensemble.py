@@ -73,7 +73,7 @@ def test_names_are_taken_apart_at_plus_signs_that_no_path_has() -> None:
 
 
 @pytest.mark.parametrize("name", ["one+two/b+c", "probabilities:one+two/b+c"])
-def test_an_ensemble_is_certified_continued_sharded_verified_and_exported(name: str) -> None:
+def test_an_ensemble_is_certified_continued_sharded_and_verified(name: str) -> None:
     member("one", 1)
     member("two/b+c", 2)
     certify("run", name, *RUN, "--out", "whole.tsv")
@@ -93,8 +93,14 @@ def test_an_ensemble_is_certified_continued_sharded_verified_and_exported(name: 
         [line.split("\t")[:5] for line in Path(file).read_text().splitlines()] for file in ("whole.tsv", "merged.tsv")
     ]
     assert rows[0] == rows[1]
-    certify("export", "whole.tsv", "--to", "model.onnx", "--pairs", "100")
-    assert Path("model.onnx.radii.tsv").is_file()
+
+
+def test_an_ensemble_is_exported_as_one_network() -> None:
+    member("one", 1)
+    member("two", 2)
+    certify("run", "probabilities:one+two", *RUN, "--out", "whole.tsv")
+    certify("export", "whole.tsv", "--to", "model.pt", "--pairs", "100")
+    assert Path("model.pt.radii.tsv").is_file()
 
 
 def test_another_weight_in_any_member_is_another_classifier() -> None:
